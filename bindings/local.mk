@@ -1,0 +1,1 @@
+# Each binding is built by its language's own tool; see bindings/*/README.md.

@@ -1,0 +1,1 @@
+# shmctl: an ordinary client of the installed library.
