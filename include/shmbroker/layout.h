@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SHMBROKER_LAYOUT_H
+#define SHMBROKER_LAYOUT_H
+
+/*
+ * The bytes in shared memory, layout version 1. Data only: little-endian, fixed width, naturally
+ * aligned, no pointers, no _Atomic, no bit-fields, no enums, no packing, so that any language can
+ * mirror it. shmbroker-layout(5) explains how to read and write these bytes.
+ *
+ * Every segment has exactly one writing process once it has been handed over:
+ *
+ *	segment   | written by       | mapped read-only by
+ *	----------+------------------+--------------------------------------------
+ *	registry  | broker           | nobody; inspectors read(2) it
+ *	channel   | broker           | every client that has the channel open
+ *	lane      | its publisher    | the subscribers of its channel
+ *	cursor    | its subscriber   | the publishers of its channel
+ *	bell      | the ringer       | the one sleeper
+ *
+ * The broker creates each segment, writes its struct shmb_segment_header before anybody else can
+ * see it, and never touches the header again. A reader takes every size and offset from the grant
+ * that came over the control socket, never from these bytes.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+#define SHMB_LAYOUT_ASSERT(expression, text) static_assert(expression, text)
+#else
+#define SHMB_LAYOUT_ASSERT(expression, text) _Static_assert(expression, text)
+#endif
+#define SHMB_AT(type, field, offset) \
+	SHMB_LAYOUT_ASSERT(offsetof(struct type, field) == (offset), #type "." #field)
+#define SHMB_SIZE(type, size) SHMB_LAYOUT_ASSERT(sizeof(struct type) == (size), #type)
+
+#define SHMB_SEGMENT_MAGIC 0x31474553424d4853ull /* "SHMBSEG1" read as a little-endian u64 */
+#define SHMB_BYTE_ORDER	   0x01020304u		 /* read as 0x04030201: a foreign byte order */
+#define SHMB_BLOCK_LEN	   4096u		 /* the fixed block at the start of a segment */
+#define SHMB_NAME_LEN_MAX  128u
+#define SHMB_SEGMENT_NAME_LEN_MAX 64u
+
+#define SHMB_SEGMENT_REGISTRY 1u
+#define SHMB_SEGMENT_CHANNEL  2u
+#define SHMB_SEGMENT_LANE     3u
+#define SHMB_SEGMENT_CURSOR   4u
+#define SHMB_SEGMENT_BELL     5u
+
+/**
+ * struct shmb_segment_header - the first 128 bytes of every segment
+ * @magic:	 SHMB_SEGMENT_MAGIC
+ * @byte_order:	 SHMB_BYTE_ORDER as its creator stores it
+ * @version:	 layout version, 1
+ * @kind:	 SHMB_SEGMENT_*
+ * @block_len:	 bytes before the variable part, SHMB_BLOCK_LEN
+ * @segment_len: bytes of the whole segment
+ * @instance:	 which broker state directory this belongs to (random, survives broker restarts)
+ * @segment_id:	 unique inside the instance
+ * @owner_id:	 id of the channel, publisher, subscriber, pair or client it belongs to
+ */
+struct shmb_segment_header {
+	uint64_t magic;
+	uint32_t byte_order;
+	uint32_t version;
+	uint32_t kind;
+	uint32_t block_len;
+	uint64_t segment_len;
+	uint64_t instance;
+	uint64_t segment_id;
+	uint64_t owner_id;
+	uint8_t pad[72];
+};
+SHMB_AT(shmb_segment_header, version, 12);
+SHMB_AT(shmb_segment_header, segment_len, 24);
+SHMB_AT(shmb_segment_header, owner_id, 48);
+SHMB_SIZE(shmb_segment_header, 128);
+
+/* ---- lane: a ring of records, written by one publisher ------------------------------------- */
+
+#define SHMB_LANE_LEN_MIN (1u << 12)
+#define SHMB_LANE_LEN_MAX (1u << 31)
+#define SHMB_LANE_N_MARKS 16u
+
+/*
+ * A record is one u64 header word, then its payload, padded to 8 bytes. It never wraps: a pad
+ * record fills the end of the ring. A position is a count of bytes since the lane began; the
+ * offset in the ring is position & (lane_len - 1). The header word at the end of the last record
+ * is 0: a reader waits there.
+ */
+#define SHMB_RECORD_HEADER_LEN 8u
+#define SHMB_RECORD_LEN_MASK   0x0fffffffull /* bits 0-27: payload bytes */
+#define SHMB_RECORD_EXT	       (1ull << 28) /* reserved: a 16-byte extension comes first */
+#define SHMB_RECORD_MORE       (1ull << 29) /* reserved: continued in the next record */
+#define SHMB_RECORD_PAD	       (1ull << 30) /* skip to the start of the ring */
+#define SHMB_RECORD_VALID      (1ull << 31) /* published */
+#define SHMB_RECORD_TYPE_SHIFT 32	    /* bits 32-47: the application's record type */
+#define SHMB_RECORD_SEQ_SHIFT  48	    /* bits 48-63: low bits of the record's sequence number */
+
+/**
+ * struct shmb_lane_mark - a record boundary where a lapped reader may go on
+ * @position: of a record header, or all ones while the mark is being rewritten
+ * @sequence: number of records before it
+ */
+struct shmb_lane_mark {
+	uint64_t position;
+	uint64_t sequence;
+};
+
+/**
+ * struct shmb_lane_segment - the first block of a lane; the ring follows at SHMB_BLOCK_LEN
+ * @header:	    see there
+ * @position_hint:  a record boundary at or before the publisher's position
+ * @sequence_hint:  number of records before @position_hint
+ * @dropped:	    records refused because the lane was full and the publisher drops the newest
+ * @refused:	    calls that returned -EAGAIN because the lane was full
+ * @updated_ns:	    CLOCK_MONOTONIC of the last hint, for display
+ * @rings:	    system calls made to wake subscribers
+ * @intent:	    every byte before this position minus the ring's length may be overwritten
+ * @space_wait:	    the publisher's sleep word (see SHMB_SLEEP_*) while it waits for space
+ * @marks:	    where a lapped reader may go on
+ */
+struct shmb_lane_segment {
+	struct shmb_segment_header header;
+	uint64_t position_hint;
+	uint64_t sequence_hint;
+	uint64_t dropped;
+	uint64_t refused;
+	uint64_t updated_ns;
+	uint64_t rings;
+	uint8_t pad0[80];
+	uint64_t intent;
+	uint8_t pad1[120];
+	uint32_t space_wait;
+	uint8_t pad2[124];
+	struct shmb_lane_mark marks[SHMB_LANE_N_MARKS];
+	uint8_t pad3[SHMB_BLOCK_LEN - 768];
+};
+SHMB_AT(shmb_lane_segment, position_hint, 128);
+SHMB_AT(shmb_lane_segment, intent, 256);
+SHMB_AT(shmb_lane_segment, space_wait, 384);
+SHMB_AT(shmb_lane_segment, marks, 512);
+SHMB_SIZE(shmb_lane_segment, SHMB_BLOCK_LEN);
+
+/* ---- cursor: how far one subscriber has read each lane ------------------------------------- */
+
+/*
+ * A sleep word is epoch << 2 | mode: its owner bumps the epoch each time it falls asleep, so
+ * that a ringer rings once per sleep.
+ */
+#define SHMB_SLEEP_MODE_MASK 3u
+#define SHMB_SLEEP_AWAKE     0u
+#define SHMB_SLEEP_FUTEX     1u /* asleep on the wake words of its bells */
+#define SHMB_SLEEP_FD	     2u /* asleep on its doorbell fd */
+
+/**
+ * struct shmb_cursor_lane - one slot per publisher slot of the channel, at SHMB_BLOCK_LEN
+ * @position: read up to here
+ * @sequence: records received or skipped so far, counted as the lane counts them
+ * @lost:     records skipped because the publisher lapped this reader
+ * @pair_id:  which pair these numbers belong to; stored after them
+ */
+struct shmb_cursor_lane {
+	uint64_t position;
+	uint64_t sequence;
+	uint64_t lost;
+	uint64_t pair_id;
+	uint8_t pad[32];
+};
+SHMB_AT(shmb_cursor_lane, pair_id, 24);
+SHMB_SIZE(shmb_cursor_lane, 64);
+
+/**
+ * struct shmb_cursor_segment - the first block of a cursor
+ * @header:	see there
+ * @sleep:	the subscriber's sleep word
+ * @sleeps:	times it went to sleep
+ * @backstops:	times the bounded sleep ended by itself and found data: each one is a lost wake-up
+ * @updated_ns: CLOCK_MONOTONIC of the last sleep, for display
+ */
+struct shmb_cursor_segment {
+	struct shmb_segment_header header;
+	uint32_t sleep;
+	uint8_t pad0[124];
+	uint64_t sleeps;
+	uint64_t backstops;
+	uint64_t updated_ns;
+	uint8_t pad1[SHMB_BLOCK_LEN - 280];
+};
+SHMB_AT(shmb_cursor_segment, sleep, 128);
+SHMB_AT(shmb_cursor_segment, sleeps, 256);
+SHMB_SIZE(shmb_cursor_segment, SHMB_BLOCK_LEN);
+
+/* ---- bell: written by one ringer for one sleeper -------------------------------------------- */
+
+/**
+ * struct shmb_bell_segment - a bell
+ * @header:		 see there
+ * @wake:		 the futex word: bumped before each wake-up
+ * @backlog:		 broker's bells only: 1 while the control socket still owes messages
+ * @attached:		 publisher's bells only: 1 once @start_position and @start_sequence hold
+ * @doorbell_generation: publisher's bells only: the newest doorbell fd the ringer uses
+ * @start_position:	 where the subscriber begins to read the lane
+ * @start_sequence:	 number of records before it
+ */
+struct shmb_bell_segment {
+	struct shmb_segment_header header;
+	uint32_t wake;
+	uint32_t backlog;
+	uint8_t pad0[120];
+	uint32_t attached;
+	uint32_t doorbell_generation;
+	uint64_t start_position;
+	uint64_t start_sequence;
+	uint8_t pad1[SHMB_BLOCK_LEN - 280];
+};
+SHMB_AT(shmb_bell_segment, wake, 128);
+SHMB_AT(shmb_bell_segment, attached, 256);
+SHMB_AT(shmb_bell_segment, start_position, 264);
+SHMB_SIZE(shmb_bell_segment, SHMB_BLOCK_LEN);
+
+/* ---- channel --------------------------------------------------------------------------------- */
+
+#define SHMB_PATTERN_STREAM 1u
+
+/**
+ * struct shmb_channel_segment - the first block of a channel; its schema follows, if it has one
+ * @header:	    see there
+ * @epoch:	    moves whenever membership or rights change, after the control messages were sent
+ * @channel_id:	    unique inside the instance
+ * @pattern:	    SHMB_PATTERN_*
+ * @lane_len:	    bytes of each publisher's ring, a power of two
+ * @max_publishers: publisher slots, hence slots in each cursor
+ * @max_subscribers: limit
+ * @schema_len:	    bytes at SHMB_BLOCK_LEN, 0: records are untyped
+ * @name_len:	    bytes of @name
+ * @n_publishers:   publishers active now
+ * @n_subscribers:  subscribers active now
+ * @name:	    not terminated
+ */
+struct shmb_channel_segment {
+	struct shmb_segment_header header;
+	uint64_t epoch;
+	uint8_t pad0[120];
+	uint64_t channel_id;
+	uint32_t pattern;
+	uint32_t lane_len;
+	uint32_t max_publishers;
+	uint32_t max_subscribers;
+	uint32_t schema_len;
+	uint32_t name_len;
+	uint32_t n_publishers;
+	uint32_t n_subscribers;
+	uint8_t pad1[88];
+	uint8_t name[SHMB_NAME_LEN_MAX];
+	uint8_t pad2[SHMB_BLOCK_LEN - 512];
+};
+SHMB_AT(shmb_channel_segment, epoch, 128);
+SHMB_AT(shmb_channel_segment, channel_id, 256);
+SHMB_AT(shmb_channel_segment, n_subscribers, 292);
+SHMB_AT(shmb_channel_segment, name, 384);
+SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
+
+/* ---- registry -------------------------------------------------------------------------------- */
+
+#define SHMB_ENTRY_FREE 0u
+#define SHMB_ENTRY_LIVE 1u
+
+#define SHMB_ENTRY_CLIENT     1u
+#define SHMB_ENTRY_CHANNEL    2u
+#define SHMB_ENTRY_PUBLISHER  3u
+#define SHMB_ENTRY_SUBSCRIBER 4u
+#define SHMB_ENTRY_PAIR	      5u
+
+#define SHMB_MEMBER_LOSSY  (1u << 0) /* subscriber: may be lapped, never holds a publisher back */
+#define SHMB_MEMBER_ACTIVE (1u << 1) /* its segment is allocated and announced */
+
+/**
+ * struct shmb_registry_entry - one thing the broker knows; an array of them at SHMB_BLOCK_LEN
+ * @state:	    SHMB_ENTRY_LIVE is stored last; SHMB_ENTRY_FREE first
+ * @kind:	    SHMB_ENTRY_*
+ * @id:		    unique inside the instance
+ * @channel_id:	    of a publisher, subscriber or pair
+ * @client_id:	    of a publisher or subscriber
+ * @publisher_id:   of a pair
+ * @subscriber_id:  of a pair
+ * @segment_len:    bytes of @segment
+ * @process_start:  client: start time of its process as in /proc/PID/stat
+ * @process_inode:  client: inode of its pidfd, 0 where the kernel has no pidfs
+ * @created_ns:	    CLOCK_REALTIME, for display
+ * @pid:	    client
+ * @uid:	    client, channel: the creator's
+ * @gid:	    client
+ * @flags:	    publisher, subscriber: SHMB_MEMBER_*
+ * @slot:	    publisher, subscriber: its slot in the channel
+ * @pattern:	    channel
+ * @lane_len:	    channel
+ * @max_publishers: channel
+ * @max_subscribers: channel
+ * @schema_len:	    channel
+ * @name_len:	    bytes of @name
+ * @resume_key:	    client: BLAKE2b-256 of the token with which it may come back
+ * @segment:	    name of the shared-memory object, NUL-terminated
+ * @name:	    channel: its name; client: its label; not terminated
+ */
+struct shmb_registry_entry {
+	uint32_t state;
+	uint32_t kind;
+	uint64_t id;
+	uint64_t channel_id;
+	uint64_t client_id;
+	uint64_t publisher_id;
+	uint64_t subscriber_id;
+	uint64_t segment_len;
+	uint64_t process_start;
+	uint64_t process_inode;
+	uint64_t created_ns;
+	uint32_t pid;
+	uint32_t uid;
+	uint32_t gid;
+	uint32_t flags;
+	uint32_t slot;
+	uint32_t pattern;
+	uint32_t lane_len;
+	uint32_t max_publishers;
+	uint32_t max_subscribers;
+	uint32_t schema_len;
+	uint32_t name_len;
+	uint8_t pad0[4];
+	uint8_t resume_key[32];
+	uint8_t segment[SHMB_SEGMENT_NAME_LEN_MAX];
+	uint8_t name[SHMB_NAME_LEN_MAX];
+	uint8_t pad1[160];
+};
+SHMB_AT(shmb_registry_entry, id, 8);
+SHMB_AT(shmb_registry_entry, pid, 80);
+SHMB_AT(shmb_registry_entry, resume_key, 128);
+SHMB_AT(shmb_registry_entry, segment, 160);
+SHMB_AT(shmb_registry_entry, name, 224);
+SHMB_SIZE(shmb_registry_entry, 512);
+
+/**
+ * struct shmb_registry_segment - the first block of the registry
+ * @header:	   see there; @header.segment_len is only what it was at creation, the file grows
+ * @broker_epoch:  how often a broker has started on this registry
+ * @next_id:	   ids below this may be in use
+ * @started_ns:	   CLOCK_REALTIME of the last start, for display
+ * @broker_pid:	   the broker that wrote last
+ * @entry_len:	   bytes of an entry, 512
+ * @address_len:   bytes of @address
+ * @address:	   path of the control socket, not terminated
+ */
+struct shmb_registry_segment {
+	struct shmb_segment_header header;
+	uint64_t broker_epoch;
+	uint64_t next_id;
+	uint64_t started_ns;
+	uint32_t broker_pid;
+	uint32_t entry_len;
+	uint32_t address_len;
+	uint8_t pad0[4];
+	uint8_t address[108];
+	uint8_t pad1[SHMB_BLOCK_LEN - 276];
+};
+SHMB_AT(shmb_registry_segment, broker_epoch, 128);
+SHMB_AT(shmb_registry_segment, address, 168);
+SHMB_SIZE(shmb_registry_segment, SHMB_BLOCK_LEN);
+
+#endif

@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SHMBROKER_PROTOCOL_H
+#define SHMBROKER_PROTOCOL_H
+
+/*
+ * The packets on the control socket (AF_UNIX, SOCK_SEQPACKET), protocol version 1. Data only, by
+ * the rules of layout.h. A connection goes
+ *
+ *	client: HANDSHAKE_1	broker: HANDSHAKE_2	(Noise_IK_25519_ChaChaPoly_BLAKE2b)
+ *	client: READY		from here on every packet is a sealed DATA packet
+ *	client: JOIN		broker: JOINED
+ *	client: requests	broker: replies, and events whenever membership changes
+ *
+ * DATA packet: struct shmb_packet_header, then the AEAD-sealed plaintext (header as associated
+ * data): struct shmb_message_header, body, then one struct shmb_fd_descriptor per fd that rides
+ * with the packet. Only the broker sends fds. Requests carry a request_id that the reply echoes;
+ * events carry 0.
+ */
+
+#include <shmbroker/layout.h>
+
+#define SHMB_PACKET_LEN_MAX 16384u
+#define SHMB_PACKET_FDS_MAX 8u
+#define SHMB_AEAD_TAG_LEN   16u
+#define SHMB_KEY_LEN	    32u
+#define SHMB_TOKEN_LEN	    32u
+#define SHMB_LABEL_LEN_MAX  32u
+
+#define SHMB_PACKET_HANDSHAKE_1 1u
+#define SHMB_PACKET_HANDSHAKE_2 2u
+#define SHMB_PACKET_DATA	3u
+#define SHMB_PACKET_VERSION	4u /* broker: struct shmb_version_reject, in clear, a hint only */
+
+#define SHMB_PACKET_REKEY_AFTER 1u /* flag: both sides rekey this direction after the record */
+
+/**
+ * struct shmb_packet_header - starts every packet
+ * @kind:	 SHMB_PACKET_*
+ * @wire:	 1
+ * @fd_count:	 fds that ride with this packet; must be 0 from a client
+ * @flags:	 SHMB_PACKET_REKEY_AFTER
+ * @packet_len:	 of the whole packet; must equal what was received
+ */
+struct shmb_packet_header {
+	uint8_t kind;
+	uint8_t wire;
+	uint8_t fd_count;
+	uint8_t flags;
+	uint32_t packet_len;
+};
+SHMB_SIZE(shmb_packet_header, 8);
+
+#define SHMB_HANDSHAKE_MAGIC 0x314b4253u /* "SBK1" */
+
+/* The first 32 bytes of HANDSHAKE_1 are part of the prologue, so they are authenticated. */
+struct shmb_handshake_1 {
+	struct shmb_packet_header header;
+	uint32_t magic;
+	uint16_t version_min;
+	uint16_t version_max;
+	uint8_t broker_key_id[8]; /* first 8 bytes of BLAKE2b-256 of the broker's public key */
+	uint8_t zero[8];
+	uint8_t noise[160]; /* e (32), s (48), payload (64 + 16) */
+};
+SHMB_AT(shmb_handshake_1, noise, 32);
+SHMB_SIZE(shmb_handshake_1, 192);
+
+/* Replayable and not forward secret: hints only. */
+struct shmb_handshake_1_payload {
+	uint32_t features;
+	uint32_t library_version;
+	uint64_t own_pidfd_inode; /* 0: unknown */
+	uint32_t own_uid;
+	uint32_t own_pid;
+	uint8_t zero[8];
+	uint8_t label[SHMB_LABEL_LEN_MAX]; /* for display, NUL padded */
+};
+SHMB_SIZE(shmb_handshake_1_payload, 64);
+
+struct shmb_handshake_2 {
+	struct shmb_packet_header header;
+	uint8_t noise[176]; /* e (32), payload (128 + 16) */
+};
+SHMB_SIZE(shmb_handshake_2, 184);
+
+#define SHMB_PEER_KEY_REGISTERED (1u << 0)
+#define SHMB_PEER_PIDFD_INODE	 (1u << 1)
+#define SHMB_PEER_RIGHTS_OFF	 (1u << 2)
+
+struct shmb_handshake_2_payload {
+	uint16_t version;
+	uint16_t flags; /* SHMB_PEER_* */
+	uint32_t packet_len_max;
+	uint32_t rekey_records;
+	uint32_t idle_ms; /* 0: none */
+	uint32_t peer_uid; /* how the broker sees the client */
+	uint32_t peer_gid;
+	uint32_t peer_pid;
+	uint32_t broker_uid;
+	uint64_t peer_pidfd_inode; /* 0: unknown */
+	uint64_t session_id;
+	uint64_t instance;
+	uint64_t broker_epoch;
+	uint8_t boot_id[16];
+	uint64_t monotonic_ns;
+	uint8_t zero[40];
+};
+SHMB_AT(shmb_handshake_2_payload, peer_pidfd_inode, 32);
+SHMB_AT(shmb_handshake_2_payload, boot_id, 64);
+SHMB_SIZE(shmb_handshake_2_payload, 128);
+
+struct shmb_version_reject {
+	struct shmb_packet_header header;
+	uint16_t version_min;
+	uint16_t version_max;
+	uint32_t zero;
+};
+SHMB_SIZE(shmb_version_reject, 16);
+
+#define SHMB_NOISE_PROLOGUE "shmbroker-ctl-v1" /* 16 bytes, then HANDSHAKE_1[0..31] */
+
+/* ---- messages -------------------------------------------------------------------------------- */
+
+/* client to broker */
+#define SHMB_MSG_READY	   1u /* struct shmb_msg_ready; no reply */
+#define SHMB_MSG_JOIN	   2u /* struct shmb_msg_join -> JOINED + bell */
+#define SHMB_MSG_OPEN	   3u /* struct shmb_msg_open, schema -> OPENED + channel */
+#define SHMB_MSG_CLOSE	   4u /* struct shmb_msg_id (channel) -> OK */
+#define SHMB_MSG_ATTACH	   5u /* struct shmb_msg_attach -> GRANT + lane or cursor, doorbell */
+#define SHMB_MSG_ACTIVATE  6u /* struct shmb_msg_id (member) -> OK; its segment is allocated */
+#define SHMB_MSG_DETACH	   7u /* struct shmb_msg_id (member) -> OK */
+#define SHMB_MSG_RESUME	   8u /* struct shmb_msg_resume, u64 pair ids -> GRANT + doorbell */
+#define SHMB_MSG_REPORT	   9u /* struct shmb_msg_report -> OK; a peer broke the layout */
+#define SHMB_MSG_PING	   10u /* empty -> OK */
+/* broker to client: replies */
+#define SHMB_MSG_OK	   64u /* empty */
+#define SHMB_MSG_ERROR	   65u /* struct shmb_msg_error, then the channel's schema if code 7 */
+#define SHMB_MSG_JOINED	   66u /* struct shmb_msg_joined */
+#define SHMB_MSG_OPENED	   67u /* struct shmb_msg_opened */
+#define SHMB_MSG_GRANT	   68u /* struct shmb_msg_grant */
+/* broker to client: events, request_id 0 */
+#define SHMB_MSG_PAIR	   96u /* struct shmb_msg_pair + peer's segment, bell, doorbell */
+#define SHMB_MSG_UNPAIR	   97u /* struct shmb_msg_unpair */
+#define SHMB_MSG_EVICTED   98u /* struct shmb_msg_id (member): the broker has thrown it out */
+
+struct shmb_message_header {
+	uint32_t type;
+	uint32_t request_id;
+	uint16_t fd_count;
+	uint16_t zero;
+	uint32_t body_len;
+};
+SHMB_SIZE(shmb_message_header, 16);
+
+#define SHMB_FD_SHM	1u /* shared-memory object */
+#define SHMB_FD_EVENTFD 2u
+#define SHMB_FD_SOCKET	3u /* one end of a SOCK_STREAM socketpair */
+
+#define SHMB_FD_READ	   1u
+#define SHMB_FD_READ_WRITE 3u
+
+#define SHMB_FD_ROLE_OWN      1u /* the segment that the receiver writes */
+#define SHMB_FD_ROLE_PEER     2u /* the segment that the receiver reads */
+#define SHMB_FD_ROLE_BELL     3u
+#define SHMB_FD_ROLE_DOORBELL 4u /* an fd to wait on */
+#define SHMB_FD_ROLE_RINGER   5u /* an fd to ring the peer with */
+
+/**
+ * struct shmb_fd_descriptor - what a riding fd must be; the client checks each before it uses it
+ * @kind:	    SHMB_FD_*
+ * @access:	    SHMB_FD_READ or SHMB_FD_READ_WRITE
+ * @role:	    SHMB_FD_ROLE_*
+ * @required_seals: F_SEAL_* bits that must be set
+ * @st_dev:	    as fstat(2) gives them
+ * @st_ino:	    as fstat(2) gives them
+ * @segment_len:    st_size
+ * @owner_uid:	    st_uid as the broker sees it
+ * @mode:	    st_mode & 07777
+ * @segment_id:	    as in the segment's header
+ * @zero:	    reserved
+ */
+struct shmb_fd_descriptor {
+	uint8_t kind;
+	uint8_t access;
+	uint16_t role;
+	uint32_t required_seals;
+	uint64_t st_dev;
+	uint64_t st_ino;
+	uint64_t segment_len;
+	uint32_t owner_uid;
+	uint32_t mode;
+	uint64_t segment_id;
+	uint8_t zero[16];
+};
+SHMB_SIZE(shmb_fd_descriptor, 64);
+
+struct shmb_msg_ready {
+	uint64_t session_id;
+	uint8_t zero[24];
+};
+SHMB_SIZE(shmb_msg_ready, 32);
+
+/* Generic: names one channel or member. */
+struct shmb_msg_id {
+	uint64_t id;
+};
+SHMB_SIZE(shmb_msg_id, 8);
+
+/**
+ * struct shmb_msg_join - become a client, or come back as one
+ * @client_id: 0: a new client; else the id from an earlier JOINED of the same instance
+ * @token:     that JOINED's token
+ */
+struct shmb_msg_join {
+	uint64_t client_id;
+	uint8_t token[SHMB_TOKEN_LEN];
+};
+SHMB_SIZE(shmb_msg_join, 40);
+
+/**
+ * struct shmb_msg_joined
+ * @client_id: of this client; another one than asked for if the broker does not know it any more
+ * @token:     keep it: it proves who comes back after a broker restart
+ * fds: bell (role BELL, read)
+ */
+struct shmb_msg_joined {
+	uint64_t client_id;
+	uint64_t instance;
+	uint64_t broker_epoch;
+	uint8_t token[SHMB_TOKEN_LEN];
+};
+SHMB_SIZE(shmb_msg_joined, 56);
+
+#define SHMB_OPEN_CREATE    (1u << 0) /* create it if it does not exist */
+#define SHMB_OPEN_EXCLUSIVE (1u << 1) /* refuse if it exists */
+#define SHMB_OPEN_ANY_SCHEMA (1u << 2) /* take whatever schema the channel has */
+
+/**
+ * struct shmb_msg_open - then @schema_len bytes of schema
+ * The limits are used when the channel is created; 0 means the broker's default.
+ */
+struct shmb_msg_open {
+	uint32_t flags; /* SHMB_OPEN_* */
+	uint32_t pattern;
+	uint32_t lane_len;
+	uint32_t max_publishers;
+	uint32_t max_subscribers;
+	uint32_t schema_len;
+	uint32_t name_len;
+	uint32_t zero;
+	uint8_t name[SHMB_NAME_LEN_MAX];
+};
+SHMB_SIZE(shmb_msg_open, 160);
+
+/* fds: channel segment (role PEER, read). Opening a channel twice gives the same id. */
+struct shmb_msg_opened {
+	uint64_t channel_id;
+	uint32_t created; /* 1: this call made it */
+	uint32_t pattern;
+	uint32_t lane_len;
+	uint32_t max_publishers;
+	uint32_t max_subscribers;
+	uint32_t schema_len;
+};
+SHMB_SIZE(shmb_msg_opened, 32);
+
+#define SHMB_ROLE_PUBLISHER  1u
+#define SHMB_ROLE_SUBSCRIBER 2u
+
+struct shmb_msg_attach {
+	uint64_t channel_id;
+	uint32_t role;	/* SHMB_ROLE_* */
+	uint32_t flags; /* SHMB_MEMBER_LOSSY */
+};
+SHMB_SIZE(shmb_msg_attach, 16);
+
+/**
+ * struct shmb_msg_grant - reply to ATTACH and RESUME
+ * @doorbell_generation: grows each time the member gets a new doorbell
+ * fds: ATTACH: own segment (role OWN, read-write), doorbell. RESUME: doorbell.
+ * The client allocates and maps its segment, then sends ACTIVATE.
+ */
+struct shmb_msg_grant {
+	uint64_t member_id;
+	uint64_t segment_len;
+	uint32_t slot;
+	uint32_t doorbell_generation;
+};
+SHMB_SIZE(shmb_msg_grant, 24);
+
+/**
+ * struct shmb_msg_resume - after a broker restart, then @n_pairs u64 pair ids that are known here
+ * The broker sends UNPAIR for each of these that is gone, and PAIR anew for all that exist.
+ */
+struct shmb_msg_resume {
+	uint64_t member_id;
+	uint64_t channel_id;
+	uint32_t n_pairs;
+	uint32_t zero;
+};
+SHMB_SIZE(shmb_msg_resume, 24);
+
+#define SHMB_PAIR_LOSSY (1u << 0) /* the subscriber is lossy */
+
+/**
+ * struct shmb_msg_pair - a publisher and a subscriber of a channel now share memory
+ * @pair_id:	 a second PAIR with a known id only replaces the ringer
+ * @member_id:	 the receiver's member
+ * @peer_id:	 the other member
+ * @role:	 role of the receiver's member
+ * @flags:	 SHMB_PAIR_*
+ * @slot:	 of the publisher: its slot in the cursor
+ * @lane_len:	 bytes of the ring
+ * @doorbell_generation: of the ringer that rides with this message (store it in the bell)
+ * @peer_pid:	 for display
+ * fds, to a publisher:	 cursor (PEER, read), bell (BELL, read-write), RINGER
+ * fds, to a subscriber: lane (PEER, read), bell (BELL, read), RINGER (rings the publisher), and
+ *			 DOORBELL if this pair has a doorbell of its own (peers of different uids)
+ */
+struct shmb_msg_pair {
+	uint64_t pair_id;
+	uint64_t member_id;
+	uint64_t peer_id;
+	uint32_t role;
+	uint32_t flags;
+	uint32_t slot;
+	uint32_t lane_len;
+	uint32_t doorbell_generation;
+	uint32_t peer_pid;
+};
+SHMB_SIZE(shmb_msg_pair, 48);
+
+#define SHMB_GONE_DETACHED 1u
+#define SHMB_GONE_DIED	   2u
+#define SHMB_GONE_EVICTED  3u
+
+struct shmb_msg_unpair {
+	uint64_t pair_id;
+	uint64_t member_id; /* the receiver's */
+	uint32_t reason;    /* SHMB_GONE_* */
+	uint32_t zero;
+};
+SHMB_SIZE(shmb_msg_unpair, 24);
+
+struct shmb_msg_report {
+	uint64_t pair_id;
+	uint64_t member_id; /* the sender's */
+	uint32_t reason;    /* which rule the peer broke */
+	uint32_t zero;
+};
+SHMB_SIZE(shmb_msg_report, 24);
+
+#define SHMB_CODE_DENIED_OR_UNKNOWN 1u /* absent and forbidden look the same */
+#define SHMB_CODE_QUOTA		    2u
+#define SHMB_CODE_BAD_REQUEST	    3u
+#define SHMB_CODE_BUSY		    4u
+#define SHMB_CODE_INTERNAL	    5u
+#define SHMB_CODE_GONE		    6u
+#define SHMB_CODE_SCHEMA	    7u /* the channel's schema follows the error */
+#define SHMB_CODE_EXISTS	    8u
+#define SHMB_CODE_NO_MEMORY	    9u /* no room in /dev/shm */
+#define SHMB_CODE_NO_FDS	    10u
+#define SHMB_CODE_PATTERN	    11u /* the channel exists with another pattern */
+
+/**
+ * struct shmb_msg_error
+ * @code:  SHMB_CODE_*
+ * @limit: QUOTA: the limit that was reached; else 0
+ * @asked: QUOTA: what was asked for; else 0
+ */
+struct shmb_msg_error {
+	uint32_t code;
+	uint32_t zero;
+	uint64_t limit;
+	uint64_t asked;
+};
+SHMB_SIZE(shmb_msg_error, 24);
+
+#endif

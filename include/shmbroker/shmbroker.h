@@ -1,0 +1,817 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SHMBROKER_SHMBROKER_H
+#define SHMBROKER_SHMBROKER_H
+
+/*
+ * The C API of libshmbroker, for C programs and for every FFI. It keeps to what declaration
+ * parsers accept: opaque handles by pointer, int32_t results, no structs by value, no callbacks.
+ *
+ * Results: >= 0 success or a count, < 0 a negative errno value; shmb_last_error() copies out a
+ * sentence about the last failure in the calling thread. Any call can also return
+ *	-EINVAL	a NULL or impossible argument
+ *	-ECHILD	the handle was made before fork() and this is the child
+ *
+ * Threads: a handle is used by one thread at a time; different handles, also of one client, are
+ * independent. Nothing here prints, aborts, or touches signal handlers.
+ *
+ * Blocking: only functions with a timeout_ns parameter and the *_open() functions block. A
+ * timeout is in nanoseconds; SHMB_FOREVER waits for ever, 0 only looks.
+ */
+
+#include <stdint.h>
+
+#include <shmbroker/version.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SHMB_FOREVER (-1ll)
+
+struct shmb_client;
+struct shmb_channel;
+struct shmb_publisher;
+struct shmb_subscriber;
+struct shmb_waitset;
+struct shmb_broker;
+
+/**
+ * struct shmb_view - process-private block of a publisher or subscriber that its calls fill
+ * @data:     address of the payload that was loaned or peeked at
+ * @len:      bytes of the (first) payload
+ * @count:    records that @data covers
+ * @stride:   bytes from one payload to the next, when @count > 1
+ * @type:     the application's type of the (first) record
+ * @sequence: number of the (first) record among those of its publisher, from 0
+ * @lost:     records that this subscriber has lost so far, all publishers together
+ * @publisher_id: whose record it is
+ * @pad:      zero
+ *
+ * A binding asks for its address once, and reads it after each call.
+ */
+struct shmb_view {
+	uint64_t data;
+	uint32_t len;
+	uint32_t count;
+	uint32_t stride;
+	uint32_t type;
+	uint64_t sequence;
+	uint64_t lost;
+	uint64_t publisher_id;
+	uint8_t pad[16];
+};
+
+/* ---- library ---------------------------------------------------------------------------------- */
+
+/**
+ * shmb_version() - version of the library that is running
+ *
+ * Context: any thread; does not block.
+ * Return: a string that lives as long as the process.
+ */
+const char *shmb_version(void);
+
+/**
+ * shmb_abi_version() - SHMB_ABI_VERSION of the library that is running
+ *
+ * Context: any thread; does not block.
+ * Return: a number that grows whenever functions are added.
+ */
+int32_t shmb_abi_version(void);
+
+/**
+ * shmb_last_error() - why the last call in this thread failed
+ * @text: room for the sentence, NUL-terminated if @cap > 0
+ * @cap:  bytes of @text
+ *
+ * Context: any thread; does not block.
+ * Return: bytes of the whole sentence without its NUL, 0 if nothing has failed yet.
+ */
+int32_t shmb_last_error(char *text, uint32_t cap);
+
+/**
+ * shmb_strerror() - what a result means in general
+ * @result: negative result of a function
+ *
+ * Context: any thread; does not block.
+ * Return: a string that lives as long as the process.
+ */
+const char *shmb_strerror(int32_t result);
+
+/* ---- client ----------------------------------------------------------------------------------- */
+
+#define SHMB_CLIENT_NO_START   (1u << 0) /* do not start a per-user broker */
+#define SHMB_CLIENT_ALLOW_RELAY (1u << 1) /* accept a broker that sees another process than us */
+
+/**
+ * struct shmb_client_options - how to connect; zeroes mean the default
+ * @options_len:    sizeof(struct shmb_client_options)
+ * @flags:	    SHMB_CLIENT_*
+ * @address:	    path of the control socket, @address_len bytes; NULL: $SHMBROKER_ADDRESS, else the
+ *		    system broker if its socket exists, else the user's own broker, which is started
+ *		    if there is none
+ * @address_len:    bytes of @address
+ * @label_len:	    bytes of @label, at most 32
+ * @label:	    what shmctl shows for this process; NULL: its command name
+ * @key_file:	    private key of this client, NUL-terminated; NULL: $SHMBROKER_KEY, else a new key
+ * @broker_key_file: public key of the broker; NULL: broker.pub beside the socket
+ * @connect_timeout_ns: 0: five seconds
+ */
+struct shmb_client_options {
+	uint32_t options_len;
+	uint32_t flags;
+	const char *address;
+	uint32_t address_len;
+	uint32_t label_len;
+	const char *label;
+	const char *key_file;
+	const char *broker_key_file;
+	int64_t connect_timeout_ns;
+};
+
+/**
+ * shmb_client_open() - connect to a broker
+ * @options:	or NULL
+ * @ret_client:	stores the client
+ *
+ * Context: any thread; blocks until connected or the timeout. A client's handles reconnect by
+ * themselves when a broker has been restarted; until then lanes keep flowing.
+ * Return: 0; -ENOENT or -ECONNREFUSED: no broker there; -ETIMEDOUT; -EKEYREJECTED: it is not the
+ *	   broker whose key we hold, or it does not know ours; -EACCES: its socket or directory is
+ *	   not for us, or not safe; -EPROTONOSUPPORT: no common protocol version; -EMFILE, -ENFILE,
+ *	   -ENOMEM.
+ */
+int32_t shmb_client_open(const struct shmb_client_options *options,
+			 struct shmb_client **ret_client);
+
+/**
+ * shmb_client_close() - disconnect
+ * @client: or NULL; its channels, publishers, subscribers and wait sets must be closed before
+ *
+ * Context: any thread; does not block.
+ * Return: 0; -EBUSY: some of them are open, nothing was closed.
+ */
+int32_t shmb_client_close(struct shmb_client *client);
+
+/**
+ * shmb_client_ping() - ask the broker for a sign of life, and take in what it has sent
+ * @client:	client
+ * @timeout_ns:	how long to wait for it
+ *
+ * Context: any thread; blocks.
+ * Return: 0; -ETIMEDOUT; -ENOTCONN: no broker now.
+ */
+int32_t shmb_client_ping(struct shmb_client *client, int64_t timeout_ns);
+
+/**
+ * shmb_client_connected() - is there a broker now?
+ * @client: client
+ *
+ * Context: any thread; does not block.
+ * Return: 1 or 0. Either way channels that are open keep flowing.
+ */
+int32_t shmb_client_connected(struct shmb_client *client);
+
+/* ---- channel ---------------------------------------------------------------------------------- */
+
+#define SHMB_CHANNEL_CREATE	(1u << 0) /* create it if there is none */
+#define SHMB_CHANNEL_EXCLUSIVE	(1u << 1) /* with CREATE: -EEXIST if there is one */
+#define SHMB_CHANNEL_ANY_SCHEMA (1u << 2) /* accept any schema; shmb_channel_schema() tells it */
+
+/**
+ * struct shmb_channel_options - zeroes mean the default
+ * @options_len:     sizeof(struct shmb_channel_options)
+ * @flags:	     SHMB_CHANNEL_*; NULL options mean CREATE
+ * @schema:	     a table as in schema.h; NULL: records are untyped
+ * @schema_len:	     its bytes
+ * @lane_len:	     bytes of each publisher's ring: a power of two from 4 KiB to 2 GiB; default
+ *		     1 MiB. A record can have up to lane_len / 2 - 16 bytes. Used when the channel is
+ *		     created, as are the limits
+ * @max_publishers:  default 64, at most 4096
+ * @max_subscribers: default 64, at most 4096
+ */
+struct shmb_channel_options {
+	uint32_t options_len;
+	uint32_t flags;
+	const void *schema;
+	uint32_t schema_len;
+	uint32_t lane_len;
+	uint32_t max_publishers;
+	uint32_t max_subscribers;
+};
+
+/**
+ * shmb_channel_open() - open a channel, creating it if wanted
+ * @client:	 client
+ * @name:	 parts of [a-z0-9._-]+ separated by '/', @name_len bytes, at most 128
+ * @name_len:	 bytes of @name
+ * @options:	 or NULL: create it if there is none, untyped
+ * @ret_channel: stores the channel
+ *
+ * A channel lives while some client has it open.
+ *
+ * Context: any thread; blocks for one round trip to the broker.
+ * Return: 0; -EINVAL: bad name, limit or schema; -ENOENT: there is none (or none for this user);
+ *	   -EEXIST; -EPROTOTYPE: the channel has another schema, shmb_last_error() names the field;
+ *	   -EACCES, -EDQUOT: policy; -ENOSPC: no room in /dev/shm; -ENOTCONN; -ETIMEDOUT.
+ */
+int32_t shmb_channel_open(struct shmb_client *client, const char *name, uint32_t name_len,
+			  const struct shmb_channel_options *options,
+			  struct shmb_channel **ret_channel);
+
+/**
+ * shmb_channel_close() - close a channel
+ * @channel: or NULL; its publishers and subscribers must be closed before
+ *
+ * Context: any thread; does not wait for the broker.
+ * Return: 0; -EBUSY: some of them are open, nothing was closed.
+ */
+int32_t shmb_channel_close(struct shmb_channel *channel);
+
+/**
+ * shmb_channel_schema() - copy out the channel's schema
+ * @channel: channel
+ * @schema:  room for it
+ * @cap:     bytes of @schema
+ *
+ * Context: any thread; does not block.
+ * Return: its bytes (copied if they fit into @cap), 0 if records are untyped.
+ */
+int32_t shmb_channel_schema(struct shmb_channel *channel, void *schema, uint32_t cap);
+
+/**
+ * struct shmb_channel_info - what a channel is and who is there
+ * @lane_len:	       bytes of each publisher's ring
+ * @record_len_max:    bytes of the largest record
+ * @record_len:	       bytes of every record, 0 if untyped
+ * @max_publishers:    limit
+ * @max_subscribers:   limit
+ * @n_publishers:      now
+ * @n_subscribers:     now
+ * @pad:	       zero
+ */
+struct shmb_channel_info {
+	uint32_t lane_len;
+	uint32_t record_len_max;
+	uint32_t record_len;
+	uint32_t max_publishers;
+	uint32_t max_subscribers;
+	uint32_t n_publishers;
+	uint32_t n_subscribers;
+	uint32_t pad;
+};
+
+/**
+ * shmb_channel_info() - what a channel is and who is there
+ * @channel: channel
+ * @info:    filled
+ * @cap:     sizeof(struct shmb_channel_info)
+ *
+ * Context: any thread; does not block.
+ * Return: 0.
+ */
+int32_t shmb_channel_info(struct shmb_channel *channel, struct shmb_channel_info *info,
+			  uint32_t cap);
+
+/**
+ * shmb_channel_wait_members() - wait until enough members are there
+ * @channel:	 channel
+ * @publishers:	 at least so many publishers
+ * @subscribers: at least so many subscribers
+ * @timeout_ns:	 how long
+ *
+ * Context: any thread; blocks.
+ * Return: 0; -ETIMEDOUT.
+ */
+int32_t shmb_channel_wait_members(struct shmb_channel *channel, uint32_t publishers,
+				  uint32_t subscribers, int64_t timeout_ns);
+
+/* ---- publisher -------------------------------------------------------------------------------- */
+
+#define SHMB_PUBLISHER_DROP_NEWEST (1u << 0) /* lane full: drop the record, count it, return 0 */
+
+/**
+ * struct shmb_publisher_options - zeroes mean the default
+ * @options_len: sizeof(struct shmb_publisher_options)
+ * @flags:	 SHMB_PUBLISHER_*
+ */
+struct shmb_publisher_options {
+	uint32_t options_len;
+	uint32_t flags;
+};
+
+/**
+ * shmb_publisher_open() - start to publish on a channel
+ * @channel: channel
+ * @options: or NULL
+ * @ret_publisher: stores the publisher
+ *
+ * Context: any thread; blocks for two round trips to the broker and the allocation of the lane.
+ * Return: 0; -EDQUOT: no publisher slot or quota left; -ENOSPC: no room in /dev/shm; -EACCES;
+ *	   -ENOTCONN; -ETIMEDOUT; -ENOMEM; -EMFILE.
+ */
+int32_t shmb_publisher_open(struct shmb_channel *channel,
+			    const struct shmb_publisher_options *options,
+			    struct shmb_publisher **ret_publisher);
+
+/**
+ * shmb_publisher_close() - stop publishing; subscribers still get all that was published
+ * @publisher: or NULL
+ *
+ * Context: the thread that uses it; does not wait for the broker.
+ * Return: 0.
+ */
+int32_t shmb_publisher_close(struct shmb_publisher *publisher);
+
+/**
+ * shmb_publisher_view() - the publisher's view block, filled by shmb_publisher_loan()
+ * @publisher: publisher
+ *
+ * Context: any thread; does not block.
+ * Return: its address, the same for as long as the publisher is open.
+ */
+struct shmb_view *shmb_publisher_view(struct shmb_publisher *publisher);
+
+/**
+ * shmb_publisher_send() - publish a copy of one record
+ * @publisher: publisher
+ * @data:      the record
+ * @len:       its bytes; 0 is a record too. On a typed channel exactly the schema's record_len
+ *
+ * Context: wait-free but for the wake-up of sleeping subscribers, one system call each. A process
+ * killed inside has published the record wholly or not at all, and disturbs nobody.
+ * Return: 0; -EAGAIN: a reliable subscriber is a whole ring behind, nothing was sent; -EMSGSIZE:
+ *	   longer than a record can be; -EINVAL: not the schema's length; -EBUSY: a loan is out;
+ *	   -ESTALE: the broker has evicted this publisher.
+ */
+int32_t shmb_publisher_send(struct shmb_publisher *publisher, const void *data, uint32_t len);
+
+/**
+ * shmb_publisher_send_typed() - shmb_publisher_send() with a record type of the application
+ * @publisher: publisher
+ * @data:      the record
+ * @len:       its bytes
+ * @type:      0 to 65535, handed to the subscribers
+ *
+ * Context: as shmb_publisher_send().
+ * Return: as shmb_publisher_send().
+ */
+int32_t shmb_publisher_send_typed(struct shmb_publisher *publisher, const void *data, uint32_t len,
+				  uint32_t type);
+
+/**
+ * shmb_publisher_send_many() - publish copies of several records at once
+ * @publisher: publisher
+ * @data:      the records, one after the other without padding
+ * @len:       bytes of each record, if @lens is NULL
+ * @lens:      bytes of each record, @count of them, or NULL
+ * @count:     how many
+ *
+ * The records that fit become visible together, with one wake-up.
+ *
+ * Context: as shmb_publisher_send().
+ * Return: how many were published (or dropped, with DROP_NEWEST), from the first on; -EAGAIN: none
+ *	   fits; else as shmb_publisher_send(), and nothing was sent.
+ */
+int32_t shmb_publisher_send_many(struct shmb_publisher *publisher, const void *data, uint32_t len,
+				 const uint32_t *lens, uint32_t count);
+
+/**
+ * shmb_publisher_loan() - lend memory in the lane for one record
+ * @publisher: publisher
+ * @len:       bytes wanted
+ *
+ * The view's data and len say where. Write the record there, then publish or cancel it. The
+ * memory is aligned to 8 bytes and holds old bytes.
+ *
+ * Context: wait-free, no system call.
+ * Return: 0; -EAGAIN: full (DROP_NEWEST counts nothing here); -EMSGSIZE; -EBUSY: one loan is out
+ *	   already; -ESTALE.
+ */
+int32_t shmb_publisher_loan(struct shmb_publisher *publisher, uint32_t len);
+
+/**
+ * shmb_publisher_publish() - publish the loaned record
+ * @publisher: publisher
+ * @len:       bytes that were written, at most what was loaned
+ *
+ * Context: as shmb_publisher_send().
+ * Return: 0; -EINVAL: nothing is loaned, or @len is too long (or not the schema's), the loan
+ *	   stays out; -ESTALE.
+ */
+int32_t shmb_publisher_publish(struct shmb_publisher *publisher, uint32_t len);
+
+/**
+ * shmb_publisher_cancel() - give the loan back unpublished
+ * @publisher: publisher
+ *
+ * Context: wait-free, no system call.
+ * Return: 0; -EINVAL: nothing is loaned.
+ */
+int32_t shmb_publisher_cancel(struct shmb_publisher *publisher);
+
+/**
+ * shmb_publisher_wait() - wait until a record of @len bytes fits
+ * @publisher:	publisher
+ * @len:	bytes
+ * @timeout_ns:	how long
+ *
+ * Context: the thread that uses it; blocks.
+ * Return: 0; -ETIMEDOUT; -EMSGSIZE; -ESTALE.
+ */
+int32_t shmb_publisher_wait(struct shmb_publisher *publisher, uint32_t len, int64_t timeout_ns);
+
+/**
+ * shmb_publisher_send_wait() - shmb_publisher_send() that waits for space
+ * @publisher:	publisher
+ * @data:	the record
+ * @len:	its bytes
+ * @timeout_ns:	how long
+ *
+ * Context: the thread that uses it; blocks while the lane is full.
+ * Return: as shmb_publisher_send(), with -ETIMEDOUT in place of -EAGAIN.
+ */
+int32_t shmb_publisher_send_wait(struct shmb_publisher *publisher, const void *data, uint32_t len,
+				 int64_t timeout_ns);
+
+/**
+ * struct shmb_publisher_stats - counters since the publisher was opened
+ * @publisher_id: unique in this broker's life and after
+ * @published:	  records
+ * @published_len: bytes of ring they took, headers and padding included
+ * @dropped:	  records dropped because the lane was full
+ * @refused:	  calls that returned -EAGAIN
+ * @rings:	  system calls made to wake subscribers
+ * @n_subscribers: subscribers that this publisher serves now
+ * @pad:	  zero
+ */
+struct shmb_publisher_stats {
+	uint64_t publisher_id;
+	uint64_t published;
+	uint64_t published_len;
+	uint64_t dropped;
+	uint64_t refused;
+	uint64_t rings;
+	uint32_t n_subscribers;
+	uint32_t pad;
+};
+
+/**
+ * shmb_publisher_stats() - read the counters
+ * @publisher: publisher
+ * @stats:     filled
+ * @cap:       sizeof(struct shmb_publisher_stats)
+ *
+ * Context: the thread that uses it; does not block.
+ * Return: 0.
+ */
+int32_t shmb_publisher_stats(struct shmb_publisher *publisher, struct shmb_publisher_stats *stats,
+			     uint32_t cap);
+
+/* ---- subscriber ------------------------------------------------------------------------------- */
+
+#define SHMB_SUBSCRIBER_LOSSY (1u << 0) /* never hold a publisher back: be lapped, and count it */
+
+/**
+ * struct shmb_subscriber_options - zeroes mean the default
+ * @options_len: sizeof(struct shmb_subscriber_options)
+ * @flags:	 SHMB_SUBSCRIBER_*
+ * @spin_ns:	 how long shmb_subscriber_wait() may poll before it sleeps, if records come faster
+ *		 than that; 0: 50 us. On one CPU it never does
+ */
+struct shmb_subscriber_options {
+	uint32_t options_len;
+	uint32_t flags;
+	uint32_t spin_ns;
+	uint32_t pad;
+};
+
+/**
+ * shmb_subscriber_open() - start to receive from a channel
+ * @channel: channel
+ * @options: or NULL: reliable
+ * @ret_subscriber: stores the subscriber
+ *
+ * It gets every record whose publish call begins after this function has returned, and of each
+ * publisher in order.
+ *
+ * Context: any thread; blocks for two round trips to the broker.
+ * Return: as shmb_publisher_open().
+ */
+int32_t shmb_subscriber_open(struct shmb_channel *channel,
+			     const struct shmb_subscriber_options *options,
+			     struct shmb_subscriber **ret_subscriber);
+
+/**
+ * shmb_subscriber_close() - stop receiving
+ * @subscriber: or NULL
+ *
+ * Context: the thread that uses it; does not wait for the broker.
+ * Return: 0; -EBUSY: it is in a wait set.
+ */
+int32_t shmb_subscriber_close(struct shmb_subscriber *subscriber);
+
+/**
+ * shmb_subscriber_view() - the subscriber's view block
+ * @subscriber: subscriber
+ *
+ * Context: any thread; does not block.
+ * Return: its address, the same for as long as the subscriber is open.
+ */
+struct shmb_view *shmb_subscriber_view(struct shmb_subscriber *subscriber);
+
+/**
+ * shmb_subscriber_recv() - copy out the next record
+ * @subscriber: subscriber
+ * @data:	room for it
+ * @cap:	bytes of @data
+ *
+ * The view's type, sequence, lost and publisher_id describe it.
+ *
+ * Context: the thread that uses it; never blocks, no system call unless membership has changed.
+ * Return: its bytes (0 for an empty record); -EAGAIN: none; -EMSGSIZE: longer than @cap, it stays
+ *	   the next one and the view's len says its length; -EBUSY: records are peeked at; -EBADMSG:
+ *	   a publisher wrote impossible bytes: it is read no more, the others are.
+ */
+int32_t shmb_subscriber_recv(struct shmb_subscriber *subscriber, void *data, uint32_t cap);
+
+/**
+ * shmb_subscriber_recv_many() - copy out several records
+ * @subscriber: subscriber
+ * @data:	room, filled without padding between records
+ * @cap:	bytes of @data
+ * @lens:	filled with the bytes of each, room for @max; or NULL
+ * @max:	at most so many
+ *
+ * The view describes the first one.
+ *
+ * Context: as shmb_subscriber_recv().
+ * Return: how many, at least 1; else as shmb_subscriber_recv().
+ */
+int32_t shmb_subscriber_recv_many(struct shmb_subscriber *subscriber, void *data, uint32_t cap,
+				  uint32_t *lens, uint32_t max);
+
+/**
+ * shmb_subscriber_peek() - look at the next records where they lie
+ * @subscriber: subscriber
+ * @max:	at most so many
+ *
+ * Finds consecutive records of one publisher and one length; the view says where: data, len,
+ * count, stride. Their bytes are shared memory: a hostile publisher may change them while you
+ * look, and so may any publisher under a lossy subscriber; shmb_subscriber_recv() copies.
+ *
+ * Context: as shmb_subscriber_recv(). Repeated calls give the same records until they are released.
+ * Return: how many, at least 1; -EAGAIN; -EBADMSG.
+ */
+int32_t shmb_subscriber_peek(struct shmb_subscriber *subscriber, uint32_t max);
+
+/**
+ * shmb_subscriber_release() - be done with the first @count records of those peeked at
+ * @subscriber: subscriber
+ * @count:	how many; 0 forgets the peek and keeps all of them for the next call
+ *
+ * Context: wait-free, no system call unless a publisher waits for the space.
+ * Return: 0; -EINVAL: more than were peeked at; -ESTALE: lossy, and they were overwritten while
+ *	   you looked: what you saw is void, it is counted as lost.
+ */
+int32_t shmb_subscriber_release(struct shmb_subscriber *subscriber, uint32_t count);
+
+/**
+ * shmb_subscriber_wait() - wait for a record
+ * @subscriber: subscriber
+ * @timeout_ns: how long
+ *
+ * Context: the thread that uses it; blocks. No wake-up is lost whoever dies meanwhile.
+ * Return: 0: there is something to receive (a record, or -EBADMSG); -ETIMEDOUT.
+ */
+int32_t shmb_subscriber_wait(struct shmb_subscriber *subscriber, int64_t timeout_ns);
+
+/**
+ * shmb_subscriber_fd() - an fd for foreign event loops
+ * @subscriber: subscriber
+ *
+ * An epoll fd, readable (POLLIN) whenever something may have come since shmb_subscriber_arm()
+ * returned 0. Never read from it or close it.
+ *
+ * Context: any thread; does not block.
+ * Return: the fd; -EMFILE, -ENOMEM.
+ */
+int32_t shmb_subscriber_fd(struct shmb_subscriber *subscriber);
+
+/**
+ * shmb_subscriber_arm() - prepare to sleep on shmb_subscriber_fd()
+ * @subscriber: subscriber
+ *
+ * The loop is: receive until -EAGAIN; arm; 1: receive again; 0: wait until the fd is readable.
+ *
+ * Context: the thread that uses it; does not block.
+ * Return: 0: armed, nothing there; 1: there is something to receive.
+ */
+int32_t shmb_subscriber_arm(struct shmb_subscriber *subscriber);
+
+/**
+ * struct shmb_subscriber_stats - counters since the subscriber was opened
+ * @subscriber_id: unique in this broker's life and after
+ * @received:	  records
+ * @lost:	  records lost because a publisher lapped this lossy subscriber
+ * @sleeps:	  times it went to sleep
+ * @backstops:	  bounded sleeps that ended by themselves and found data: lost wake-ups, should be 0
+ * @pending:	  records published and not received yet, as far as the hints say; at least this
+ * @n_publishers: publishers that it reads now, those that have gone but are not drained included
+ * @pad:	  zero
+ */
+struct shmb_subscriber_stats {
+	uint64_t subscriber_id;
+	uint64_t received;
+	uint64_t lost;
+	uint64_t sleeps;
+	uint64_t backstops;
+	uint64_t pending;
+	uint32_t n_publishers;
+	uint32_t pad;
+};
+
+/**
+ * shmb_subscriber_stats() - read the counters
+ * @subscriber: subscriber
+ * @stats:	filled
+ * @cap:	sizeof(struct shmb_subscriber_stats)
+ *
+ * Context: the thread that uses it; does not block.
+ * Return: 0.
+ */
+int32_t shmb_subscriber_stats(struct shmb_subscriber *subscriber,
+			      struct shmb_subscriber_stats *stats, uint32_t cap);
+
+/* ---- wait set --------------------------------------------------------------------------------- */
+
+#define SHMB_READY_SUBSCRIBER 1u
+#define SHMB_READY_FD	      2u
+
+/**
+ * struct shmb_ready - one thing that is ready
+ * @cookie: as given when it was added
+ * @kind:   SHMB_READY_*
+ * @events: an fd's POLLIN, POLLOUT, ... as in poll(2)
+ */
+struct shmb_ready {
+	uint64_t cookie;
+	uint32_t kind;
+	uint32_t events;
+};
+
+/**
+ * shmb_waitset_open() - one place to wait for many subscribers and fds
+ * @client:	 client
+ * @ret_waitset: stores the wait set
+ *
+ * Sleeps in io_uring where the kernel allows it, else in epoll; $SHMBROKER_IO=epoll or =uring
+ * decides for it.
+ *
+ * Context: any thread; does not block.
+ * Return: 0; -ENOMEM; -EMFILE.
+ */
+int32_t shmb_waitset_open(struct shmb_client *client, struct shmb_waitset **ret_waitset);
+
+/**
+ * shmb_waitset_close() - close a wait set; what is in it stays open
+ * @waitset: or NULL
+ *
+ * Context: the thread that uses it; does not block.
+ * Return: 0.
+ */
+int32_t shmb_waitset_close(struct shmb_waitset *waitset);
+
+/**
+ * shmb_waitset_add() - add a subscriber of the same client
+ * @waitset:	wait set
+ * @subscriber: subscriber; from now on only the wait set's thread uses it
+ * @cookie:	comes back when it is ready
+ *
+ * Context: the thread that uses the wait set; does not block.
+ * Return: 0; -EEXIST: it is in a wait set; -ENOMEM; -EMFILE.
+ */
+int32_t shmb_waitset_add(struct shmb_waitset *waitset, struct shmb_subscriber *subscriber,
+			 uint64_t cookie);
+
+/**
+ * shmb_waitset_add_fd() - add an fd of the caller's
+ * @waitset: wait set
+ * @fd:	     stays the caller's; remove it before it is closed
+ * @events:  POLLIN, POLLOUT, ... as in poll(2), level-triggered
+ * @cookie:  comes back when it is ready
+ *
+ * Context: the thread that uses the wait set; does not block.
+ * Return: 0; -EEXIST; -EPERM: an fd that cannot be polled; -EBADF; -ENOMEM.
+ */
+int32_t shmb_waitset_add_fd(struct shmb_waitset *waitset, int32_t fd, uint32_t events,
+			    uint64_t cookie);
+
+/**
+ * shmb_waitset_remove() - take a subscriber out
+ * @waitset:	wait set
+ * @subscriber: subscriber
+ *
+ * Context: the thread that uses the wait set; does not block.
+ * Return: 0; -ENOENT: it is not in there.
+ */
+int32_t shmb_waitset_remove(struct shmb_waitset *waitset, struct shmb_subscriber *subscriber);
+
+/**
+ * shmb_waitset_remove_fd() - take an fd out
+ * @waitset: wait set
+ * @fd:	     fd
+ *
+ * Context: the thread that uses the wait set; does not block.
+ * Return: 0; -ENOENT.
+ */
+int32_t shmb_waitset_remove_fd(struct shmb_waitset *waitset, int32_t fd);
+
+/**
+ * shmb_waitset_wait() - wait for any of them
+ * @waitset:	wait set
+ * @ready:	filled, room for @max
+ * @max:	at most so many, fairly over calls
+ * @timeout_ns: how long
+ *
+ * A subscriber that was ready and not emptied is reported again.
+ *
+ * Context: the thread that uses the wait set; blocks.
+ * Return: how many, at least 1; -ETIMEDOUT.
+ */
+int32_t shmb_waitset_wait(struct shmb_waitset *waitset, struct shmb_ready *ready, uint32_t max,
+			  int64_t timeout_ns);
+
+/**
+ * shmb_waitset_fd() - an fd for foreign event loops
+ * @waitset: wait set
+ *
+ * An epoll fd, readable whenever something in the set may have become ready since
+ * shmb_waitset_wait(..., 0) last returned -ETIMEDOUT. Never read from it or close it.
+ *
+ * Context: the thread that uses the wait set; does not block. The wait set uses epoll from then on.
+ * Return: the fd; -EMFILE, -ENOMEM.
+ */
+int32_t shmb_waitset_fd(struct shmb_waitset *waitset);
+
+/**
+ * shmb_waitset_backend() - how it sleeps
+ * @waitset: wait set
+ *
+ * Context: any thread; does not block.
+ * Return: "io_uring" or "epoll", valid as long as the process.
+ */
+const char *shmb_waitset_backend(struct shmb_waitset *waitset);
+
+/* ---- embedded broker -------------------------------------------------------------------------- */
+
+/**
+ * struct shmb_broker_options - zeroes mean the default
+ * @options_len: sizeof(struct shmb_broker_options)
+ * @flags:	 0
+ * @directory:	 holds control.sock, broker.pub and the state, NUL-terminated; made if it does not
+ *		 exist (mode 0700); NULL: a new one below $XDG_RUNTIME_DIR or /tmp, removed at the end
+ */
+struct shmb_broker_options {
+	uint32_t options_len;
+	uint32_t flags;
+	const char *directory;
+};
+
+/**
+ * shmb_broker_start() - run a broker on a thread of this process
+ * @options:	or NULL
+ * @ret_broker: stores the broker
+ *
+ * The same core as shmbrokerd, for tests, process trees and containers. It serves this user only.
+ *
+ * Context: any thread; blocks until clients can connect.
+ * Return: 0; -EADDRINUSE: a broker runs in that directory; -EACCES: the directory is not safe;
+ *	   -ENOSPC, -ENOMEM, -EMFILE.
+ */
+int32_t shmb_broker_start(const struct shmb_broker_options *options,
+			  struct shmb_broker **ret_broker);
+
+/**
+ * shmb_broker_address() - where an embedded broker listens
+ * @broker: broker
+ *
+ * Context: any thread; does not block.
+ * Return: path of its control socket, valid until shmb_broker_stop().
+ */
+const char *shmb_broker_address(struct shmb_broker *broker);
+
+/**
+ * shmb_broker_stop() - stop an embedded broker and remove everything it made
+ * @broker: or NULL
+ *
+ * Context: any thread but its own; blocks until its thread has ended.
+ * Return: 0.
+ */
+int32_t shmb_broker_stop(struct shmb_broker *broker);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
