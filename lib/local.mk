@@ -1,8 +1,14 @@
 # Bottom-up: a file includes only what stands above it (scripts/check-includes.sh reads this list).
 libshmb_files = \
 	%D%/api.h \
+	%D%/error.c %D%/error.h \
 	%D%/copy.c %D%/copy.h \
-	%D%/noise.c %D%/noise.h
+	%D%/fd.c %D%/fd.h \
+	%D%/name.c %D%/name.h \
+	%D%/noise.c %D%/noise.h \
+	%D%/keyfile.c %D%/keyfile.h \
+	%D%/runtime.c %D%/runtime.h \
+	%D%/session.c %D%/session.h
 
 # Everything, with hidden symbols reachable: what the daemon and the tests link.
 noinst_LTLIBRARIES += %D%/libshmb.la
