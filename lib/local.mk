@@ -1,6 +1,7 @@
 # Bottom-up: a file includes only what stands above it (scripts/check-includes.sh reads this list).
 libshmb_files = \
 	%D%/api.h \
+	%D%/schema.c \
 	%D%/copy.c %D%/copy.h \
 	%D%/noise.c %D%/noise.h
 
