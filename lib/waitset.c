@@ -385,7 +385,7 @@ static void remove_entry(struct shmb_waitset *waitset, struct entry *entry)
 SHMB_API int32_t shmb_waitset_add(struct shmb_waitset *waitset, struct shmb_subscriber *subscriber,
 				  uint64_t cookie)
 {
-	struct entry *entry;
+	struct entry *entry = NULL;
 	int result = check_usable(waitset);
 
 	if (result < 0)
