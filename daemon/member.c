@@ -281,16 +281,17 @@ int member_activate(struct member *member)
 int member_resume(struct member *member)
 {
 	struct list *link, *safe;
+	bool fresh = member->given;
 	int r = 0;
 
-	if (member->given)
+	if (fresh)
 		r = doorbell_new(member);
 	member->present = r == 0;
 	list_for_each (link, safe, &member->pairs) {
 		if (r < 0)
 			break;
 		r = pair_renew(list_entry(link, struct pair, member_links[member->role - 1]),
-			       member);
+			       member, fresh);
 	}
 	return r;
 }

@@ -165,14 +165,18 @@ void pair_announce(struct pair *pair)
 			view_mark(pair->views[i]);
 }
 
-int pair_renew(struct pair *pair, struct member *member)
+int pair_renew(struct pair *pair, struct member *member, bool fresh)
 {
+	struct view *mine = pair->views[member->role - 1];
 	int r = make_sockets(pair);
 
 	if (r < 0)
 		return r;
-	pair->views[member->role - 1]->shown = false;
-	pair_announce(pair);
+	mine->shown = false;
+	if (fresh || cross(pair))
+		pair_announce(pair);
+	else
+		view_mark(mine);
 	return 0;
 }
 

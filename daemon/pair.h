@@ -27,10 +27,11 @@ void pair_announce(struct pair *pair);
  * pair_renew() - one of the two has come back without its fds
  * @pair:   pair
  * @member: who came back; present
+ * @fresh:  with a new doorbell, so that the other has to be told, too
  *
  * Return: 0, -EMFILE, -ENFILE, -ENOMEM.
  */
-int pair_renew(struct pair *pair, struct member *member);
+int pair_renew(struct pair *pair, struct member *member, bool fresh);
 
 /**
  * pair_free() - end it

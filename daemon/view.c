@@ -64,6 +64,18 @@ int view_deny(struct client *client, uint64_t pair_id, uint64_t member_id)
 	return 0;
 }
 
+void view_drop_denials(struct client *client, uint64_t member_id)
+{
+	struct list *link, *safe;
+
+	list_for_each (link, safe, &client->dirty) {
+		struct view *view = list_entry(link, struct view, dirty_link);
+
+		if (!view->pair && view->pair_id && view->member_id == member_id)
+			view_free(view);
+	}
+}
+
 static bool cross(const struct pair *pair)
 {
 	return pair->members[0]->client->uid != pair->members[1]->client->uid;

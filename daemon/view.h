@@ -31,6 +31,9 @@ void view_gone(struct view *view, bool present, uint32_t reason);
 /* Tells the client of a pair it believes in that does not exist. Returns 0 or -ENOMEM. */
 int view_deny(struct client *client, uint64_t pair_id, uint64_t member_id);
 
+/* Forgets what view_deny() has left to be told about a member: a newer list replaces it. */
+void view_drop_denials(struct client *client, uint64_t member_id);
+
 /**
  * view_flush() - tell a client as much as its socket takes
  * @client: client
