@@ -13,4 +13,3 @@ if HAVE_LIBURING
 else
 %C%_libbroker_la_SOURCES += %D%/loop-uring-fallback.c
 endif
-%C%_libbroker_la_LIBADD = lib/libshmb.la

@@ -19,6 +19,8 @@ unit_tests += %D%/test-runtime
 %C%_test_runtime_SOURCES = %D%/test-runtime.c
 unit_tests += %D%/test-session
 %C%_test_session_SOURCES = %D%/test-session.c
+unit_tests += %D%/test-schema
+%C%_test_schema_SOURCES = %D%/test-schema.c
 
 unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_noise_LDADD = $(unit_ldadd)
@@ -30,6 +32,7 @@ unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_keyfile_LDADD = $(unit_ldadd)
 %C%_test_runtime_LDADD = $(unit_ldadd)
 %C%_test_session_LDADD = $(unit_ldadd)
+%C%_test_schema_LDADD = $(unit_ldadd)
 
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
