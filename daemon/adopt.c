@@ -8,11 +8,12 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "lib/clock.h"
+
 #include "daemon/adopt.h"
 #include "daemon/bell.h"
 #include "daemon/channel.h"
 #include "daemon/client.h"
-#include "daemon/clock.h"
 #include "daemon/member.h"
 #include "daemon/pair.h"
 
@@ -85,62 +86,80 @@ static void adopt_kind(struct broker *broker, uint32_t kind, uint32_t *n_adopted
 	}
 }
 
-static bool is_known(const struct broker *broker, const char *name)
+typedef char segment_name[SHMB_SEGMENT_NAME_LEN_MAX];
+
+static int compare_names(const void *a, const void *b)
 {
+	return strcmp(a, b);
+}
+
+/* Names of all segments that entries name, sorted. NULL: no memory, or there are none. */
+static segment_name *known_names(const struct broker *broker, size_t *ret_n)
+{
+	segment_name *names = calloc(broker->registry.n_entries, sizeof(segment_name));
 	struct shmb_registry_entry entry;
 
+	*ret_n = 0;
+	if (!names)
+		return NULL;
 	for (uint32_t slot = 0; slot < broker->registry.n_entries; slot++)
-		if (registry_get(&broker->registry, slot, &entry) &&
-		    strcmp((const char *)entry.segment, name) == 0)
-			return true;
-	return strcmp(broker->registry.name, name) == 0;
+		if (registry_get(&broker->registry, slot, &entry))
+			memcpy(names[(*ret_n)++], entry.segment, sizeof(segment_name));
+	qsort(names, *ret_n, sizeof(segment_name), compare_names);
+	return names;
 }
 
 void adopt_sweep(struct broker *broker)
 {
 	char prefix[32], name[NAME_MAX + 2];
+	segment_name *known;
 	struct dirent *found;
-	size_t len;
+	size_t len, n_known;
 	DIR *dir;
 
 	len = (size_t)snprintf(prefix, sizeof(prefix), "shmb.%016llx.",
 			       (unsigned long long)broker->maker.instance);
-	dir = opendir(SHM_DIR);
-	if (!dir)
-		return;
-	while ((found = readdir(dir))) {
+	known = known_names(broker, &n_known);
+	dir = known ? opendir(SHM_DIR) : NULL;
+	while (dir && (found = readdir(dir))) {
 		if (strncmp(found->d_name, prefix, len) != 0)
 			continue;
 		snprintf(name, sizeof(name), "/%s", found->d_name);
-		if (!is_known(broker, name))
+		if (strcmp(name, broker->registry.name) != 0 &&
+		    !bsearch(name, known, n_known, sizeof(segment_name), compare_names))
 			shm_unlink(name);
 	}
-	closedir(dir);
+	if (dir)
+		closedir(dir);
+	free(known);
 }
 
-/* A member may have been announced just when the broker died: it has all its pairs, or gets them. */
-static void complete_pairs(struct broker *broker)
+static bool are_paired(const struct member *publisher, const struct member *subscriber)
 {
 	struct list *link, *safe;
 
-	list_for_each (link, safe, &broker->channels) {
-		struct channel *channel = list_entry(link, struct channel, link);
-		uint64_t wanted = (uint64_t)channel->n_active[0] * channel->n_active[1];
-		uint64_t have = 0;
+	list_for_each(
+		link, safe,
+		&publisher->pairs) if (list_entry(link, struct pair, member_links[0])->members[1] ==
+				       subscriber) return true;
+	return false;
+}
 
-		for (uint32_t i = 0; i < channel->n_slots[0]; i++) {
-			struct list *inner, *inner_safe;
+/*
+ * Active members have all their pairs, unless a segment of a pair was lost. Then the two get a new
+ * one, and read on from where the publisher is.
+ */
+static void complete_pairs(struct channel *channel)
+{
+	struct member *publisher, *subscriber;
 
-			if (!channel->slots[0][i])
-				continue;
-			list_for_each (inner, inner_safe, &channel->slots[0][i]->pairs)
-				have++;
+	for (uint32_t i = 0; i < channel->n_slots[0]; i++) {
+		for (uint32_t k = 0; k < channel->n_slots[1]; k++) {
+			publisher = channel->slots[0][i];
+			subscriber = channel->slots[1][k];
+			if (publisher && subscriber && !are_paired(publisher, subscriber))
+				pair_new(publisher, subscriber, publisher->client->user);
 		}
-		if (have != wanted)
-			log_line(&broker->log, LOG_WARNING, "pairs-missing",
-				 "channel=%llu have=%llu wanted=%llu",
-				 (unsigned long long)object_id(&channel->object),
-				 (unsigned long long)have, (unsigned long long)wanted);
 	}
 }
 
@@ -150,7 +169,8 @@ static void on_adoption_end(void *data)
 	struct list *link, *safe;
 
 	broker->adoption = loop_timer_cancel(broker->adoption);
-	list_for_each (link, safe, &broker->channels) {
+	list_for_each(link, safe, &broker->channels)
+	{
 		struct channel *channel = list_entry(link, struct channel, link);
 
 		channel->adopted = false;
@@ -167,12 +187,13 @@ int adopt_all(struct broker *broker)
 	for (uint32_t kind = SHMB_ENTRY_CLIENT; kind <= SHMB_ENTRY_PAIR; kind++)
 		adopt_kind(broker, kind, &n_adopted, &n_dropped);
 	adopt_sweep(broker);
-	complete_pairs(broker);
-	r = loop_timer_at(broker->loop, clock_ns() + broker->config.away_ns, on_adoption_end,
-			  broker, &broker->adoption);
+	list_for_each(link, safe, &broker->channels)
+		complete_pairs(list_entry(link, struct channel, link));
+	r = loop_timer_at(broker->loop, shmb_clock_now_ns() + broker->config.away_ns,
+			  on_adoption_end, broker, &broker->adoption);
 	if (r < 0)
 		return r;
-	list_for_each (link, safe, &broker->clients)
+	list_for_each(link, safe, &broker->clients)
 		client_check_away(list_entry(link, struct client, link));
 	/* Nobody is left who could come back for a channel. */
 	if (list_empty(&broker->clients))
@@ -186,8 +207,8 @@ void adopt_announce(struct broker *broker)
 {
 	struct list *link, *safe;
 
-	list_for_each (link, safe, &broker->channels)
+	list_for_each(link, safe, &broker->channels)
 		channel_changed(list_entry(link, struct channel, link));
-	list_for_each (link, safe, &broker->clients)
+	list_for_each(link, safe, &broker->clients)
 		bell_ring(list_entry(link, struct client, link));
 }

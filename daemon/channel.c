@@ -201,7 +201,8 @@ static struct opening *opening_find(const struct channel *channel, const struct 
 {
 	struct list *link, *safe;
 
-	list_for_each (link, safe, &client->openings) {
+	list_for_each(link, safe, &client->openings)
+	{
 		struct opening *opening = list_entry(link, struct opening, client_link);
 
 		if (opening->channel == channel)
@@ -259,7 +260,7 @@ void channel_close_all(struct client *client)
 {
 	struct list *link, *safe;
 
-	list_for_each (link, safe, &client->openings)
+	list_for_each(link, safe, &client->openings)
 		opening_free(list_entry(link, struct opening, client_link));
 }
 

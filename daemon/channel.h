@@ -23,8 +23,7 @@ struct channel *channel_find(const struct broker *broker, const void *name, uint
  * Return: 0; -EDQUOT; -ENOSPC; -ENOMEM; -EMFILE; another negative errno value.
  */
 int channel_new(struct broker *broker, struct quota_user *user, uint32_t uid,
-		const struct shmb_msg_open *open, const void *schema,
-		struct channel **ret_channel);
+		const struct shmb_msg_open *open, const void *schema, struct channel **ret_channel);
 
 /* Takes over what an earlier broker has noted. */
 int channel_adopt(struct broker *broker, const struct shmb_registry_entry *entry, uint32_t slot);

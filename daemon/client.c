@@ -7,10 +7,10 @@
 
 #include <sodium.h>
 
+#include "lib/clock.h"
 #include "lib/fd.h"
 
 #include "daemon/channel.h"
-#include "daemon/clock.h"
 #include "daemon/client.h"
 #include "daemon/connection.h"
 #include "daemon/member.h"
@@ -209,7 +209,8 @@ void client_check_away(struct client *client)
 	if (client->connection || client->away || !list_empty(&client->members))
 		return;
 	/* Without the timer it is forgotten when it dies. */
-	loop_timer_at(client->broker->loop, clock_ns() + away_ns, on_away, client, &client->away);
+	loop_timer_at(client->broker->loop, shmb_clock_now_ns() + away_ns, on_away, client,
+		      &client->away);
 }
 
 void client_disconnected(struct client *client)
@@ -232,7 +233,7 @@ void client_free(struct client *client)
 	client->connection = NULL;
 	client->death = loop_unwatch(client->death);
 	client->away = loop_timer_cancel(client->away);
-	list_for_each (link, safe, &client->members)
+	list_for_each(link, safe, &client->members)
 		member_free(list_entry(link, struct member, client_link), SHMB_GONE_DIED);
 	channel_close_all(client);
 	view_forget(client);
@@ -245,4 +246,7 @@ void client_free(struct client *client)
 	quota_user_put(&broker->quota, client->user);
 	shmb_fd_close(client->pidfd);
 	free(client);
+	/* Nobody is left who could come back for a channel. */
+	if (broker->adoption && list_empty(&broker->clients))
+		loop_timer_move(broker->adoption, 0);
 }

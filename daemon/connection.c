@@ -9,13 +9,13 @@
 
 #include <sodium.h>
 
+#include "lib/clock.h"
 #include "lib/fd.h"
 
-#include "daemon/clock.h"
 #include "daemon/connection.h"
 #include "daemon/idle.h"
 
-#define HANDSHAKE_NS (2 * CLOCK_SEC)
+#define HANDSHAKE_NS (2 * 1000000000ull)
 
 static void connection_gone(struct connection *connection)
 {
@@ -67,7 +67,7 @@ static int connection_answer(struct connection *connection)
 		.session_id = connection->session_id,
 		.instance = broker->maker.instance,
 		.broker_epoch = registry_epoch(&broker->registry),
-		.monotonic_ns = clock_ns(),
+		.monotonic_ns = shmb_clock_now_ns(),
 	};
 	struct shmb_handshake_2 packet;
 	int r;
@@ -85,7 +85,7 @@ static void on_handshake(struct connection *connection, const void *packet, size
 	struct shmb_handshake_1_payload payload;
 	int r;
 
-	if (!quota_admit_handshake(connection->user, clock_ns())) {
+	if (!quota_admit_handshake(connection->user, shmb_clock_now_ns())) {
 		log_line(&broker->log, LOG_WARNING, "handshake-rate", "uid=%u pid=%u",
 			 connection->peer.uid, connection->peer.pid);
 		connection_gone(connection);
@@ -204,7 +204,7 @@ static int connection_init(struct connection *connection, int fd)
 	r = connection_charge(connection);
 	if (r < 0)
 		return r;
-	r = loop_timer_at(broker->loop, clock_ns() + HANDSHAKE_NS, on_deadline, connection,
+	r = loop_timer_at(broker->loop, shmb_clock_now_ns() + HANDSHAKE_NS, on_deadline, connection,
 			  &connection->deadline);
 	if (r < 0)
 		return r;

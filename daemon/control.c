@@ -178,8 +178,7 @@ static int open_check(struct shmb_msg_open *open, const void *schema, uint32_t s
 	if (!open->max_subscribers)
 		open->max_subscribers = CHANNEL_MEMBERS_DEFAULT;
 	if (open->lane_len < SHMB_LANE_LEN_MIN || open->lane_len > SHMB_LANE_LEN_MAX ||
-	    (open->lane_len & (open->lane_len - 1)) ||
-	    open->max_publishers > CHANNEL_MEMBERS_MAX ||
+	    (open->lane_len & (open->lane_len - 1)) || open->max_publishers > CHANNEL_MEMBERS_MAX ||
 	    open->max_subscribers > CHANNEL_MEMBERS_MAX)
 		return -EINVAL;
 	return 0;
@@ -481,10 +480,10 @@ static int handle_ping(struct request *request)
 }
 
 static int (*const handlers[])(struct request *request) = {
-	[SHMB_MSG_JOIN] = handle_join,	     [SHMB_MSG_OPEN] = handle_open,
-	[SHMB_MSG_CLOSE] = handle_close,     [SHMB_MSG_ATTACH] = handle_attach,
+	[SHMB_MSG_JOIN] = handle_join,	       [SHMB_MSG_OPEN] = handle_open,
+	[SHMB_MSG_CLOSE] = handle_close,       [SHMB_MSG_ATTACH] = handle_attach,
 	[SHMB_MSG_ACTIVATE] = handle_activate, [SHMB_MSG_DETACH] = handle_detach,
-	[SHMB_MSG_RESUME] = handle_resume,   [SHMB_MSG_REPORT] = handle_report,
+	[SHMB_MSG_RESUME] = handle_resume,     [SHMB_MSG_REPORT] = handle_report,
 	[SHMB_MSG_PING] = handle_ping,
 };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-#include "daemon/clock.h"
+#include "lib/clock.h"
+
 #include "daemon/idle.h"
 
 void idle_check(struct broker *broker)
@@ -10,5 +11,5 @@ void idle_check(struct broker *broker)
 	if (!broker->idle)
 		return;
 	loop_timer_move(broker->idle,
-			alone ? clock_ns() + broker->config.idle_exit_ns : UINT64_MAX);
+			alone ? shmb_clock_now_ns() + broker->config.idle_exit_ns : UINT64_MAX);
 }

@@ -43,7 +43,7 @@ static inline void list_remove(struct list *link)
 #define list_entry(link, type, member) shmb_container_of(link, type, member)
 
 /* The loop's body may remove the link it is at, and no other. */
-#define list_for_each(link, safe, list) \
+#define list_for_each(link, safe, list)                                      \
 	for ((link) = (list)->next, (safe) = (link)->next; (link) != (list); \
 	     (link) = (safe), (safe) = (link)->next)
 

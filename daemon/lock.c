@@ -40,8 +40,8 @@ int lock_take(struct lock *lock, const char *dir, uint64_t *ret_instance)
 			r = errno == EWOULDBLOCK ? -EADDRINUSE : -errno;
 			lock->fd = shmb_fd_close(lock->fd);
 			return shmb_fail(r, "%s: %s", dir,
-					 r == -EADDRINUSE ? "a broker is already running there" :
-							    strerrordesc_np(-r));
+					 r == -EADDRINUSE ? "a broker is already running there"
+							  : strerrordesc_np(-r));
 		}
 		if (lock_is_current(lock)) {
 			*ret_instance = 0;

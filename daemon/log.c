@@ -7,9 +7,9 @@
 
 #include "daemon/log.h"
 
-#define LINE_LEN_MAX	    1024
+#define LINE_LEN_MAX	     1024
 #define LINES_PER_SECOND_MAX 50
-#define SECOND_NS	    1000000000ull
+#define SECOND_NS	     1000000000ull
 
 static uint64_t log_now(void)
 {

@@ -98,8 +98,8 @@ static int member_init(struct member *member, struct channel *channel, struct cl
 	member->object.entry = REGISTRY_NO_ENTRY;
 	member->client = client;
 	member->channel = channel;
-	member->role = entry->kind == SHMB_ENTRY_PUBLISHER ? SHMB_ROLE_PUBLISHER :
-							     SHMB_ROLE_SUBSCRIBER;
+	member->role =
+		entry->kind == SHMB_ENTRY_PUBLISHER ? SHMB_ROLE_PUBLISHER : SHMB_ROLE_SUBSCRIBER;
 	member->slot = entry->slot;
 	member->flags = entry->flags & ~SHMB_MEMBER_ACTIVE;
 	member->doorbell = -1;
@@ -231,9 +231,8 @@ static void pairs_free(struct member *member, const struct member *leaver, uint3
 {
 	struct list *link, *safe;
 
-	list_for_each (link, safe, &member->pairs)
-		pair_free(list_entry(link, struct pair, member_links[member->role - 1]), leaver,
-			  reason);
+	list_for_each(link, safe, &member->pairs) pair_free(
+		list_entry(link, struct pair, member_links[member->role - 1]), leaver, reason);
 }
 
 static int pairs_create(struct member *member)
@@ -247,8 +246,8 @@ static int pairs_create(struct member *member)
 		peer = channel->slots[other][i];
 		if (!peer || !(peer->flags & SHMB_MEMBER_ACTIVE))
 			continue;
-		r = other ? pair_new(member, peer, member->client->user) :
-			    pair_new(peer, member, member->client->user);
+		r = other ? pair_new(member, peer, member->client->user)
+			  : pair_new(peer, member, member->client->user);
 	}
 	return r;
 }
@@ -272,7 +271,7 @@ int member_activate(struct member *member)
 	member->flags |= SHMB_MEMBER_ACTIVE;
 	registry_set_flags(&broker->registry, member->object.entry, member->flags);
 	member->channel->n_active[member->role - 1]++;
-	list_for_each (link, safe, &member->pairs)
+	list_for_each(link, safe, &member->pairs)
 		pair_announce(list_entry(link, struct pair, member_links[member->role - 1]));
 	channel_changed(member->channel);
 	return 0;
@@ -287,7 +286,8 @@ int member_resume(struct member *member)
 	if (fresh)
 		r = doorbell_new(member);
 	member->present = r == 0;
-	list_for_each (link, safe, &member->pairs) {
+	list_for_each(link, safe, &member->pairs)
+	{
 		if (r < 0)
 			break;
 		r = pair_renew(list_entry(link, struct pair, member_links[member->role - 1]),
@@ -300,7 +300,8 @@ void member_announce(struct member *member)
 {
 	struct list *link, *safe;
 
-	list_for_each (link, safe, &member->pairs) {
+	list_for_each(link, safe, &member->pairs)
+	{
 		struct pair *pair = list_entry(link, struct pair, member_links[member->role - 1]);
 
 		view_flush(pair->members[0]->client, false);

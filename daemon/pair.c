@@ -66,8 +66,8 @@ static int pair_init(struct pair *pair, struct member *publisher, struct member 
 	for (unsigned i = 0; i < 2; i++) {
 		pair->members[i] = members[i];
 		list_init(&pair->member_links[i]);
-		pair->views[i] = view_new(members[i]->client, pair, id,
-					  object_id(&members[i]->object));
+		pair->views[i] =
+			view_new(members[i]->client, pair, id, object_id(&members[i]->object));
 		if (!pair->views[i])
 			return -ENOMEM;
 	}

@@ -10,8 +10,8 @@ int parcel_add_segment(struct parcel *parcel, const struct segment_maker *maker,
 	unsigned i = parcel->n_fds;
 	int fd, r;
 
-	fd = access == SHMB_FD_READ ? segment_open_read(segment) :
-				      segment_open_write(maker, segment);
+	fd = access == SHMB_FD_READ ? segment_open_read(segment)
+				    : segment_open_write(maker, segment);
 	if (fd < 0)
 		return fd;
 	r = shmb_fd_describe(fd, SHMB_FD_SHM, access, role, segment->id, &parcel->descriptors[i]);

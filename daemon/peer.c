@@ -136,7 +136,7 @@ int peer_reopen(uint32_t pid, uint64_t start, uint64_t inode)
 {
 	int pidfd;
 
-	if (pid == 0 || start == 0)
+	if (pid == 0 || (start == 0 && inode == 0))
 		return -ESRCH;
 	pidfd = open_pidfd(pid);
 	if (pidfd < 0)

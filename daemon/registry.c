@@ -232,7 +232,7 @@ void registry_set_flags(struct registry *registry, uint32_t slot, uint32_t flags
 
 void registry_remove(struct registry *registry, uint32_t slot)
 {
-	if (slot == REGISTRY_NO_ENTRY)
+	if (slot == REGISTRY_NO_ENTRY || !registry->map)
 		return;
 	/*
 	 * Killed before: it is found again and undertaken again; after: its segment is swept.

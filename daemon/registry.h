@@ -83,7 +83,7 @@ int registry_add(struct registry *registry, const struct shmb_registry_entry *en
 /* Changes the flags of an entry. */
 void registry_set_flags(struct registry *registry, uint32_t slot, uint32_t flags);
 
-/* Notes that something is gone. */
+/* Notes that something is gone; nothing to do once the registry was released. */
 void registry_remove(struct registry *registry, uint32_t slot);
 
 /* Is there something? Copies it out. */

@@ -14,7 +14,7 @@
 
 #include "daemon/segment.h"
 
-#define ALLOCATE_STEP (4ull << 20)
+#define ALLOCATE_STEP	(4ull << 20)
 #define NAME_RANDOM_LEN 16
 #define STAT_BLOCK_LEN	512
 

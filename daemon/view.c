@@ -3,14 +3,14 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "lib/clock.h"
 #include "lib/fd.h"
 
 #include "daemon/bell.h"
-#include "daemon/clock.h"
 #include "daemon/connection.h"
 #include "daemon/view.h"
 
-#define RETRY_NS (100 * CLOCK_MS)
+#define RETRY_NS (100 * 1000000ull)
 
 struct view *view_new(struct client *client, struct pair *pair, uint64_t pair_id,
 		      uint64_t member_id)
@@ -68,7 +68,8 @@ void view_drop_denials(struct client *client, uint64_t member_id)
 {
 	struct list *link, *safe;
 
-	list_for_each (link, safe, &client->dirty) {
+	list_for_each(link, safe, &client->dirty)
+	{
 		struct view *view = list_entry(link, struct view, dirty_link);
 
 		if (!view->pair && view->pair_id && view->member_id == member_id)
@@ -187,8 +188,8 @@ void view_flush(struct client *client, bool sent)
 	}
 	/* Out of fds or memory, here or in flight: nobody tells when there are some again. */
 	if (r < 0 && !client->retry)
-		loop_timer_at(client->broker->loop, clock_ns() + RETRY_NS, on_retry, client,
-			      &client->retry);
+		loop_timer_at(client->broker->loop, shmb_clock_now_ns() + RETRY_NS, on_retry,
+			      client, &client->retry);
 	bell_set_backlog(client, !list_empty(&client->dirty) || !loop_conn_idle(connection->io));
 	if (sent)
 		bell_ring(client);
@@ -199,18 +200,20 @@ void view_forget(struct client *client)
 	struct list *link, *safe, *inner, *inner_safe;
 
 	client->retry = loop_timer_cancel(client->retry);
-	list_for_each (link, safe, &client->dirty) {
+	list_for_each(link, safe, &client->dirty)
+	{
 		struct view *view = list_entry(link, struct view, dirty_link);
 
 		list_remove(&view->dirty_link);
 		if (!view->pair)
 			view_free(view);
 	}
-	list_for_each (link, safe, &client->members) {
+	list_for_each(link, safe, &client->members)
+	{
 		struct member *member = list_entry(link, struct member, client_link);
 
 		member->present = false;
-		list_for_each (inner, inner_safe, &member->pairs)
+		list_for_each(inner, inner_safe, &member->pairs)
 			list_entry(inner, struct pair, member_links[member->role - 1])
 				->views[member->role - 1]
 				->shown = false;
