@@ -409,7 +409,7 @@ SHMB_API int32_t shmb_publisher_send_many(struct shmb_publisher *publisher, cons
 	start = publisher->writer.position;
 	while (sent < count) {
 		uint32_t this_len = lens ? lens[sent] : len;
-		uint8_t *payload = shmb_lane_claim(&publisher->writer, this_len);
+		uint8_t *payload = claim(publisher, this_len);
 
 		if (shmb_unlikely(!payload)) {
 			/* Readers cannot make room for a batch they do not see. */
