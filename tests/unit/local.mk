@@ -21,6 +21,8 @@ unit_tests += %D%/test-session
 %C%_test_session_SOURCES = %D%/test-session.c
 unit_tests += %D%/test-schema
 %C%_test_schema_SOURCES = %D%/test-schema.c
+unit_tests += %D%/test-ring
+%C%_test_ring_SOURCES = %D%/test-ring.c
 unit_tests += %D%/test-client
 %C%_test_client_SOURCES = %D%/test-client.c %D%/fixture.h
 unit_tests += %D%/test-stream
@@ -32,6 +34,7 @@ unit_tests += %D%/test-restart
 
 unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_noise_LDADD = $(unit_ldadd)
+%C%_test_ring_LDADD = $(unit_ldadd)
 %C%_test_copy_LDADD = $(unit_ldadd)
 %C%_test_loop_LDADD = $(unit_ldadd)
 %C%_test_error_LDADD = $(unit_ldadd)
