@@ -1,9 +1,13 @@
 # Processes killed at every instruction. SHMB_TEST_QUICK=1 takes a sample.
 step_files = %D%/step.c %D%/step.h %D%/mutate.h
 
-kill_tests = %D%/kill-publish
+kill_tests =
+kill_tests += %D%/kill-publish
 %C%_kill_publish_SOURCES = %D%/kill-publish.c $(step_files)
 %C%_kill_publish_LDADD = lib/libshmb.la
+kill_tests += %D%/kill-consume
+%C%_kill_consume_SOURCES = %D%/kill-consume.c $(step_files)
+%C%_kill_consume_LDADD = lib/libshmb.la
 
 # The same test with a mistake built in: it must fail, or it would not find that mistake.
 kill_mutants =
@@ -31,6 +35,14 @@ kill_mutants += %D%/mutant-limit
 %C%_mutant_limit_SOURCES = %D%/kill-publish.c $(step_files)
 %C%_mutant_limit_CPPFLAGS = $(AM_CPPFLAGS) -DSHMB_MUTATE_LIMIT
 %C%_mutant_limit_LDADD = lib/libshmb.la
+kill_mutants += %D%/mutant-ack
+%C%_mutant_ack_SOURCES = %D%/kill-consume.c $(step_files)
+%C%_mutant_ack_CPPFLAGS = $(AM_CPPFLAGS) -DSHMB_MUTATE_ACK
+%C%_mutant_ack_LDADD = lib/libshmb.la
+kill_mutants += %D%/mutant-cursor
+%C%_mutant_cursor_SOURCES = %D%/kill-consume.c $(step_files)
+%C%_mutant_cursor_CPPFLAGS = $(AM_CPPFLAGS) -DSHMB_MUTATE_CURSOR
+%C%_mutant_cursor_LDADD = lib/libshmb.la
 
 check_PROGRAMS += $(kill_tests) $(kill_mutants)
 TESTS += $(kill_tests) %D%/mutants.sh
