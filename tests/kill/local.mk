@@ -8,6 +8,9 @@ kill_tests += %D%/kill-publish
 kill_tests += %D%/kill-consume
 %C%_kill_consume_SOURCES = %D%/kill-consume.c $(step_files)
 %C%_kill_consume_LDADD = lib/libshmb.la
+kill_tests += %D%/kill-attach
+%C%_kill_attach_SOURCES = %D%/kill-attach.c $(step_files)
+%C%_kill_attach_LDADD = daemon/libbroker.la lib/libshmb.la
 
 # The same test with a mistake built in: it must fail, or it would not find that mistake.
 kill_mutants =

@@ -89,7 +89,8 @@ static void wait_stop(const struct step *step)
 		step_fail(step, "waitpid: %s", strerror(errno));
 	if (WIFEXITED(status) && WEXITSTATUS(status) == SKIPPED)
 		exit(SKIPPED);
-	if (!WIFSTOPPED(status) || WSTOPSIG(status) != SIGTRAP)
+	/* Bit 7: PTRACE_O_TRACESYSGOOD. */
+	if (!WIFSTOPPED(status) || (WSTOPSIG(status) & 0x7f) != SIGTRAP)
 		step_fail(step, "the child got signal %d, status 0x%x",
 			  WIFSTOPPED(status) ? WSTOPSIG(status) : 0, (unsigned int)status);
 }
@@ -98,7 +99,6 @@ static void wait_stop(const struct step *step)
 static void run(struct step_shared *shared, void (*body)(void *context), void *context)
 {
 	for (;;) {
-		shared->done = 0;
 		STEP_BREAKPOINT();
 		body(context);
 		shared->done = 1;
@@ -128,7 +128,6 @@ void step_start(struct step *step, void (*body)(void *context), void *context)
 			step_fail(step, "mmap: %s", strerror(errno));
 		pin();
 	}
-	step->shared->done = 1;
 	fflush(NULL);
 	step->pid = fork();
 	if (step->pid < 0)
@@ -140,19 +139,20 @@ void step_start(struct step *step, void (*body)(void *context), void *context)
 		run(step->shared, body, context);
 	}
 	wait_stop(step);
+	ptrace(PTRACE_SETOPTIONS, step->pid, NULL,
+	       (void *)(uintptr_t)(PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD));
 	step->shared->done = 2;
 }
 
 void step_begin(struct step *step)
 {
 	/* Fresh from step_start() it stands there already. */
-	if (step->shared->done == 2) {
-		step->shared->done = 0;
-		return;
+	if (step->shared->done != 2) {
+		if (ptrace(PTRACE_CONT, step->pid, NULL, NULL) < 0)
+			step_fail(step, "PTRACE_CONT: %s", strerror(errno));
+		wait_stop(step);
 	}
-	if (ptrace(PTRACE_CONT, step->pid, NULL, NULL) < 0)
-		step_fail(step, "PTRACE_CONT: %s", strerror(errno));
-	wait_stop(step);
+	step->shared->done = 0;
 }
 
 bool step_next(struct step *step)
@@ -160,6 +160,15 @@ bool step_next(struct step *step)
 	step->n_points++;
 	if (ptrace(PTRACE_SINGLESTEP, step->pid, NULL, NULL) < 0)
 		step_fail(step, "PTRACE_SINGLESTEP: %s", strerror(errno));
+	wait_stop(step);
+	return !step->shared->done;
+}
+
+bool step_syscall(struct step *step)
+{
+	step->n_points++;
+	if (ptrace(PTRACE_SYSCALL, step->pid, NULL, NULL) < 0)
+		step_fail(step, "PTRACE_SYSCALL: %s", strerror(errno));
 	wait_stop(step);
 	return !step->shared->done;
 }

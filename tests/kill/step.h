@@ -45,6 +45,14 @@ void step_begin(struct step *step);
 /* One instruction further. Returns false once @body has returned. */
 bool step_next(struct step *step);
 
+/**
+ * step_syscall() - run to the next entry or exit of a system call
+ * @step: child
+ *
+ * Return: false once @body has returned.
+ */
+bool step_syscall(struct step *step);
+
 /* Whether the child stands directly in front of a system call. */
 bool step_at_syscall(const struct step *step);
 
