@@ -43,7 +43,8 @@ static const struct {
 };
 
 /* The parser's message, with file and line, becomes this thread's sentence. */
-static void on_error(cfg_t *cfg, const char *format, va_list args)
+static void __attribute__((format(printf, 2, 0)))
+on_error(cfg_t *cfg, const char *format, va_list args)
 {
 	char text[256];
 
