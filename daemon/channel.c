@@ -268,15 +268,16 @@ void channel_expect_reopening(struct client *client)
 {
 	struct list *link, *safe;
 
-	list_for_each (link, safe, &client->openings)
-		list_entry(link, struct opening, client_link)->count = 0;
+	list_for_each(link, safe, &client->openings) list_entry(link, struct opening, client_link)
+		->count = 0;
 }
 
 void channel_close_expected(struct client *client)
 {
 	struct list *link, *safe;
 
-	list_for_each (link, safe, &client->openings) {
+	list_for_each(link, safe, &client->openings)
+	{
 		struct opening *opening = list_entry(link, struct opening, client_link);
 
 		if (opening->count == 0)

@@ -344,6 +344,7 @@ int conf_parse(const char *text, const char *name, struct conf *conf)
 		CFG_SEC("quota", quota_options, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES),
 		CFG_END(),
 	};
+	FILE *file;
 	cfg_t *cfg;
 	int r;
 
@@ -355,7 +356,14 @@ int conf_parse(const char *text, const char *name, struct conf *conf)
 	cfg_set_error_function(cfg, on_error);
 	free(cfg->filename);
 	cfg->filename = strdup(name);
-	r = cfg_parse_buf(cfg, text) == CFG_SUCCESS ? 0 : -EINVAL;
+	/* Not cfg_parse_buf(), which would call the file "[buf]". */
+	file = fmemopen((void *)(uintptr_t)text, strlen(text), "r");
+	if (!file || !cfg->filename)
+		r = shmb_fail(-ENOMEM, "no memory");
+	else
+		r = cfg_parse_fp(cfg, file) == CFG_SUCCESS ? 0 : -EINVAL;
+	if (file)
+		fclose(file);
 	if (r == 0)
 		r = load_globals(cfg, conf);
 	if (r == 0)

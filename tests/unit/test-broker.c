@@ -246,8 +246,9 @@ END_TEST
 START_TEST(closes_on_garbage)
 {
 	static const char garbage[SHMB_PACKET_LEN_MAX + 1] = "SBK1";
-	static const size_t lens[] = { 1, 8, 191, 192, 193, 4096, SHMB_PACKET_LEN_MAX,
-				       SHMB_PACKET_LEN_MAX + 1 };
+	static const size_t lens[] = {
+		1, 8, 191, 192, 193, 4096, SHMB_PACKET_LEN_MAX, SHMB_PACKET_LEN_MAX + 1
+	};
 	struct raw_client *raw;
 	char byte;
 	int fd;
@@ -338,8 +339,9 @@ START_TEST(opens_channels)
 
 	ck_assert_uint_eq(open_raw(raw, "x", 0, 0, NULL, 0), SHMB_MSG_ERROR);
 	ck_assert_uint_eq(raw_code(raw), SHMB_CODE_DENIED_OR_UNKNOWN);
-	ck_assert_uint_eq(open_raw(raw, "x", SHMB_OPEN_CREATE, 0, &tick_schema, sizeof(tick_schema)),
-			  SHMB_MSG_OPENED);
+	ck_assert_uint_eq(
+		open_raw(raw, "x", SHMB_OPEN_CREATE, 0, &tick_schema, sizeof(tick_schema)),
+		SHMB_MSG_OPENED);
 	memcpy(&opened, raw->reply.body, sizeof(opened));
 	ck_assert_uint_eq(opened.created, 1);
 	ck_assert_uint_eq(opened.lane_len, 1 << 20);
@@ -354,8 +356,9 @@ START_TEST(opens_channels)
 	memcpy(&again, raw->reply.body, sizeof(again));
 	ck_assert_uint_eq(again.channel_id, opened.channel_id);
 	ck_assert_uint_eq(again.created, 0);
-	ck_assert_uint_eq(open_raw(raw, "x", SHMB_OPEN_CREATE, 0, &tock_schema, sizeof(tock_schema)),
-			  SHMB_MSG_ERROR);
+	ck_assert_uint_eq(
+		open_raw(raw, "x", SHMB_OPEN_CREATE, 0, &tock_schema, sizeof(tock_schema)),
+		SHMB_MSG_ERROR);
 	ck_assert_uint_eq(raw_code(raw), SHMB_CODE_SCHEMA);
 	ck_assert_uint_eq(raw->reply.body_len, sizeof(struct shmb_msg_error) + sizeof(tick_schema));
 	ck_assert_mem_eq(raw->reply.body + sizeof(struct shmb_msg_error), &tick_schema,
@@ -798,8 +801,9 @@ END_TEST
 START_TEST(is_alone)
 {
 	struct policy policy = { .single_user = true, .uid = geteuid() };
-	struct broker_config config = { .directory = dir, .listen_fd = -1, .policy = &policy,
-					.log = { .fd = -1 } };
+	struct broker_config config = {
+		.directory = dir, .listen_fd = -1, .policy = &policy, .log = { .fd = -1 }
+	};
 	struct shmb_broker_options options = { sizeof(options), 0, dir };
 	struct shmb_broker *embedded;
 	struct broker *broker;
