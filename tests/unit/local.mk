@@ -31,6 +31,14 @@ unit_tests += %D%/test-broker
 %C%_test_broker_SOURCES = %D%/test-broker.c %D%/raw-client.c %D%/raw-client.h
 unit_tests += %D%/test-conf
 %C%_test_conf_SOURCES = %D%/test-conf.c daemon/conf.c
+unit_tests += %D%/test-client
+%C%_test_client_SOURCES = %D%/test-client.c %D%/fixture.h
+unit_tests += %D%/test-stream
+%C%_test_stream_SOURCES = %D%/test-stream.c %D%/fixture.h
+unit_tests += %D%/test-waitset
+%C%_test_waitset_SOURCES = %D%/test-waitset.c %D%/fixture.h
+unit_tests += %D%/test-restart
+%C%_test_restart_SOURCES = %D%/test-restart.c %D%/fixture.h
 
 unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_noise_LDADD = $(unit_ldadd)
@@ -48,6 +56,10 @@ unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_policy_LDADD = $(unit_ldadd)
 %C%_test_broker_LDADD = $(unit_ldadd)
 %C%_test_conf_LDADD = $(unit_ldadd) $(CONFUSE_LIBS)
+%C%_test_client_LDADD = $(unit_ldadd)
+%C%_test_stream_LDADD = $(unit_ldadd)
+%C%_test_waitset_LDADD = $(unit_ldadd)
+%C%_test_restart_LDADD = $(unit_ldadd)
 
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
