@@ -465,7 +465,8 @@ START_TEST(pairs_a_publisher_and_a_subscriber)
 	leave(c.p, c.pub, c.channel);
 	s = raw_event(c.s, SHMB_MSG_UNPAIR, 0);
 	ck_assert_ptr_nonnull(s);
-	ck_assert_uint_eq(((struct shmb_msg_unpair *)s->body)->reason, SHMB_GONE_DETACHED);
+	ck_assert_uint_eq(((const struct shmb_msg_unpair *)(const void *)s->body)->reason,
+			  SHMB_GONE_DETACHED);
 	ck_assert_uint_eq(c.segment->n_publishers, 0);
 	wait_objects(5);
 	leave(c.s, c.sub, c.channel);
@@ -545,7 +546,9 @@ START_TEST(undertakes_the_dead)
 	if (event) {
 		event = raw_event(s, SHMB_MSG_UNPAIR, 0);
 		ck_assert_ptr_nonnull(event);
-		ck_assert_uint_eq(((struct shmb_msg_unpair *)event->body)->reason, SHMB_GONE_DIED);
+		ck_assert_uint_eq(
+			((const struct shmb_msg_unpair *)(const void *)event->body)->reason,
+			SHMB_GONE_DIED);
 	}
 	wait_objects(4);
 	leave(s, member, channel);
@@ -583,7 +586,9 @@ START_TEST(keeps_members_of_a_lost_connection)
 	ck_assert_ptr_nonnull(raw_event(c.p, SHMB_MSG_PAIR, 0));
 	ck_assert_ptr_nonnull(raw_event(c.p, SHMB_MSG_UNPAIR, 0));
 	ck_assert_uint_eq(
-		((struct shmb_msg_unpair *)raw_event(c.p, SHMB_MSG_UNPAIR, 0)->body)->pair_id,
+		((const struct shmb_msg_unpair *)(const void *)raw_event(c.p, SHMB_MSG_UNPAIR, 0)
+			 ->body)
+			->pair_id,
 		4711);
 	/* The subscriber learns of the new doorbell. */
 	ck_assert_ptr_nonnull(raw_event(c.s, SHMB_MSG_PAIR, 0));
@@ -694,10 +699,11 @@ START_TEST(evicts_who_is_reported)
 	ck_assert_uint_eq(raw_call(c.s, SHMB_MSG_REPORT, &report, sizeof(report)), SHMB_MSG_OK);
 	event = raw_event(c.s, SHMB_MSG_UNPAIR, 0);
 	ck_assert_ptr_nonnull(event);
-	ck_assert_uint_eq(((struct shmb_msg_unpair *)event->body)->reason, SHMB_GONE_EVICTED);
+	ck_assert_uint_eq(((const struct shmb_msg_unpair *)(const void *)event->body)->reason,
+			  SHMB_GONE_EVICTED);
 	event = raw_event(c.p, SHMB_MSG_EVICTED, 0);
 	ck_assert_ptr_nonnull(event);
-	ck_assert_uint_eq(((struct shmb_msg_id *)event->body)->id, c.pub);
+	ck_assert_uint_eq(((const struct shmb_msg_id *)(const void *)event->body)->id, c.pub);
 	/* Again: nothing happens. */
 	ck_assert_uint_eq(raw_call(c.s, SHMB_MSG_REPORT, &report, sizeof(report)), SHMB_MSG_OK);
 	leave(c.p, 0, c.channel);
@@ -733,7 +739,8 @@ START_TEST(never_forgets_who_does_not_read)
 			pairs += event->type == SHMB_MSG_PAIR;
 			pairs -= event->type == SHMB_MSG_UNPAIR;
 			if (event->type == SHMB_MSG_PAIR)
-				last = ((struct shmb_msg_pair *)event->body)->peer_id;
+				last = ((const struct shmb_msg_pair *)(const void *)event->body)
+					       ->peer_id;
 		}
 		if (idle->n_events < RAW_EVENTS_MAX) {
 			ck_assert_uint_eq(pairs, 1);
