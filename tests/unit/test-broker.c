@@ -566,6 +566,7 @@ START_TEST(keeps_members_of_a_lost_connection)
 	} resume = { { c.pub, c.channel, 2, 0 }, { c.p_pair.pair_id, 4711 } };
 	struct shmb_msg_grant grant;
 	struct shmb_msg_pair pair;
+	uint64_t before;
 	uint8_t wrong[SHMB_TOKEN_LEN] = { 0 };
 
 	raw_forget(c.s);
@@ -577,6 +578,7 @@ START_TEST(keeps_members_of_a_lost_connection)
 	raw_close(c.p);
 	c.p = raw_connect(dir);
 	raw_join(c.p, joined.client_id, joined.token);
+	before = epoch_of(c.segment);
 	ck_assert_uint_eq(c.p->joined.client_id, joined.client_id);
 	ck_assert_mem_eq(c.p->joined.token, joined.token, sizeof(joined.token));
 	ck_assert_uint_eq(raw_open(c.p, "a/b"), c.channel);
@@ -584,6 +586,9 @@ START_TEST(keeps_members_of_a_lost_connection)
 	memcpy(&grant, c.p->reply.body, sizeof(grant));
 	raw_fd(&c.p->reply, SHMB_FD_ROLE_DOORBELL);
 	ck_assert_ptr_nonnull(raw_event(c.p, SHMB_MSG_PAIR, 0));
+	/* The events came after the answer, so only the epoch can make the client look for them. */
+	ck_assert_uint_eq(raw_call(c.p, SHMB_MSG_PING, NULL, 0), SHMB_MSG_OK);
+	ck_assert_uint_gt(epoch_of(c.segment), before);
 	ck_assert_ptr_nonnull(raw_event(c.p, SHMB_MSG_UNPAIR, 0));
 	ck_assert_uint_eq(
 		((const struct shmb_msg_unpair *)(const void *)raw_event(c.p, SHMB_MSG_UNPAIR, 0)
