@@ -21,7 +21,6 @@ unit_tests += %D%/test-session
 %C%_test_session_SOURCES = %D%/test-session.c
 unit_tests += %D%/test-schema
 %C%_test_schema_SOURCES = %D%/test-schema.c
-<<<<<<< HEAD
 unit_tests += %D%/test-registry
 %C%_test_registry_SOURCES = %D%/test-registry.c
 unit_tests += %D%/test-quota
@@ -32,10 +31,8 @@ unit_tests += %D%/test-broker
 %C%_test_broker_SOURCES = %D%/test-broker.c %D%/raw-client.c %D%/raw-client.h
 unit_tests += %D%/test-conf
 %C%_test_conf_SOURCES = %D%/test-conf.c daemon/conf.c
-=======
 unit_tests += %D%/test-ring
 %C%_test_ring_SOURCES = %D%/test-ring.c
->>>>>>> kill
 unit_tests += %D%/test-client
 %C%_test_client_SOURCES = %D%/test-client.c %D%/fixture.h
 unit_tests += %D%/test-stream
