@@ -13,7 +13,7 @@ fn include_dir() -> Option<PathBuf> {
         Some(dir) => PathBuf::from(dir),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../include"),
     };
-    dir.join("shmbroker/shmbroker.h").is_file().then(|| dir)
+    dir.join("shmbroker/shmbroker.h").is_file().then_some(dir)
 }
 
 fn header(dir: &Path, name: &str) -> String {

@@ -348,7 +348,7 @@ impl<T: ?Sized> Subscriber<T> {
         Ok(Some(Batch {
             subscriber: self,
             data,
-            len: len as usize,
+            record_len: len as usize,
             count,
             stride: stride as usize,
         }))
@@ -506,8 +506,8 @@ impl<T: Record> Subscriber<T> {
     /// ```
     pub fn peek_many(&self, max: usize) -> Result<Option<Batch<'_, T>>> {
         match self.peek_bytes(max)? {
-            Some(batch) if batch.len != size_of::<T>() => {
-                let len = batch.len;
+            Some(batch) if batch.record_len != size_of::<T>() => {
+                let len = batch.record_len;
                 drop(batch);
                 Err(wrong_length(len, size_of::<T>()))
             }
@@ -836,17 +836,17 @@ impl<T: Record> Sample<'_, T> {
 impl Sample<'_, [u8]> {
     /// Bytes of the record.
     pub fn len(&self) -> usize {
-        self.batch.len
+        self.batch.record_len
     }
 
     /// Has it no bytes?
     pub fn is_empty(&self) -> bool {
-        self.batch.len == 0
+        self.batch.record_len == 0
     }
 
     /// Copies its beginning: as many bytes as both have, and says how many.
     pub fn copy_to(&self, buffer: &mut [u8]) -> usize {
-        let len = buffer.len().min(self.batch.len);
+        let len = buffer.len().min(self.batch.record_len);
         // SAFETY: so many bytes are mapped, and the subscriber is borrowed.
         unsafe { copy_shared(self.batch.data, buffer.as_mut_ptr(), len) };
         len
@@ -870,13 +870,13 @@ impl Sample<'_, [u8]> {
     /// the reference lives.
     pub unsafe fn as_slice(&self) -> &[u8] {
         // SAFETY: mapped and initialised; nobody writes, as the caller says.
-        unsafe { std::slice::from_raw_parts(self.batch.data, self.batch.len) }
+        unsafe { std::slice::from_raw_parts(self.batch.data, self.batch.record_len) }
     }
 }
 
 impl<T: ?Sized> fmt::Debug for Sample<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sample").field("len", &self.batch.len).finish()
+        f.debug_struct("Sample").field("len", &self.batch.record_len).finish()
     }
 }
 
@@ -888,7 +888,7 @@ impl<T: ?Sized> fmt::Debug for Sample<'_, T> {
 pub struct Batch<'s, T: ?Sized> {
     subscriber: &'s Subscriber<T>,
     data: *const u8,
-    len: usize,
+    record_len: usize,
     count: usize,
     stride: usize,
 }
@@ -956,7 +956,7 @@ impl<'s, T: Record> Batch<'s, T> {
 impl Batch<'_, [u8]> {
     /// Bytes of each record.
     pub fn record_len(&self) -> usize {
-        self.len
+        self.record_len
     }
 
     /// A copy of one of them.
@@ -965,11 +965,11 @@ impl Batch<'_, [u8]> {
     ///
     /// If there are not so many.
     pub fn to_vec(&self, index: usize) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.len);
+        let mut bytes = Vec::with_capacity(self.record_len);
         // SAFETY: so many bytes are mapped, and there is room for them.
         unsafe {
-            copy_shared(self.at(index), bytes.as_mut_ptr(), self.len);
-            bytes.set_len(self.len);
+            copy_shared(self.at(index), bytes.as_mut_ptr(), self.record_len);
+            bytes.set_len(self.record_len);
         }
         bytes
     }
@@ -990,7 +990,10 @@ impl<T: ?Sized> Drop for Batch<'_, T> {
 
 impl<T: ?Sized> fmt::Debug for Batch<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Batch").field("count", &self.count).field("len", &self.len).finish()
+        f.debug_struct("Batch")
+            .field("count", &self.count)
+            .field("record_len", &self.record_len)
+            .finish()
     }
 }
 
