@@ -21,6 +21,9 @@ use crate::error::{
 };
 use crate::schema::Record;
 
+/// How many bytes of records a vector grows by at most.
+const MANY_LEN: usize = 1 << 20;
+
 /// How to receive.
 ///
 /// ```
@@ -387,11 +390,48 @@ impl<T: Record> Subscriber<T> {
     /// ```
     pub fn recv(&self) -> Result<Option<T>> {
         let mut record = MaybeUninit::<T>::uninit();
-        // SAFETY: room for exactly one.
-        match unsafe { self.recv_bytes(record.as_mut_ptr() as *mut u8, size_of::<T>()) } {
-            Ok(None) => Ok(None),
+        // SAFETY: room for one.
+        if unsafe { self.recv_record(record.as_mut_ptr())? } {
             // SAFETY: all of its bytes have been written, and any bytes are a T.
-            Ok(Some(len)) if len == size_of::<T>() => Ok(Some(unsafe { record.assume_init() })),
+            Ok(Some(unsafe { record.assume_init() }))
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Copies the next record over `record`, for those too large for a stack: `false` if there is
+    /// none now.
+    ///
+    /// ```
+    /// # use shmbroker::{Broker, ClientOptions, Record};
+    /// shmbroker::record! { pub struct Frame: "doc.frame" { pub pixels: [u8; 10000] } }
+    /// # fn main() -> shmbroker::Result<()> {
+    /// # let broker = Broker::start()?;
+    /// # let client = ClientOptions::new().address(broker.address()).open()?;
+    /// let channel = client.channel::<Frame>("frames")?;
+    /// let subscriber = channel.subscriber()?;
+    /// channel.publisher()?.send(&Frame { pixels: [7; 10000] })?;
+    ///
+    /// let mut frame = Box::new(Frame::zeroed());
+    /// assert!(subscriber.recv_into(&mut frame)?);
+    /// assert_eq!(frame.pixels[9999], 7);
+    /// assert!(!subscriber.recv_into(&mut frame)?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn recv_into(&self, record: &mut T) -> Result<bool> {
+        // SAFETY: room for one.
+        unsafe { self.recv_record(record) }
+    }
+
+    /// # Safety
+    ///
+    /// `record` must be valid for writes of one.
+    unsafe fn recv_record(&self, record: *mut T) -> Result<bool> {
+        // SAFETY: as the caller says.
+        match unsafe { self.recv_bytes(record as *mut u8, size_of::<T>()) } {
+            Ok(None) => Ok(false),
+            Ok(Some(len)) if len == size_of::<T>() => Ok(true),
             Ok(Some(len)) => Err(wrong_length(len, size_of::<T>())),
             Err(error) if error.errno() == EMSGSIZE => {
                 // It would stay the next one for ever.
@@ -407,8 +447,29 @@ impl<T: Record> Subscriber<T> {
 
     /// Copies out up to `max` records in one call, and adds them to `records`. Says how many, 0 if
     /// there are none now.
+    ///
+    /// One call takes at most a mebibyte, or what `records` has room for already, so any `max` will
+    /// do.
+    ///
+    /// ```
+    /// # use shmbroker::{Broker, ClientOptions};
+    /// shmbroker::record! { pub struct Point: "doc.point" { pub x: f32, pub y: f32 } }
+    /// # fn main() -> shmbroker::Result<()> {
+    /// # let broker = Broker::start()?;
+    /// # let client = ClientOptions::new().address(broker.address()).open()?;
+    /// let subscriber = client.channel::<Point>("points")?.subscriber()?;
+    /// let mut points = Vec::new();
+    /// while subscriber.recv_many(&mut points, 1000)? > 0 {
+    ///     for point in points.drain(..) {
+    ///         println!("{} {}", point.x, point.y);
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn recv_many(&self, records: &mut Vec<T>, max: usize) -> Result<usize> {
-        let max = max.min(u32::MAX as usize / size_of::<T>());
+        let room = (MANY_LEN / size_of::<T>()).max(records.capacity() - records.len()).max(1);
+        let max = max.min(room).min(u32::MAX as usize / size_of::<T>());
         if max == 0 {
             return Ok(0);
         }

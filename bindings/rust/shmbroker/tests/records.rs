@@ -57,9 +57,12 @@ fn typed_records_every_way() {
     batch.release_first(10).unwrap();
     assert_eq!(subscriber.recv().unwrap(), Some(tick(114)));
 
+    let mut record = tick(0);
+    assert!(subscriber.recv_into(&mut record).unwrap());
+    assert_eq!(record, tick(115));
     let rest: Vec<_> = subscriber.try_iter().map(Result::unwrap).collect();
-    assert_eq!(rest, (115..1001).map(tick).collect::<Vec<_>>());
-    assert_eq!(subscriber.recv_many(&mut received, 8).unwrap(), 0);
+    assert_eq!(rest, (116..1001).map(tick).collect::<Vec<_>>());
+    assert_eq!(subscriber.recv_many(&mut received, usize::MAX).unwrap(), 0);
     assert!(subscriber.peek().unwrap().is_none());
 
     let stats = subscriber.stats().unwrap();
