@@ -11,6 +11,7 @@ EXTRA_DIST += \
 	%D%/shmbroker/Cargo.toml \
 	%D%/shmbroker/build.rs \
 	%D%/shmbroker/examples/aggregate.rs \
+	%D%/shmbroker/examples/common/mod.rs \
 	%D%/shmbroker/examples/publish.rs \
 	%D%/shmbroker/examples/subscribe.rs \
 	%D%/shmbroker/src/broker.rs \

@@ -4,9 +4,11 @@
 //!
 //! It ends after N seconds of telemetry, or when the publisher has gone and nothing is left.
 
-use std::os::raw::{c_int, c_long};
+mod common;
+
 use std::time::{Duration, Instant};
 
+use common::monotonic_ns;
 use shmbroker::{record, Client, Subscriber};
 
 const CHANNEL: &str = "demo/telemetry";
@@ -33,25 +35,6 @@ record! {
         pub net_sent_bytes: u64,
         pub load_1min: f64,
     }
-}
-
-#[repr(C)]
-struct Timespec {
-    seconds: i64,
-    nanoseconds: c_long,
-}
-
-extern "C" {
-    fn clock_gettime(clock: c_int, time: *mut Timespec) -> c_int;
-}
-
-/// CLOCK_MONOTONIC, which all processes of a machine share. `Instant` does not give it away.
-fn monotonic_ns() -> u64 {
-    const CLOCK_MONOTONIC: c_int = 1;
-    let mut time = Timespec { seconds: 0, nanoseconds: 0 };
-    // SAFETY: fills one timespec, as 64-bit Linux has it.
-    unsafe { clock_gettime(CLOCK_MONOTONIC, &mut time) };
-    time.seconds as u64 * 1_000_000_000 + time.nanoseconds as u64
 }
 
 #[derive(Default)]

@@ -1,37 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Sends a tick every few milliseconds: `publish [COUNT [CHANNEL]]`.
+//! Publishes a tick every millisecond on a typed channel, for five seconds or as long as asked
+//! for: `publish [COUNT]`. Run subscribe (of any language) beside it. No broker needs to be started
+//! before.
+
+mod common;
 
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use shmbroker::{record, Client};
-
-record! {
-    pub struct Tick: "market.tick" {
-        pub time_ns: u64,
-        pub price: f64,
-        pub count: u32,
-        pub flags: u32,
-    }
-}
+use common::{monotonic_ns, Tick};
+use shmbroker::Client;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut args = std::env::args().skip(1);
-    let count: u32 = args.next().map_or(Ok(100), |text| text.parse())?;
-    let name = args.next().unwrap_or_else(|| "market/ticks".to_string());
-
+    let count: u32 = std::env::args().nth(1).map_or(Ok(5000), |text| text.parse())?;
     let client = Client::open()?;
-    let channel = client.channel::<Tick>(&name)?;
-    let mut publisher = channel.publisher()?;
-    println!("waiting for a subscriber of {}", name);
-    channel.wait_members(1, 1, None)?;
-    for number in 0..count {
-        let time_ns = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64;
-        let price = 100.0 + f64::from(number % 50) / 8.0;
-        let tick = Tick { time_ns, price, count: number, flags: 0 };
-        publisher.send_timeout(&tick, Duration::from_secs(5))?;
-        thread::sleep(Duration::from_millis(5));
+    let mut publisher = client.channel::<Tick>("example/ticks")?.publisher()?;
+    for count in 0..count {
+        let price = 100.0 + f64::from(count) * 0.25;
+        let tick = Tick { time_ns: monotonic_ns(), price, count, flags: 0 };
+        // Waits up to a second for a subscriber that is a whole ring behind.
+        publisher.send_timeout(&tick, Duration::from_secs(1))?;
+        thread::sleep(Duration::from_millis(1));
     }
-    println!("sent {} ticks", count);
     Ok(())
 }
