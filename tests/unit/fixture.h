@@ -25,17 +25,17 @@ static inline const char *why(void)
 	return text;
 }
 
-#define ok(expression) \
-	do { \
-		int32_t result_ = (expression); \
+#define ok(expression)                                                                   \
+	do {                                                                             \
+		int32_t result_ = (expression);                                          \
 		ck_assert_msg(result_ >= 0, "%s: %d (%s)", #expression, result_, why()); \
 	} while (0)
 
-#define refused(expression, expected) \
-	do { \
-		int32_t result_ = (expression); \
+#define refused(expression, expected)                                                             \
+	do {                                                                                      \
+		int32_t result_ = (expression);                                                   \
 		ck_assert_msg(result_ == (expected), "%s: %d, not %s (%s)", #expression, result_, \
-			      #expected, why()); \
+			      #expected, why());                                                  \
 	} while (0)
 
 /* The last refusal names the thing. */

@@ -36,16 +36,17 @@ SHMB_SCHEMA(tock_schema, struct tock, "test.tick", SHMB_FIELD(struct tock, time_
 static int32_t open_channel(const char *name, uint32_t flags, const void *schema, uint32_t len,
 			    struct shmb_channel **channel)
 {
-	struct shmb_channel_options options = { .options_len = sizeof(options), .flags = flags,
-						.schema = schema, .schema_len = len };
+	struct shmb_channel_options options = {
+		.options_len = sizeof(options), .flags = flags, .schema = schema, .schema_len = len
+	};
 
 	return shmb_channel_open(client, name, (uint32_t)strlen(name), &options, channel);
 }
 
 START_TEST(bad_names_are_refused)
 {
-	static const char *const names[] = { "",     "/",  "a/",     "/a",   "a//b", "A",
-					     "a b",  "ä",  "a\nb",   "*",    "..",   "a/../b" };
+	static const char *const names[] = { "",    "/", "a/",	 "/a", "a//b", "A",
+					     "a b", "ä", "a\nb", "*",  "..",   "a/../b" };
 	struct shmb_channel *channel;
 	char longest[130];
 
@@ -153,8 +154,10 @@ END_TEST
 START_TEST(slots_run_out_and_come_back)
 {
 	struct shmb_channel_options options = { .options_len = sizeof(options),
-						.flags = SHMB_CHANNEL_CREATE, .lane_len = 4096,
-						.max_publishers = 3, .max_subscribers = 2 };
+						.flags = SHMB_CHANNEL_CREATE,
+						.lane_len = 4096,
+						.max_publishers = 3,
+						.max_subscribers = 2 };
 	struct shmb_publisher *publishers[3], *publisher;
 	struct shmb_subscriber *subscribers[2], *subscriber;
 	struct shmb_channel *channel;

@@ -28,7 +28,7 @@ static struct {
 	uint64_t received;
 	uint64_t joined;
 	uint32_t stop;
-} *shared;
+} * shared;
 
 static void start_daemon(void)
 {
@@ -220,7 +220,8 @@ START_TEST(a_killed_broker_is_not_missed)
 		usleep((useconds_t)(20000 + rand() % 50000));
 		after = __atomic_load_n(&shared->received, __ATOMIC_RELAXED);
 		if (i > 2)
-			ck_assert_msg(after > before, "round %d: nothing flows without the broker", i);
+			ck_assert_msg(after > before, "round %d: nothing flows without the broker",
+				      i);
 		start_daemon();
 		if (i % 4 == 3)
 			finished(run(join_and_leave));

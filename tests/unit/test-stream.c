@@ -150,8 +150,8 @@ START_TEST(batches_keep_order_and_lengths)
 		for (int i = 0; i < 16; i++)
 			total += lens[i] = (uint32_t)(round * 7 + i * 13) % 60;
 		ck_assert_int_eq(shmb_publisher_send_many(publisher, out, 0, lens, 16), 16);
-		ck_assert_int_eq(shmb_subscriber_recv_many(subscriber, in, sizeof(in), got_lens, 16),
-				 16);
+		ck_assert_int_eq(
+			shmb_subscriber_recv_many(subscriber, in, sizeof(in), got_lens, 16), 16);
 		ck_assert_mem_eq(got_lens, lens, sizeof(lens));
 		ck_assert_mem_eq(in, out, total);
 	}
@@ -270,7 +270,8 @@ START_TEST(every_subscriber_gets_every_record_of_every_publisher)
 			for (int i = 0; i < 5; i++) {
 				uint64_t record[2];
 
-				ck_assert_int_eq(shmb_subscriber_recv(subscribers[s], record, 16), 16);
+				ck_assert_int_eq(shmb_subscriber_recv(subscribers[s], record, 16),
+						 16);
 				ck_assert_uint_eq(record[1], next[s][record[0]]++);
 			}
 	}
@@ -510,7 +511,8 @@ END_TEST
 
 int main(void)
 {
-	TCase *cases[] = { tcase_create("records"), tcase_create("members"), tcase_create("waiting") };
+	TCase *cases[] = { tcase_create("records"), tcase_create("members"),
+			   tcase_create("waiting") };
 
 	for (int i = 0; i < 3; i++) {
 		tcase_add_checked_fixture(cases[i], set_up_channel, tear_down_channel);
