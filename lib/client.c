@@ -38,6 +38,7 @@
 #define RETRY_MIN_NS	   1000000ull
 #define RETRY_MAX_NS	   500000000ull
 #define BACKLOG_NS	   1000000000ull
+#define BACKLOG_LOOK_NS	   100000ull
 
 /* ---- events ------------------------------------------------------------------------------------ */
 
@@ -502,7 +503,8 @@ int shmb_client_drain(struct shmb_client *client)
 		 */
 		if (SHMB_LOAD_ACQUIRE(&client->bell->backlog)) {
 			give_up = give_up ? give_up : shmb_clock_now_ns() + BACKLOG_NS;
-			deadline = give_up;
+			/* The last message may be here already: nothing tells when backlog clears. */
+			deadline = shmb_clock_now_ns() + BACKLOG_LOOK_NS;
 		}
 		result = shmb_connection_receive(&client->connection, &received, deadline);
 		if (result == -EAGAIN) {
