@@ -317,6 +317,8 @@ void shmb_member_sync(struct shmb_member *member)
 	struct shmb_event *events;
 
 	pthread_mutex_lock(&client->lock);
+	/* pairs with the broker's release in bell_ring(): what it rang for is on the socket. */
+	member->seen_wake = SHMB_LOAD_ACQUIRE(&client->bell->wake);
 	shmb_client_drain(client);
 	if (client->stale)
 		member->evicted = true;

@@ -48,6 +48,7 @@ struct shmb_ringer {
  * @fork_guard:	    1 in the process that made it
  * @epoch:	    the channel's epoch word
  * @seen_epoch:	    up to which the inbox has been emptied
+ * @seen_wake:	    the broker's wake word before that
  * @id:		    as the broker calls it
  * @role:	    SHMB_ROLE_*
  * @flags:	    SHMB_MEMBER_*
@@ -70,6 +71,7 @@ struct shmb_member {
 	const uint8_t *fork_guard;
 	const uint64_t *epoch;
 	uint64_t seen_epoch;
+	uint32_t seen_wake;
 	uint64_t id;
 	uint32_t role;
 	uint32_t flags;

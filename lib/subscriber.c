@@ -601,7 +601,7 @@ static void count_sleep(struct shmb_subscriber *subscriber)
 }
 
 /*
- * Sleep on the wake words of all bells, ours from the broker included. Their values are read
+ * Sleep on the wake words of all bells, ours from the broker included. The publishers' are read
  * before arming, so a ring that comes between is not slept through. Returns 1 woken, 0 deadline,
  * -ENOSYS if the kernel cannot.
  */
@@ -613,7 +613,8 @@ static int sleep_futex(struct shmb_subscriber *subscriber, uint64_t deadline)
 	uint32_t changes = subscriber->lane_changes, n = 0;
 	long woken;
 
-	waits[n++] = (struct futex_wait){ .value = SHMB_LOAD(broker),
+	/* The broker rings before it moves the epoch: what it has said since we asked last counts. */
+	waits[n++] = (struct futex_wait){ .value = subscriber->member.seen_wake,
 					  .address = (uint64_t)(uintptr_t)broker,
 					  .flags = FUTEX_WAIT_32_SHARED };
 	for (uint32_t i = 0; i < subscriber->n_lanes; i++) {
@@ -673,8 +674,10 @@ static int sleep_once(struct shmb_subscriber *subscriber, uint64_t deadline)
 		/* A futex sleeper does not see the socket: look whether the broker is still there. */
 		shmb_member_sync(&subscriber->member);
 	} else if (woken == 1) {
-		/* Perhaps it was the broker, with something that moves no epoch. */
-		shmb_member_enter(&subscriber->member);
+		/* Perhaps it was the broker, with something that has not moved the epoch yet. */
+		if (SHMB_LOAD(&subscriber->member.client->bell->wake) !=
+		    subscriber->member.seen_wake)
+			shmb_member_sync(&subscriber->member);
 	}
 	return 0;
 }
