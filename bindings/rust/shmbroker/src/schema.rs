@@ -681,7 +681,7 @@ impl Schema {
     /// A schema from its table, if that keeps every rule.
     ///
     /// ```
-    /// assert!(shmbroker::Schema::from_bytes(b"SHT1").is_err());
+    /// assert!(shmbroker::Schema::from_bytes(&b"SHT1"[..]).is_err());
     /// ```
     pub fn from_bytes(bytes: impl Into<Vec<u8>>) -> Result<Schema> {
         let bytes = bytes.into();

@@ -99,5 +99,6 @@ fn a_killed_publisher_leaves_whole_records() {
         next += 1;
     }
     assert_eq!(channel.info().unwrap().publishers, 0);
-    assert_eq!(subscriber.lost(), 0);
+    let stats = subscriber.stats().unwrap();
+    assert_eq!((stats.lost, stats.backstops), (0, 0));
 }
