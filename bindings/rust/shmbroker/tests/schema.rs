@@ -227,6 +227,7 @@ fn any_bytes_are_a_record() {
 
 #[test]
 fn text_is_cut_where_a_character_ends() {
+    assert_eq!(Char::text::<3>("naïve").to_str(), Ok("na"));
     let mut text = Char::text::<5>("naïve");
     assert_eq!(text.to_str(), Ok("naïv"));
     text.set("nai\u{ef}");
