@@ -435,7 +435,7 @@ static int handle_resume(struct request *request)
 /*
  * A report is an accusation that the broker cannot check. Inside one user it is believed: the
  * member is thrown out. From another user it only parts the two, or else any subscriber could
- * silence any publisher.
+ * silence any publisher; and so does reason 0: the reporter itself had no memory or fds for it.
  */
 static int handle_report(struct request *request)
 {
@@ -457,7 +457,8 @@ static int handle_report(struct request *request)
 	object = broker_find(broker, report.pair_id, SHMB_ENTRY_PAIR);
 	pair = shmb_container_of(object, struct pair, object);
 	accused = pair->members[member->role == SHMB_ROLE_PUBLISHER];
-	believed = request->client->uid == 0 || request->client->uid == accused->client->uid;
+	believed = report.reason &&
+		   (request->client->uid == 0 || request->client->uid == accused->client->uid);
 	log_line(&broker->log, LOG_WARNING, believed ? "member-evicted" : "pair-severed",
 		 "member=%llu pid=%u uid=%u reporter=%llu reporter_pid=%u rule=%u",
 		 (unsigned long long)object_id(&accused->object), accused->client->pid,

@@ -328,12 +328,17 @@ void shmb_member_close(struct shmb_member *member)
 
 static void handle_event(struct shmb_member *member, struct shmb_event *event)
 {
+	int result;
+
 	switch (event->type) {
 	case SHMB_MSG_PAIR:
-		if (add_doorbell(member, event, event->pair.pair_id) < 0 ||
-		    member->on_pair(member, event) < 0)
-			/* It stays unserved; the sentence is there for whoever asks. */
-			shmb_member_report(member, event->pair.pair_id, 0);
+		result = add_doorbell(member, event, event->pair.pair_id);
+		if (result == 0)
+			result = member->on_pair(member, event);
+		/* It stays unserved; the sentence is there for whoever asks. */
+		if (result < 0)
+			shmb_member_report(member, event->pair.pair_id,
+					   result == -EBADMSG ? EBADMSG : 0);
 		break;
 	case SHMB_MSG_UNPAIR:
 		member->on_unpair(member, &event->unpair);

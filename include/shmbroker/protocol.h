@@ -346,7 +346,7 @@ SHMB_SIZE(shmb_msg_unpair, 24);
 struct shmb_msg_report {
 	uint64_t pair_id;
 	uint64_t member_id; /* the sender's */
-	uint32_t reason; /* which rule the peer broke */
+	uint32_t reason; /* which rule the peer broke; 0: none, it cannot be served */
 	uint32_t zero;
 };
 SHMB_SIZE(shmb_msg_report, 24);
