@@ -441,7 +441,7 @@ static void explore(bool quick)
 		add_place(n_syscalls, 0);
 		/* Every second stop is an exit. */
 		if (n_syscalls % 2 == 0)
-			n_stores += explore_window(n_syscalls, 3000, quick ? 150 : 61);
+			n_stores += explore_window(n_syscalls, 3000, quick ? 150 : 101);
 		exchange(1);
 	}
 	step_kill(&step);

@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * A publisher that attaches like any other and then scribbles into its own lane and bells, while
+ * honest subscribers read. They must never crash, never stay in a call, and go on to receive every
+ * record of the honest publisher; who breaks the layout is reported once and thrown out.
+ */
+
+#include <shmbroker/ring.h>
+
+/* The publisher's own struct, to get at its mappings. */
+#include "lib/publisher.c"
+
+#include <stdio.h>
+#include <time.h>
+
+#include "tests/hostile/hostile.h"
+
+#define ATTACK_NS 150000000ull
+
+/* ---- the hostile publisher ---------------------------------------------------------------------- */
+
+static uint8_t *ring_of(struct shmb_publisher *publisher)
+{
+	return publisher->writer.ring;
+}
+
+static void put(struct shmb_publisher *publisher, uint64_t offset, uint64_t word)
+{
+	SHMB_STORE(shmb_lane_word(ring_of(publisher), offset & publisher->writer.mask & ~7ull),
+		   word);
+}
+
+static uint64_t header_of(const struct shmb_publisher *publisher, uint64_t len)
+{
+	return SHMB_RECORD_VALID | len | publisher->writer.sequence << SHMB_RECORD_SEQ_SHIFT;
+}
+
+static void random_bytes(struct shmb_publisher *publisher)
+{
+	put(publisher, random_u64() >> 20, random_u64());
+}
+
+/* The length changes while it is looked at. */
+static void toggle_length(struct shmb_publisher *publisher)
+{
+	put(publisher, publisher->writer.position, header_of(publisher, 32));
+	put(publisher, publisher->writer.position, header_of(publisher, 0x10000));
+}
+
+static void forge_length(struct shmb_publisher *publisher)
+{
+	put(publisher, publisher->writer.position, header_of(publisher, SHMB_RECORD_LEN_MASK));
+}
+
+static void forge_sequence(struct shmb_publisher *publisher)
+{
+	put(publisher, publisher->writer.position, header_of(publisher, 8) ^ 1ull << 63);
+}
+
+static void forge_flags(struct shmb_publisher *publisher)
+{
+	put(publisher, publisher->writer.position,
+	    header_of(publisher, 8) | SHMB_RECORD_EXT | SHMB_RECORD_MORE);
+}
+
+/* From every offset a pad to the end, and at the start one over all of the ring. */
+static void pads_everywhere(struct shmb_publisher *publisher)
+{
+	for (uint64_t offset = 0; offset < LANE_LEN; offset += 8)
+		put(publisher, offset,
+		    SHMB_RECORD_VALID | SHMB_RECORD_PAD | (LANE_LEN - offset - 8));
+}
+
+/* Empty records for ever: no rule is broken, and every call must still end. */
+static void flood(struct shmb_publisher *publisher)
+{
+	for (uint64_t offset = 0; offset < LANE_LEN; offset += 8) {
+		put(publisher, publisher->writer.position, header_of(publisher, 0));
+		publisher->writer.position += 8;
+		publisher->writer.sequence++;
+	}
+}
+
+static void scribble_marks(struct shmb_publisher *publisher)
+{
+	struct shmb_lane_segment *lane = publisher->writer.lane;
+	struct shmb_lane_mark *mark = &lane->marks[random_u64() % SHMB_LANE_N_MARKS];
+	uint64_t near = publisher->writer.position + random_u64() % (8 * LANE_LEN);
+
+	SHMB_STORE(&mark->position, random_u64() & 1 ? near & ~7ull : random_u64());
+	SHMB_STORE(&mark->sequence, random_u64() & 1 ? near / 16 : random_u64());
+	SHMB_STORE(&lane->intent, random_u64() & 1 ? near : random_u64());
+}
+
+static void toggle_intent(struct shmb_publisher *publisher)
+{
+	SHMB_STORE(&publisher->writer.lane->intent, UINT64_MAX);
+	SHMB_STORE(&publisher->writer.lane->intent, 0);
+}
+
+static void scribble_hints(struct shmb_publisher *publisher)
+{
+	struct shmb_lane_segment *lane = publisher->writer.lane;
+
+	SHMB_STORE(&lane->position_hint, random_u64());
+	SHMB_STORE(&lane->sequence_hint, random_u64());
+	SHMB_STORE(&lane->dropped, random_u64());
+	SHMB_STORE(&lane->space_wait, (uint32_t)random_u64());
+}
+
+static void scribble_header(struct shmb_publisher *publisher)
+{
+	uint64_t *words = (uint64_t *)(void *)publisher->writer.lane;
+
+	SHMB_STORE(&words[random_u64() % (sizeof(struct shmb_segment_header) / 8)], random_u64());
+}
+
+/* Where the subscriber begins, wake words and doorbells. */
+static void scribble_bells(struct shmb_publisher *publisher)
+{
+	for (uint32_t i = 0; i < publisher->n_pairs; i++) {
+		struct shmb_bell_segment *bell = publisher->pairs[i].bell_words;
+
+		SHMB_STORE(&bell->start_position, random_u64());
+		SHMB_STORE(&bell->start_sequence, random_u64());
+		SHMB_STORE(&bell->doorbell_generation, (uint32_t)random_u64());
+		SHMB_STORE(&bell->attached, (uint32_t)random_u64() & 1);
+		SHMB_STORE(&bell->wake, (uint32_t)random_u64());
+		syscall(SYS_futex, &bell->wake, FUTEX_WAKE, 1, NULL, NULL, 0);
+	}
+}
+
+static void scribble_all(struct shmb_publisher *publisher)
+{
+	uint64_t *words = (uint64_t *)(void *)publisher->writer.lane;
+
+	SHMB_STORE(&words[random_u64() % ((SHMB_BLOCK_LEN + LANE_LEN) / 8)], random_u64());
+	scribble_bells(publisher);
+}
+
+static const struct attack {
+	const char *name;
+	void (*scribble)(struct shmb_publisher *publisher);
+	bool is_crime; /* it breaks the layout wherever the subscribers are */
+} attacks[] = {
+	{ "random bytes", random_bytes, true },
+	{ "toggled length", toggle_length, false },
+	{ "forged length", forge_length, true },
+	{ "forged sequence", forge_sequence, true },
+	{ "forged flags", forge_flags, true },
+	{ "pads everywhere", pads_everywhere, true },
+	{ "flood of empty records", flood, false },
+	{ "scribbled marks", scribble_marks, false },
+	{ "toggled intent", toggle_intent, false },
+	{ "scribbled hints", scribble_hints, false },
+	{ "scribbled segment header", scribble_header, false },
+	{ "scribbled bells", scribble_bells, false },
+	{ "everything scribbled", scribble_all, true },
+};
+
+static char attack(const char *address, uint32_t number)
+{
+	struct shmb_client *client = connect_client(address);
+	struct shmb_channel *channel = open_channel(client);
+	uint64_t end = shmb_clock_now_ns() + (attacks[number].is_crime ? 20 : 1) * ATTACK_NS;
+	struct shmb_publisher *publisher;
+	bool evicted = false;
+
+	must(shmb_publisher_open(channel, NULL, &publisher), "publisher");
+	for (uint32_t i = 0; i < 100; i++)
+		shmb_publisher_send(publisher, &i, sizeof(i));
+	for (uint32_t i = 0; !evicted && shmb_clock_now_ns() < end; i++) {
+		for (uint32_t n = 0; n < 64; n++)
+			attacks[number].scribble(publisher);
+		/* Honest calls in between would run in circles in what has been scribbled. */
+		evicted = shmb_member_enter(&publisher->member) == -ESTALE;
+	}
+	shmb_publisher_close(publisher);
+	shmb_channel_close(channel);
+	shmb_client_close(client);
+	return evicted ? EVIL_EVICTED : EVIL_GAVE_UP;
+}
+
+/* ---- the honest side --------------------------------------------------------------------------- */
+
+/**
+ * struct reader - an honest subscriber
+ * @subscriber: its handle
+ * @honest_id:	of the publisher that is to be trusted
+ * @n_honest:	records it has had from it
+ * @n_accused:	times it was told of a publisher that broke the layout
+ */
+struct reader {
+	struct shmb_subscriber *subscriber;
+	uint64_t honest_id;
+	uint64_t n_honest;
+	uint32_t n_accused;
+};
+
+static void take_record(struct reader *reader, const void *data, uint32_t len)
+{
+	struct honest record;
+
+	if (shmb_subscriber_view(reader->subscriber)->publisher_id != reader->honest_id)
+		return;
+	if (len != sizeof(record))
+		fail("an honest record has %u bytes", len);
+	memcpy(&record, data, sizeof(record));
+	if (!is_honest(&record, reader->n_honest))
+		fail("honest record %llu is wrong", (unsigned long long)reader->n_honest);
+	reader->n_honest++;
+}
+
+static int32_t receive(struct reader *reader)
+{
+	static uint8_t data[LANE_LEN];
+	int32_t result;
+
+	call_begins();
+	result = shmb_subscriber_recv(reader->subscriber, data, sizeof(data));
+	call_ends("recv");
+	if (result >= 0)
+		take_record(reader, data, (uint32_t)result);
+	return result;
+}
+
+/* All bytes that the view names are touched. */
+static int32_t look(struct reader *reader)
+{
+	const struct shmb_view *view = shmb_subscriber_view(reader->subscriber);
+	static uint8_t data[4 * LANE_LEN];
+	int32_t n, result;
+
+	call_begins();
+	n = shmb_subscriber_peek(reader->subscriber, 8);
+	if (n > 0 && (uint64_t)view->stride * view->count > LANE_LEN)
+		fail("%u records of %u bytes in a lane of %u", view->count, view->stride, LANE_LEN);
+	for (int32_t i = 0; i < n; i++)
+		shmb_copy(data + (uint32_t)i * view->len,
+			  (const uint8_t *)(uintptr_t)view->data + (uint32_t)i * view->stride,
+			  view->len);
+	result = n > 0 ? shmb_subscriber_release(reader->subscriber, (uint32_t)n) : n;
+	call_ends("peek and release");
+	for (int32_t i = 0; result == 0 && i < n; i++)
+		take_record(reader, data + (uint32_t)i * view->len, view->len);
+	return result == -ESTALE ? 0 : result;
+}
+
+static int32_t receive_many(struct reader *reader)
+{
+	struct shmb_subscriber_stats stats;
+	static uint8_t data[4 * LANE_LEN];
+	int32_t n;
+
+	call_begins();
+	/* One record: the view describes the first one only. */
+	n = shmb_subscriber_recv_many(reader->subscriber, data, sizeof(data), NULL, 1);
+	call_ends("recv_many");
+	if (n == 1)
+		take_record(reader, data, shmb_subscriber_view(reader->subscriber)->len);
+	call_begins();
+	shmb_subscriber_stats(reader->subscriber, &stats, sizeof(stats));
+	call_ends("stats");
+	return n;
+}
+
+/* Takes what is there, with all the calls there are, for a bounded number of calls. */
+static void drain(struct reader *reader)
+{
+	int32_t result = 0;
+
+	for (uint32_t i = 0; i < 200 && result != -EAGAIN; i++) {
+		switch (random_u64() % 3) {
+		case 0:
+			result = receive(reader);
+			break;
+		case 1:
+			result = look(reader);
+			break;
+		default:
+			result = receive_many(reader);
+			break;
+		}
+		if (result == -EBADMSG)
+			reader->n_accused++;
+		else if (result != -EAGAIN)
+			must(result, "receive");
+	}
+}
+
+static void open_reader(struct reader *reader, struct shmb_channel *channel, uint32_t flags,
+			const struct shmb_publisher *honest)
+{
+	struct shmb_subscriber_options options = { .options_len = sizeof(options), .flags = flags };
+
+	must(shmb_subscriber_open(channel, &options, &reader->subscriber), "subscriber");
+	reader->honest_id = honest->member.id;
+}
+
+/* Until it has been thrown out or has given up; the honest go on all the time. */
+static void withstand(struct shmb_broker *broker, uint32_t number, struct shmb_publisher *honest,
+		      struct reader readers[2], uint64_t *n_sent)
+{
+	uint32_t accused[2] = { readers[0].n_accused, readers[1].n_accused };
+	struct honest record;
+	char result = 0;
+
+	now_testing(attacks[number].name);
+	evil_attack(shmb_broker_address(broker), number);
+	while (!result) {
+		fill_honest(&record, *n_sent);
+		call_begins();
+		if (shmb_publisher_send(honest, &record, sizeof(record)) == 0)
+			++*n_sent;
+		call_ends("send");
+		for (int i = 0; i < 2; i++)
+			drain(&readers[i]);
+		result = evil_result();
+	}
+	for (int i = 0; i < 2; i++)
+		for (uint32_t k = 0; k < 1000 && readers[i].n_honest < *n_sent; k++)
+			drain(&readers[i]);
+	if (readers[0].n_honest != *n_sent || readers[1].n_honest != *n_sent)
+		fail("honest records are missing");
+	for (int i = 0; i < 2; i++)
+		if (readers[i].n_accused - accused[i] > 1)
+			fail("it was reported %u times", readers[i].n_accused - accused[i]);
+	if (attacks[number].is_crime && result != EVIL_EVICTED)
+		fail("it was not thrown out");
+}
+
+int main(void)
+{
+	struct shmb_broker *broker;
+	struct shmb_client *client;
+	struct shmb_channel *channel;
+	struct shmb_publisher *honest;
+	struct reader readers[2] = { { 0 } };
+	uint64_t n_sent = 0;
+
+	evil_start(attack);
+	must(shmb_broker_start(NULL, &broker), "broker");
+	client = connect_client(shmb_broker_address(broker));
+	channel = open_channel(client);
+	must(shmb_publisher_open(channel, NULL, &honest), "publisher");
+	open_reader(&readers[0], channel, 0, honest);
+	open_reader(&readers[1], channel, SHMB_SUBSCRIBER_LOSSY, honest);
+	for (uint32_t round = n_rounds(4); round > 0; round--)
+		for (uint32_t i = 0; i < SHMB_ARRAY_LEN(attacks); i++)
+			withstand(broker, i, honest, readers, &n_sent);
+	evil_stop();
+	must(shmb_client_ping(client, 5000000000), "the broker has died");
+	for (int i = 0; i < 2; i++)
+		must(shmb_subscriber_close(readers[i].subscriber), "close");
+	must(shmb_publisher_close(honest), "close");
+	must(shmb_channel_close(channel), "close");
+	must(shmb_client_close(client), "close");
+	must(shmb_broker_stop(broker), "stop");
+	printf("hostile-lane: %llu honest records, %llu calls, none of them late; %u and %u reports\n",
+	       (unsigned long long)n_sent, (unsigned long long)n_calls(), readers[0].n_accused,
+	       readers[1].n_accused);
+	return EXIT_SUCCESS;
+}
