@@ -5,7 +5,13 @@ hostile_tests =
 hostile_tests += %D%/hostile-lane
 %C%_hostile_lane_SOURCES = %D%/hostile-lane.c $(hostile_files)
 %C%_hostile_lane_LDADD = daemon/libbroker.la lib/libshmb.la
-#NEXT
+hostile_tests += %D%/hostile-cursor
+%C%_hostile_cursor_SOURCES = %D%/hostile-cursor.c $(hostile_files)
+%C%_hostile_cursor_LDADD = daemon/libbroker.la lib/libshmb.la
+hostile_tests += %D%/hostile-probe
+%C%_hostile_probe_SOURCES = %D%/hostile-probe.c $(hostile_files)
+%C%_hostile_probe_LDADD = daemon/libbroker.la lib/libshmb.la
+%C%_hostile_probe_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=shmb_map_reader -Wl,--wrap=shmb_map_writer
 
 check_PROGRAMS += $(hostile_tests)
 TESTS += $(hostile_tests)
