@@ -142,14 +142,13 @@ uint32_t shmb_member_doorbell_generation(const struct shmb_member *member)
 	return newest;
 }
 
-void shmb_member_retire_doorbells(struct shmb_member *member,
-				  bool (*is_used)(struct shmb_member *member, uint32_t generation))
+void shmb_member_retire_doorbells(struct shmb_member *member, uint32_t oldest)
 {
 	uint32_t newest = shmb_member_doorbell_generation(member);
 
 	for (uint32_t i = member->n_doorbells; i-- > 0;)
 		if (!member->doorbells[i].pair_id && member->doorbells[i].generation < newest &&
-		    !is_used(member, member->doorbells[i].generation))
+		    member->doorbells[i].generation < oldest)
 			remove_doorbell(member, i);
 }
 

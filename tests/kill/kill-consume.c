@@ -196,7 +196,6 @@ static void prepare_lane(uint32_t lane, uint32_t offset, bool attached)
 	sub_lane->lane.base = words;
 	sub_lane->bell_words = &stage->bells[lane];
 	sub_lane->slot = &stage->slots[lane];
-	sub_lane->ringer.fd = -1;
 	stage->sub_lane_array[lane] = sub_lane;
 	/* Left behind by whoever had the slot before. */
 	stage->slots[lane] = (struct shmb_cursor_lane){ .position = 8, .pair_id = 3 };

@@ -252,7 +252,6 @@ static void add_pair(enum fill fill, bool asleep)
 					 .words = &stage->cursor,
 					 .slot = &stage->slot,
 					 .bell_words = &stage->bell,
-					 .ringer.fd = -1,
 					 .lossy = fill == FILL_LAP,
 					 .head = publisher->writer.position };
 	stage->cursor.sleep = asleep ? 1 << 2 | SHMB_SLEEP_FUTEX : SHMB_SLEEP_AWAKE;
