@@ -59,8 +59,9 @@ struct shmb_event *shmb_event_new(struct shmb_received *received)
 		event->fds[i] = received->fds[i];
 		received->fds[i] = -1;
 	}
-	memcpy(event->descriptors, message->descriptors,
-	       message->fd_count * sizeof(event->descriptors[0]));
+	if (message->fd_count)
+		memcpy(event->descriptors, message->descriptors,
+		       message->fd_count * sizeof(event->descriptors[0]));
 	return event;
 }
 
