@@ -12,6 +12,18 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* A sanitizer puts so many instructions between any two that counts mean little. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define STEP_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define STEP_SANITIZED 1
+#endif
+#endif
+#ifndef STEP_SANITIZED
+#define STEP_SANITIZED 0
+#endif
+
 struct step_shared;
 
 /**
