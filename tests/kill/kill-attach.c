@@ -472,7 +472,7 @@ static void kill_at(struct place place)
 int main(int argc, char **argv)
 {
 	bool quick = step_quick(argc, argv);
-	uint64_t took, longest = 0;
+	uint64_t took, longest = 0, start, slowest = 0;
 	uint32_t n_kills = 0;
 
 	start_broker();
@@ -481,15 +481,20 @@ int main(int argc, char **argv)
 	explore(quick);
 	wait_clean();
 	for (uint32_t i = 0; i < n_places; i += quick ? 5 : 1) {
+		start = shmb_clock_now_ns();
 		kill_at(places[i]);
+		if (shmb_clock_now_ns() - start > slowest)
+			slowest = shmb_clock_now_ns() - start;
 		took = wait_clean();
 		longest = took > longest ? took : longest;
 		n_kills++;
 	}
 	close_pair();
 	stop_broker();
-	printf("kill-attach: %u processes killed, %llu records exchanged, clean within %llu us\n",
-	       n_kills, (unsigned long long)n_received, (unsigned long long)longest / 1000);
+	printf("kill-attach: %u processes killed, %llu records exchanged, clean within %llu us, "
+	       "slowest victim %llu us\n",
+	       n_kills, (unsigned long long)n_received, (unsigned long long)longest / 1000,
+	       (unsigned long long)slowest / 1000);
 	step_report("kill-attach", n_kills, quick ? N_KILLS_MIN / 10 : N_KILLS_MIN, n_kills);
 	return EXIT_SUCCESS;
 }

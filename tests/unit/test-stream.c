@@ -308,6 +308,27 @@ START_TEST(a_publisher_that_leaves_is_read_to_its_end)
 }
 END_TEST
 
+/* One call goes on from a publisher that has gone, and is forgotten meanwhile, to the next. */
+START_TEST(one_call_reads_over_the_end_of_a_publisher)
+{
+	struct shmb_subscriber *subscriber = subscriber_of(channel, 0);
+	struct shmb_publisher *first = publisher_of(channel, 0);
+	struct shmb_publisher *second = publisher_of(channel, 0);
+	uint64_t values[8] = { 0 };
+
+	for (uint64_t i = 0; i < 5; i++)
+		ok(shmb_publisher_send(i < 3 ? first : second, &i, sizeof(i)));
+	ok(shmb_publisher_close(first));
+	/* Until the broker has told us. */
+	ok(shmb_client_ping(client, 1000 * MS));
+	ck_assert_int_eq(shmb_subscriber_recv_many(subscriber, values, sizeof(values), NULL, 8), 5);
+	for (uint64_t i = 0; i < 5; i++)
+		ck_assert_uint_eq(values[i], i);
+	ok(shmb_publisher_close(second));
+	ok(shmb_subscriber_close(subscriber));
+}
+END_TEST
+
 START_TEST(a_subscriber_gets_what_is_published_after_it_opened)
 {
 	struct shmb_publisher *publisher = publisher_of(channel, 0);
@@ -529,6 +550,7 @@ int main(void)
 	tcase_add_test(cases[0], records_can_be_looked_at_where_they_lie);
 	tcase_add_test(cases[1], every_subscriber_gets_every_record_of_every_publisher);
 	tcase_add_test(cases[1], a_publisher_that_leaves_is_read_to_its_end);
+	tcase_add_test(cases[1], one_call_reads_over_the_end_of_a_publisher);
 	tcase_add_test(cases[1], a_subscriber_gets_what_is_published_after_it_opened);
 	tcase_add_test(cases[1], a_forked_child_is_told_so);
 	tcase_add_test(cases[1], a_killed_publisher_is_read_to_its_end);
