@@ -10,9 +10,9 @@ BEGIN {
 constants {
 	sub(/[ \t]*\/\*.*/, "")
 	# Values that do not fit an int are left out: enum constants are ints.
-	if (!/^#define SHMB_[A-Z0-9_]+[ \t]+[^ \t"\\]/ || $2 ~ /\(/) next
+	if (!/^#define SHMB_[A-Z0-9_]+[ \t]+[^ \t"\\]/ || $2 ~ /\(/ || /ull/) next
 	name = $2; value = $0
-	sub(/^#define [A-Z0-9_]+[ \t]+/, "", value); 
+	sub(/^#define [A-Z0-9_]+[ \t]+/, "", value)
 	value = value " "
 	while (match(value, /[0-9a-fA-F][uUlL]+[^a-zA-Z0-9]/))
 		value = substr(value, 1, RSTART) substr(value, RSTART + RLENGTH - 1)
