@@ -16,15 +16,15 @@ struct tick {
 SHMB_SCHEMA(tick_schema, struct tick, "test.tick", SHMB_FIELD(struct tick, time_ns),
 	    SHMB_FIELD(struct tick, price));
 
-#define TRY(call) \
-	do { \
-		int32_t result_ = (call); \
-		if (result_ < 0) { \
-			char text_[256]; \
-			shmb_last_error(text_, sizeof(text_)); \
+#define TRY(call)                                                  \
+	do {                                                       \
+		int32_t result_ = (call);                          \
+		if (result_ < 0) {                                 \
+			char text_[256];                           \
+			shmb_last_error(text_, sizeof(text_));     \
 			fprintf(stderr, "%s: %s\n", #call, text_); \
-			return 1; \
-		} \
+			return 1;                                  \
+		}                                                  \
 	} while (0)
 
 int main(void)

@@ -90,13 +90,12 @@ static void print_constants(void)
 
 static void print_structs(void)
 {
-#define STRUCT(type)	   print_struct(#type, sizeof(struct type), _Alignof(struct type));
+#define STRUCT(type) print_struct(#type, sizeof(struct type), _Alignof(struct type));
 #define FIELD(type, field) \
-	print_field(#type, #field, offsetof(struct type, field), \
-		    sizeof(((struct type *)0)->field));
-#define END(type)    print_end();
-#define NUMBER	     SKIP
-#define TEXT	     SKIP
+	print_field(#type, #field, offsetof(struct type, field), sizeof(((struct type *)0)->field));
+#define END(type) print_end();
+#define NUMBER	  SKIP
+#define TEXT	  SKIP
 #include "tests/abi/layout-list.h"
 	if (json) {
 #include "tests/abi/api-list.h"
