@@ -5,4 +5,4 @@ source_checks = \
 	%D%/check-includes.sh \
 	%D%/check-man.sh
 TESTS += $(source_checks)
-EXTRA_DIST += .clang-format $(source_checks) %D%/check-readme.py
+EXTRA_DIST += .clang-format $(source_checks) %D%/check-readme.sh
