@@ -28,4 +28,5 @@ abi-files: %D%/layout$(EXEEXT)
 
 abi_tests = %D%/layout.sh %D%/symbols.sh %D%/headers.sh %D%/cdef.sh %D%/installed.sh
 TESTS += $(abi_tests)
-EXTRA_DIST += $(abi_tests) %D%/list-layout.awk %D%/layout.golden %D%/installed.c %D%/cdef.py
+EXTRA_DIST += $(abi_tests) %D%/list-layout.awk %D%/layout.golden %D%/installed.c %D%/cdef.py \
+	%D%/check-layout-page.awk
