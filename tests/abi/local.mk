@@ -3,6 +3,10 @@ check_PROGRAMS += %D%/layout
 %C%_layout_SOURCES = %D%/layout.c
 nodist_%C%_layout_SOURCES = %D%/layout-list.h %D%/api-list.h
 
+check_PROGRAMS += %D%/stranger-helper
+%C%_stranger_helper_SOURCES = %D%/stranger-helper.c
+%C%_stranger_helper_LDADD = lib/libshmbroker.la
+
 layout_headers = \
 	$(top_srcdir)/include/shmbroker/layout.h \
 	$(top_srcdir)/include/shmbroker/protocol.h \
@@ -26,7 +30,8 @@ abi-files: %D%/layout$(EXEEXT)
 	%D%/layout --json $(top_srcdir)/lib/libshmbroker.map >$(top_srcdir)/include/abi.json
 .PHONY: abi-files
 
-abi_tests = %D%/layout.sh %D%/symbols.sh %D%/headers.sh %D%/cdef.sh %D%/installed.sh
+abi_tests = %D%/layout.sh %D%/symbols.sh %D%/headers.sh %D%/cdef.sh %D%/installed.sh \
+	%D%/stranger.sh
 TESTS += $(abi_tests)
-EXTRA_DIST += $(abi_tests) %D%/list-layout.awk %D%/layout.golden %D%/installed.c %D%/cdef.py \
+EXTRA_DIST += $(abi_tests) %D%/list-layout.awk %D%/layout.golden %D%/installed.c %D%/cdef.py %D%/stranger.py \
 	%D%/check-layout-page.awk
