@@ -14,4 +14,4 @@ sed -n 's/^\t\(shmb_[a-z0-9_]*\);/\1/p' "$top_srcdir/lib/libshmbroker.map" |
 { echo '#include <stdint.h>'; cat "$cdef"; } |
 	$CC -std=c11 -Wall -Wextra -pedantic -Werror -fsyntax-only -x c -
 python3 -c 'import cffi' 2>/dev/null || { echo "python3 has no cffi: not parsed"; exit 0; }
-python3 "$top_srcdir/tests/abi/cdef.py" "$cdef" "$top_srcdir/include/abi.json"
+python3 "$top_srcdir/tests/abi/parse-cdef.py" "$cdef" "$top_srcdir/include/abi.json"

@@ -31,7 +31,7 @@ abi-files: %D%/layout$(EXEEXT)
 .PHONY: abi-files
 
 abi_tests = %D%/layout.sh %D%/symbols.sh %D%/headers.sh %D%/cdef.sh %D%/installed.sh \
-	%D%/stranger.sh
+	%D%/run-stranger.sh
 TESTS += $(abi_tests)
-EXTRA_DIST += $(abi_tests) %D%/list-layout.awk %D%/layout.golden %D%/installed.c %D%/cdef.py %D%/stranger.py \
-	%D%/check-layout-page.awk
+EXTRA_DIST += $(abi_tests) %D%/list-layout.awk %D%/layout.golden %D%/installed.c \
+	%D%/parse-cdef.py %D%/stranger.py %D%/check-layout-page.awk
