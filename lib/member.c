@@ -356,8 +356,11 @@ void shmb_member_sync(struct shmb_member *member)
 	struct shmb_client *client = member->client;
 	/* Q: pairs with the broker's release in channel_changed(): its messages were sent before. */
 	uint64_t epoch = SHMB_LOAD_ACQUIRE(member->epoch);
-	/* Before the socket is looked at: what comes later moves the word again. */
-	uint32_t wake = SHMB_LOAD(&client->bell->wake);
+	/*
+	 * R: pairs with the broker's release in bell_ring(): what it rang for is on the socket. What
+	 * comes later moves the word again.
+	 */
+	uint32_t wake = SHMB_LOAD_ACQUIRE(&client->bell->wake);
 	struct shmb_event *events;
 
 	pthread_mutex_lock(&client->lock);

@@ -420,11 +420,14 @@ SHMB_API int32_t shmb_subscriber_recv_many(struct shmb_subscriber *subscriber, v
 		return shmb_fail(-EBUSY, "records are peeked at: release them first");
 	while (n < max) {
 		lane = next_record(subscriber, &record);
-		if (before && before != lane)
+		if (before && before != lane) {
 			store_cursor(before);
-		before = lane;
+			before = NULL;
+		}
 		if (!lane)
 			break;
+		/* One that has gone need not be told, and next_record() may forget it. */
+		before = lane->gone ? NULL : lane;
 		if (shmb_unlikely(record.len > cap)) {
 			if (n)
 				break;
