@@ -10,7 +10,8 @@ done
 # What a page declares exists, with the parameters of the header.
 cat include/shmbroker/*.h | tr -s '\n\t ' ' ' >"${TMPDIR:-/tmp}/headers.$$"
 trap 'rm -f "${TMPDIR:-/tmp}/headers.$$"' EXIT
-awk '/^\.Fo shmb_/ { call = $2 "("; n = 0 }
+awk '/^\.Ft / { type = $0; sub(/^\.Ft "?/, "", type); sub(/"$/, "", type) }
+	/^\.Fo shmb_/ { call = type (type ~ /\*$/ ? "" : " ") $2 "("; n = 0 }
 	/^\.Fa "/ && call { a = $0; sub(/^\.Fa "/, "", a); sub(/"$/, "", a); call = call (n++ ? ", " : "") a }
 	/^\.Fc/ && call { print call ")"; call = "" }' man/*.3 |
 	while read -r call; do

@@ -108,7 +108,7 @@ static void print_functions(FILE *map)
 
 	comma = "";
 	while (map && fgets(line, sizeof(line), map))
-		if (sscanf(line, "\t%127[a-z0-9_];", name) == 1) {
+		if (sscanf(line, " %127[a-z0-9_];", name) == 1 && !strncmp(name, "shmb_", 5)) {
 			printf("%s\n    \"%s\"", comma, name);
 			comma = ",";
 		}
