@@ -359,7 +359,7 @@ static void handle_event(struct shmb_member *member, struct shmb_event *event)
 void shmb_member_sync(struct shmb_member *member)
 {
 	struct shmb_client *client = member->client;
-	/* Q: pairs with the broker's release in channel_bump_epoch(): its messages were sent before. */
+	/* Q: pairs with the broker's release in channel_changed(): its messages were sent before. */
 	uint64_t epoch = SHMB_LOAD_ACQUIRE(member->epoch);
 	/*
 	 * R: pairs with the broker's release in bell_ring(): what it rang for is on the socket. What

@@ -181,7 +181,7 @@ int shmb_member_enter_slow(struct shmb_member *member);
 static inline int shmb_member_enter(struct shmb_member *member)
 {
 	/*
-	 * Q: pairs with the broker's release of the epoch in channel_bump_epoch(): relaxed is
+	 * Q: pairs with the broker's release of the epoch in channel_changed(): relaxed is
 	 * enough here, since the slow path loads it again with acquire before it uses anything.
 	 */
 	if (shmb_likely(SHMB_LOAD(member->fork_guard) &&
