@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Mapping of received segments. Nothing is mapped before its fd has been verified against the
+ * authenticated descriptor, and the header is looked at only then. A guard page stands on each
+ * side, so that running off a segment faults instead of reading a neighbour.
+ */
+
+#include "lib/map.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <shmbroker/ring.h>
+#include <shmbroker/version.h>
+
+#include "lib/error.h"
+#include "lib/fd.h"
+
+#define PIECE_LEN (16ull << 20) /* a fallocate of more could not be interrupted for long */
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ  22
+#define MADV_POPULATE_WRITE 23
+#endif
+
+static const char *const kind_names[] = { "?",	  "registry", "channel",
+					  "lane", "cursor",   "bell" };
+
+static int check_header(const struct shmb_map *map, uint32_t kind,
+			const struct shmb_fd_descriptor *descriptor)
+{
+	const struct shmb_segment_header *header = map->base;
+	uint32_t version = SHMB_LOAD(&header->version);
+
+	if (SHMB_LOAD(&header->byte_order) != SHMB_BYTE_ORDER)
+		return shmb_fail(-EBADMSG, "the segment was made with another byte order");
+	if (SHMB_LOAD(&header->magic) != SHMB_SEGMENT_MAGIC)
+		return shmb_fail(-EBADMSG, "not a shmbroker segment");
+	if (version != SHMB_LAYOUT_VERSION)
+		return shmb_fail(-EBADMSG, "the segment has layout version %u, this library %u",
+				 version, SHMB_LAYOUT_VERSION);
+	if (SHMB_LOAD(&header->kind) != kind ||
+	    SHMB_LOAD(&header->segment_len) != descriptor->segment_len ||
+	    SHMB_LOAD(&header->segment_id) != descriptor->segment_id)
+		return shmb_fail(-EBADMSG, "the segment is not the %s that was granted",
+				 kind_names[kind]);
+	return 0;
+}
+
+/* One reservation with guard pages, the segment in the middle of it. */
+static int map_fd(struct shmb_map *map, int fd, uint64_t len, int protection)
+{
+	uint64_t guard = (uint64_t)sysconf(_SC_PAGESIZE);
+	uint64_t whole = (len + guard - 1) / guard * guard + 2 * guard;
+	uint8_t *room;
+
+	room = mmap(NULL, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (room == MAP_FAILED)
+		return shmb_fail(-errno, "no address space for a segment of %llu bytes: %s",
+				 (unsigned long long)len, strerror(errno));
+	if (mmap(room + guard, len, protection, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
+		int result = shmb_fail(-errno, "cannot map a segment of %llu bytes: %s",
+				       (unsigned long long)len, strerror(errno));
+
+		munmap(room, whole);
+		return result;
+	}
+	/* Children and core dumps have no business with it. */
+	madvise(room, whole, MADV_DONTFORK);
+	madvise(room + guard, len, MADV_DONTDUMP);
+	map->base = room + guard;
+	map->len = len;
+	return 0;
+}
+
+void shmb_map_deinit(struct shmb_map *map)
+{
+	uint64_t guard = (uint64_t)sysconf(_SC_PAGESIZE);
+
+	if (!map->base)
+		return;
+	munmap((uint8_t *)map->base - guard,
+	       (map->len + guard - 1) / guard * guard + 2 * guard);
+	map->base = NULL;
+	map->len = 0;
+}
+
+static int map_segment(struct shmb_map *map, int fd, const struct shmb_fd_descriptor *descriptor,
+		       uint32_t kind, int protection)
+{
+	int result;
+
+	map->base = NULL;
+	map->len = 0;
+	if (descriptor->segment_len < SHMB_BLOCK_LEN)
+		return shmb_fail(-EPROTO, "a %s of %llu bytes is too short", kind_names[kind],
+				 (unsigned long long)descriptor->segment_len);
+	result = shmb_fd_verify(fd, descriptor);
+	if (result < 0)
+		return result;
+	result = map_fd(map, fd, descriptor->segment_len, protection);
+	if (result < 0)
+		return result;
+	/* Faults taken now are not taken in the middle of a stream. Where it fails, they come later. */
+	madvise(map->base, map->len,
+		protection & PROT_WRITE ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+	result = check_header(map, kind, descriptor);
+	if (result < 0)
+		shmb_map_deinit(map);
+	return result;
+}
+
+int shmb_map_reader(struct shmb_map *map, int fd, const struct shmb_fd_descriptor *descriptor,
+		    uint32_t kind)
+{
+	return map_segment(map, fd, descriptor, kind, PROT_READ);
+}
+
+/*
+ * What is left of the memory control group that will be charged. A fallocate beyond it does not
+ * fail: it gets its caller killed. No answer means no limit that we know of.
+ */
+static uint64_t control_group_room(void)
+{
+	static const char *const pairs[][2] = {
+		{ "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current" },
+		{ "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+		  "/sys/fs/cgroup/memory/memory.usage_in_bytes" },
+	};
+
+	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
+		unsigned long long value[2];
+		int got = 0;
+
+		for (int j = 0; j < 2; j++) {
+			char text[32] = "";
+			int fd = open(pairs[i][j], O_RDONLY | O_CLOEXEC);
+
+			if (fd < 0)
+				break;
+			if (read(fd, text, sizeof(text) - 1) > 0 &&
+			    sscanf(text, "%llu", &value[j]) == 1)
+				got++;
+			close(fd);
+		}
+		if (got == 2)
+			return value[0] > value[1] ? value[0] - value[1] : 0;
+	}
+	return UINT64_MAX;
+}
+
+/* A file-size limit would send SIGXFSZ, which by default kills the process we live in. */
+static int check_room(uint64_t len)
+{
+	struct rlimit limit;
+	uint64_t room = control_group_room();
+
+	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+	    limit.rlim_cur < len)
+		return shmb_fail(-EFBIG, "RLIMIT_FSIZE allows %llu bytes, the segment needs %llu",
+				 (unsigned long long)limit.rlim_cur, (unsigned long long)len);
+	if (room < len)
+		return shmb_fail(-ENOSPC, "the memory control group has %llu bytes left, the segment "
+					  "needs %llu",
+				 (unsigned long long)room, (unsigned long long)len);
+	return 0;
+}
+
+static int allocate(int fd, uint64_t len)
+{
+	int result = check_room(len);
+
+	for (uint64_t at = 0; result == 0 && at < len; at += PIECE_LEN) {
+		uint64_t piece = len - at < PIECE_LEN ? len - at : PIECE_LEN;
+
+		do
+			result = fallocate(fd, 0, (off_t)at, (off_t)piece) < 0 ? -errno : 0;
+		while (result == -EINTR);
+		if (result == -ENOSPC || result == -ENOMEM)
+			return shmb_fail(-ENOSPC, "no room in /dev/shm for a segment of %llu bytes",
+					 (unsigned long long)len);
+		if (result < 0)
+			return shmb_fail(result, "cannot allocate a segment of %llu bytes: %s",
+					 (unsigned long long)len, strerror(-result));
+	}
+	return result;
+}
+
+int shmb_map_writer(struct shmb_map *map, int fd, const struct shmb_fd_descriptor *descriptor,
+		    uint32_t kind)
+{
+	int result = shmb_fd_verify(fd, descriptor);
+
+	map->base = NULL;
+	map->len = 0;
+	if (result == 0)
+		result = allocate(fd, descriptor->segment_len);
+	if (result < 0)
+		return result;
+	return map_segment(map, fd, descriptor, kind, PROT_READ | PROT_WRITE);
+}

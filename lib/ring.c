@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The functions of ring.h as symbols, for languages that cannot inline C. The header is compiled a
+ * second time with external linkage, so there is one source for both.
+ */
+
+#include "lib/api.h"
+
+#pragma GCC diagnostic ignored "-Wmissing-prototypes"
+#define SHMB_INLINE SHMB_API
+#include <shmbroker/ring.h>
