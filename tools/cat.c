@@ -295,6 +295,7 @@ int command_cat(int argc, char **argv)
 		       "\vWithout --lossy it is a reliable subscriber: a publisher waits while it "
 		       "is slow. A --timeout is a failure only before COUNT records have come.",
 		.children = common_json_children,
+		.help_filter = command_help_filter,
 	};
 	struct cat *cat = calloc(1, sizeof(*cat));
 	int status;

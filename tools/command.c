@@ -51,6 +51,12 @@ static const struct argp json_argp = { .options = json_options, .parser = parse_
 const struct argp_child common_children[] = { { &plain_argp, 0, NULL, 0 }, { 0 } };
 const struct argp_child common_json_children[] = { { &json_argp, 0, NULL, 0 }, { 0 } };
 
+char *command_help_filter(int key, const char *text, void *input)
+{
+	(void)input;
+	return key == ARGP_KEY_HELP_DUP_ARGS_NOTE ? NULL : (char *)text;
+}
+
 uint64_t command_number(struct argp_state *state, const char *what, const char *text, uint64_t min,
 			uint64_t max)
 {

@@ -31,6 +31,9 @@ extern struct common common;
 extern const struct argp_child common_children[];
 extern const struct argp_child common_json_children[];
 
+/* Into its .help_filter: leaves out what --help need not say. */
+char *command_help_filter(int key, const char *text, void *input);
+
 int command_cat(int argc, char **argv);
 int command_doctor(int argc, char **argv);
 int command_keygen(int argc, char **argv);

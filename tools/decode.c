@@ -64,16 +64,16 @@ static void char_to_text(const struct shmb_schema_field *field, const uint8_t *a
 		is_word &= at[i] > ' ' && at[i] != '"';
 	if (!is_word)
 		fputc('"', file);
-	for (size_t i = 0; i < len;) {
-		size_t n = strcspn((const char *)at + i, "\"");
+	while (len > 0) {
+		const uint8_t *quote = memchr(at, '"', len);
+		size_t n = quote ? (size_t)(quote - at) : len;
 
-		n = n < len - i ? n : len - i;
-		print_escaped(file, at + i, n);
-		i += n;
-		if (i < len) {
+		print_escaped(file, at, n);
+		if (quote)
 			fputs("\\\"", file);
-			i++;
-		}
+		n += quote != NULL;
+		at += n;
+		len -= n;
 	}
 	if (!is_word)
 		fputc('"', file);

@@ -95,6 +95,7 @@ int command_doctor(int argc, char **argv)
 		       "what each missing thing costs.\vThe exit code is 0 if shmbroker works here, "
 		       "warnings or not, and 1 if it cannot.",
 		.children = common_json_children,
+		.help_filter = command_help_filter,
 	};
 	struct doctor *doctor = calloc(1, sizeof(*doctor));
 	bool is_usable = true;

@@ -72,6 +72,15 @@ int inspect_pread(int fd, void *data, size_t len, uint64_t offset)
 	return 0;
 }
 
+static const char *kind_name(uint32_t kind)
+{
+	static const char *const names[] = { "an unknown segment", "a registry",
+					     "a channel",	   "a lane",
+					     "a cursor",	   "a bell" };
+
+	return names[kind < sizeof(names) / sizeof(names[0]) ? kind : 0];
+}
+
 int inspect_check_header(const struct shmb_segment_header *header, const char *path, uint32_t kind,
 			 uint64_t instance, char *why)
 {
@@ -84,8 +93,8 @@ int inspect_check_header(const struct shmb_segment_header *header, const char *p
 		inspect_say(why, "%s has layout version %" PRIu32 ", this shmctl reads version %d",
 			    path, header->version, SHMB_LAYOUT_VERSION);
 	else if (header->kind != kind)
-		inspect_say(why, "%s is a segment of kind %" PRIu32 ", not %" PRIu32, path,
-			    header->kind, kind);
+		inspect_say(why, "%s is %s, not %s", path, kind_name(header->kind),
+			    kind_name(kind));
 	else if (header->block_len != SHMB_BLOCK_LEN)
 		inspect_say(why, "%s has a first block of %" PRIu32 " bytes, not %u", path,
 			    header->block_len, SHMB_BLOCK_LEN);

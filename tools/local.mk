@@ -22,4 +22,9 @@ shmctl_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS) $(NCURSES_CFLAGS)
 shmctl_LDADD = lib/libshmbroker.la $(JANSSON_LIBS) $(NCURSES_LIBS) $(SODIUM_LIBS)
 
 bashcompletiondir = $(datadir)/bash-completion/completions
-bashcompletion_DATA = %D%/shmctl
+bashcompletion_DATA = %D%/completion/shmctl
+EXTRA_DIST += %D%/shmctl.bash-completion
+CLEANFILES += %D%/completion/shmctl
+# bash-completion finds it by the command's name.
+%D%/completion/shmctl: %D%/shmctl.bash-completion
+	$(AM_V_GEN)$(MKDIR_P) $(@D) && cp $(srcdir)/%D%/shmctl.bash-completion $@

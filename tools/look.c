@@ -84,7 +84,7 @@ int look_complain(const struct inspect *inspect)
 	uint32_t n = 0;
 
 	if (inspect->n_broken_entries > 0)
-		complain("%" PRIu32 " entries of the registry make no sense and were left out",
+		complain("the registry has entries that make no sense: left out %" PRIu32,
 			 inspect->n_broken_entries);
 	for (uint32_t i = 0; i < inspect->n_items && n < COMPLAINTS_MAX; i++) {
 		if (inspect->items[i].why[0] == '\0')

@@ -128,6 +128,7 @@ int command_ls(int argc, char **argv)
 		       "sizes are in bytes. Records and lags follow the publishers' lazy hints: "
 		       "at least so many.",
 		.children = common_json_children,
+		.help_filter = command_help_filter,
 	};
 	struct inspect inspect;
 	struct table table;

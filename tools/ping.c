@@ -192,6 +192,7 @@ int command_ping(int argc, char **argv)
 		       "bare futex, shmbroker polling, shmbroker sleeping, and the broker's control "
 		       "socket.\vIt uses channels of its own and disturbs no other.",
 		.children = common_json_children,
+		.help_filter = command_help_filter,
 	};
 	struct ping pings[N_PINGS] = {
 		{ .name = "raw_line",

@@ -32,6 +32,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case 'f':
 		pub->file = arg;
 		return 0;
+	case 'j':
+		common.is_json = true;
+		return 0;
 	case 'r':
 		pub->is_raw = true;
 		return 0;
@@ -173,6 +176,7 @@ int command_pub(int argc, char **argv)
 {
 	static const struct argp_option options[] = {
 		{ "file", 'f', "FILE", 0, "Read records from FILE, a line each ('-': stdin)", 0 },
+		{ "json", 'j', NULL, 0, "Each record must be JSON", 0 },
 		{ "raw", 'r', NULL, 0,
 		  "Input is the bytes of records: on a typed channel record after record", 0 },
 		{ "chunk", KEY_CHUNK, "BYTES", 0, "Cut raw input into records of this length", 0 },
@@ -189,7 +193,8 @@ int command_pub(int argc, char **argv)
 		       "is created, untyped: a record is the bytes of its text. On a typed channel "
 		       "a record is 'field=value ...' or a JSON object.\vWith --json each record "
 		       "must be JSON. When the channel is full, pub waits for its subscribers.",
-		.children = common_json_children,
+		.children = common_children,
+		.help_filter = command_help_filter,
 	};
 	struct pub *pub = calloc(1, sizeof(*pub));
 	int status;

@@ -40,9 +40,8 @@ static char *help_filter(int key, const char *text, void *input)
 	size_t len;
 	FILE *file;
 
-	(void)input;
 	if (key != ARGP_KEY_HELP_PRE_DOC)
-		return (char *)text;
+		return command_help_filter(key, text, input);
 	file = open_memstream(&list, &len);
 	if (!file)
 		return (char *)text;
@@ -66,7 +65,7 @@ static error_t parse_main(int key, char *arg, struct argp_state *state)
 		state->next = state->argc;
 		return 0;
 	case ARGP_KEY_NO_ARGS:
-		argp_state_help(state, stderr, ARGP_HELP_STD_ERR & ~ARGP_HELP_EXIT_ERR);
+		argp_state_help(state, stderr, ARGP_HELP_STD_HELP & ~ARGP_HELP_EXIT_OK);
 		exit(EXIT_USAGE);
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -85,7 +84,8 @@ int command_version(int argc, char **argv)
 {
 	static const struct argp argp = { .doc = "Print the versions of shmctl, of the library it "
 						 "runs with, and of what they speak.",
-					  .children = common_json_children };
+					  .children = common_json_children,
+					  .help_filter = command_help_filter };
 
 	argp_parse(&argp, argc, argv, 0, NULL, NULL);
 	if (common.is_json)

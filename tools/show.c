@@ -244,6 +244,7 @@ int command_show(int argc, char **argv)
 		       "hints: they are at least so far. A backstop above 0 is a lost wake-up: "
 		       "please report it.",
 		.children = common_json_children,
+		.help_filter = command_help_filter,
 	};
 	const struct inspect_item *channel;
 	struct inspect inspect;

@@ -340,6 +340,7 @@ int command_top(int argc, char **argv)
 		.doc = "Watch the traffic of all channels. Keys: s changes the sort, q quits.\v"
 		       "--json implies --batch: an array on a line for each picture.",
 		.children = common_json_children,
+		.help_filter = command_help_filter,
 	};
 	struct top top = { .interval = 1 };
 	int status;
