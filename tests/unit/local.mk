@@ -21,6 +21,9 @@ unit_tests += %D%/test-session
 %C%_test_session_SOURCES = %D%/test-session.c
 unit_tests += %D%/test-schema
 %C%_test_schema_SOURCES = %D%/test-schema.c
+unit_tests += %D%/test-decode
+%C%_test_decode_SOURCES = %D%/test-decode.c \
+	tools/decode.c tools/decode-scalar.c tools/encode.c tools/print.c
 
 unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_noise_LDADD = $(unit_ldadd)
@@ -33,6 +36,9 @@ unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_runtime_LDADD = $(unit_ldadd)
 %C%_test_session_LDADD = $(unit_ldadd)
 %C%_test_schema_LDADD = $(unit_ldadd)
+%C%_test_decode_LDADD = $(unit_ldadd) $(JANSSON_LIBS)
+%C%_test_decode_CPPFLAGS = $(AM_CPPFLAGS) -D_GNU_SOURCE
+%C%_test_decode_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
 
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
