@@ -9,7 +9,7 @@
 #include <shmbroker/schema.h>
 #include <shmbroker/version.h>
 
-#include "tools/inspect.h"
+struct inspect;
 
 /* snprintf() into @why. */
 void inspect_say(char *why, const char *format, ...) __attribute__((__format__(__printf__, 2, 3)));

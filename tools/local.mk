@@ -6,7 +6,7 @@ shmctl_SOURCES = \
 	%D%/decode.h %D%/decode-scalar.c %D%/decode.c %D%/encode.c \
 	%D%/command.c %D%/command.h \
 	%D%/place.c %D%/place.h \
-	%D%/inspect.h %D%/inspect-internal.h %D%/inspect.c %D%/inspect-segment.c \
+	%D%/inspect-internal.h %D%/inspect.h %D%/inspect.c %D%/inspect-segment.c \
 	%D%/look.c %D%/look.h \
 	%D%/ls.c \
 	%D%/show.h %D%/show.c %D%/show-json.c \
