@@ -8,7 +8,6 @@
  */
 
 #include <inttypes.h>
-#include <math.h>
 #include <ncurses.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -42,13 +41,16 @@ struct top {
 	uint32_t n_rows;
 };
 
-static const char *const titles[] = { "NAME",	    ">PUB",	">SUB",	    ">ASLEEP",
-				      ">RECORDS/S", ">BYTES/S", ">WAKES/S", ">LAG RECORDS",
-				      ">LAG BYTES", ">LOST",	">DROPPED", ">BACKSTOPS" };
+/* What matters most stands left: a narrow terminal cuts the rest. */
+static const char *const titles[] = { "NAME",	  ">PUB",     ">SUB",	    ">REC/S",
+				      ">BYTES/S", ">LAG REC", ">LAG BYTES", ">ASLEEP",
+				      ">LOST",	  ">WAKES/S", ">DROPPED",   ">BACKSTOPS" };
 #define N_TITLES (sizeof(titles) / sizeof(titles[0]))
 
 static const char *const sort_names[] = { "records/s", "bytes/s", "lag", "lost", "name" };
 #define N_SORTS (sizeof(sort_names) / sizeof(sort_names[0]))
+
+#define NAME_SHOWN_MAX 40
 
 static double now_seconds(void)
 {
@@ -147,17 +149,19 @@ static int refresh_rows(struct top *top)
 static void add_row(struct table *table, const struct row *row)
 {
 	const struct shmb_registry_entry *entry = &row->channel->entry;
+	bool is_cut = !table->is_plain && entry->name_len > NAME_SHOWN_MAX;
 
-	table_add(table, "%.*s", (int)entry->name_len, (const char *)entry->name);
+	table_add(table, "%.*s%s", is_cut ? NAME_SHOWN_MAX - 3 : (int)entry->name_len,
+		  (const char *)entry->name, is_cut ? "..." : "");
 	table_add(table, "%" PRIu32, row->sum.n_publishers);
 	table_add(table, "%" PRIu32, row->sum.n_subscribers);
-	table_add(table, "%" PRIu32, row->sum.n_sleeping);
 	table_add(table, "%.0f", row->records);
 	table_add_size(table, row->len);
-	table_add(table, "%.0f", row->wakes);
 	table_add(table, "%" PRIu64, row->sum.lag_records);
 	table_add_size(table, row->sum.lag_len);
+	table_add(table, "%" PRIu32, row->sum.n_sleeping);
 	table_add(table, "%" PRIu64, row->sum.lost);
+	table_add(table, "%.0f", row->wakes);
 	table_add(table, "%" PRIu64, row->sum.dropped);
 	table_add(table, "%" PRIu64, row->sum.backstops);
 }
@@ -205,7 +209,7 @@ static int print_batch(const struct top *top)
 static int run_batch(struct top *top)
 {
 	struct timespec pause = { .tv_sec = top->interval,
-				  .tv_nsec = (top->interval - floor(top->interval)) * 1e9 };
+				  .tv_nsec = (top->interval - (time_t)top->interval) * 1e9 };
 	int status = 0;
 
 	for (uint64_t i = 0; !status && (top->n_iterations == 0 || i < top->n_iterations); i++) {
@@ -250,7 +254,7 @@ static void draw(const struct top *top, bool has_gone)
 	}
 	print_size(size, len);
 	erase();
-	mvprintw(0, 0, "%" PRIu32 " channels  %.0f records/s  %s bytes/s  %" PRIu32 " asleep%s",
+	mvprintw(0, 0, "channels: %" PRIu32 "  %.0f records/s  %s bytes/s  %" PRIu32 " asleep%s",
 		 top->n_rows, records, size, n_sleeping,
 		 has_gone	  ? "  -- the registry has gone, these are the last numbers"
 		 : top->now.n_bad ? "  -- some segments cannot be read: see shmctl ls"
