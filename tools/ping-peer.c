@@ -117,13 +117,17 @@ static int serve(pid_t owner, const struct ping_cpus *cpus)
 	struct ping_peer peer = { 0 };
 	uint8_t record[RECORD_LEN];
 	int how = HOW_SLEEP;
+	int32_t r;
 
 	if (connect_peer(&peer, owner, true))
 		return 1;
 	ping_pin(cpus->child);
-	while (receive(&peer, record, how) == 0 && record[0] != HOW_END) {
+	/* The parent has other things to measure; when it dies, so do we. */
+	while ((r = receive(&peer, record, how)) == 0 || r == -ETIMEDOUT) {
+		if (r == -ETIMEDOUT)
+			continue;
 		how = record[0];
-		if (shmb_publisher_send(peer.publisher, record, RECORD_LEN) < 0)
+		if (how == HOW_END || shmb_publisher_send(peer.publisher, record, RECORD_LEN) < 0)
 			break;
 	}
 	close_peer(&peer);

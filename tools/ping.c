@@ -146,14 +146,15 @@ static int measure(struct ping *pings, uint32_t n, const struct ping_cpus *cpus)
 	struct ping_peer *peer;
 	int status;
 
-	/* The bare mechanisms first: the library may leave threads and mappings behind. */
+	/* Connecting may start a broker, which must not inherit where we are pinned to. */
+	if (ping_peer_start(&peer, cpus))
+		return 1;
 	ping_pin(cpus->parent);
 	status = has_two ? ping_raw_line(&pings[RAW_LINE], n, cpus) : 0;
 	if (!status)
+		status = has_two ? ping_spin(&pings[SPIN], n, peer) : 0;
+	if (!status)
 		status = ping_raw_futex(&pings[RAW_FUTEX], n_slow, cpus);
-	if (status || ping_peer_start(&peer, cpus))
-		return 1;
-	status = has_two ? ping_spin(&pings[SPIN], n, peer) : 0;
 	if (!status)
 		status = ping_sleep(&pings[SLEEP], n_slow, peer);
 	if (!status)
