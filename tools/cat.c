@@ -50,14 +50,16 @@ static int64_t left_ns(const struct cat *cat)
 	return left > 0 ? left : 0;
 }
 
-/* Sleep for a moment; 1 if a signal or the timeout ends us. */
-static int pause_or_stop(struct cat *cat)
+/* Sleep for a moment: 0, or CAT_STOPPED by a signal, or CAT_TIMED_OUT. */
+static int pause_for_retry(struct cat *cat)
 {
 	struct pollfd poll_fd = { .fd = cat->signal_fd, .events = POLLIN };
 	int64_t left = left_ns(cat);
 	int64_t ns = left >= 0 && left < RETRY_NS ? left : RETRY_NS;
 
-	return poll(&poll_fd, 1, ns / 1000000) > 0 || left == 0;
+	if (left == 0)
+		return CAT_TIMED_OUT;
+	return poll(&poll_fd, 1, ns / 1000000 + 1) > 0 ? CAT_STOPPED : 0;
 }
 
 static int open_channel(struct cat *cat)
@@ -65,6 +67,7 @@ static int open_channel(struct cat *cat)
 	struct shmb_channel_options options = { .options_len = sizeof(options),
 						.flags = SHMB_CHANNEL_ANY_SCHEMA };
 	bool has_said = false;
+	int status;
 	int32_t r;
 
 	for (;;) {
@@ -75,8 +78,9 @@ static int open_channel(struct cat *cat)
 		if (!has_said)
 			complain("waiting for %s", cat->channel);
 		has_said = true;
-		if (pause_or_stop(cat))
-			return CAT_STOPPED;
+		status = pause_for_retry(cat);
+		if (status)
+			return status;
 	}
 	if (r == -ENOENT) {
 		complain("there is no channel '%s' (--wait waits for it)", cat->channel);

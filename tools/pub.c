@@ -52,13 +52,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 			command_number(state, "--wait-subscribers", arg, 0, UINT32_MAX);
 		return 0;
 	case ARGP_KEY_ARG:
-		if (!pub->channel) {
+		if (!pub->channel)
 			pub->channel = arg;
-			return 0;
-		}
-		pub->records = state->argv + state->next - 1;
-		pub->n_records = state->argc - state->next + 1;
-		state->next = state->argc;
+		else
+			pub->records[pub->n_records++] = arg;
 		return 0;
 	case ARGP_KEY_NO_ARGS:
 		argp_error(state, "which channel?");
@@ -199,15 +196,19 @@ int command_pub(int argc, char **argv)
 	struct pub *pub = calloc(1, sizeof(*pub));
 	int status;
 
-	if (!pub) {
+	if (pub)
+		pub->records = calloc(argc, sizeof(pub->records[0]));
+	if (!pub || !pub->records) {
 		complain("out of memory");
+		free(pub);
 		return 1;
 	}
-	argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, pub);
+	argp_parse(&argp, argc, argv, 0, NULL, pub);
 	status = open_all(pub);
 	if (!status)
 		status = pub_input(pub);
 	close_all(pub);
+	free(pub->records);
 	free(pub);
 	return status;
 }

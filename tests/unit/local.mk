@@ -36,7 +36,7 @@ unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_runtime_LDADD = $(unit_ldadd)
 %C%_test_session_LDADD = $(unit_ldadd)
 %C%_test_schema_LDADD = $(unit_ldadd)
-%C%_test_decode_LDADD = $(unit_ldadd) $(JANSSON_LIBS)
+%C%_test_decode_LDADD = lib/libshmb.la $(CHECK_LIBS) $(JANSSON_LIBS)
 %C%_test_decode_CPPFLAGS = $(AM_CPPFLAGS) -D_GNU_SOURCE
 %C%_test_decode_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
 
