@@ -58,9 +58,31 @@ static void check_answer(struct doctor *doctor, const struct place *place)
 	shmb_client_close(client);
 }
 
+/* The program that a client would start: the library looks in the same places. */
+static const char *find_program(char path[PATH_MAX])
+{
+	const char *chosen = getenv("SHMBROKER_DAEMON");
+	const char *search = getenv("PATH");
+
+	snprintf(path, PATH_MAX, "%s", chosen ? chosen : SHMB_SBINDIR "/shmbrokerd");
+	if (access(path, X_OK) == 0)
+		return path;
+	while (!chosen && search && *search) {
+		size_t len = strcspn(search, ":");
+
+		snprintf(path, PATH_MAX, "%.*s/shmbrokerd", (int)len, search);
+		if (*search == '/' && access(path, X_OK) == 0)
+			return path;
+		search += len;
+		search += *search == ':';
+	}
+	return NULL;
+}
+
 static void check_no_broker(struct doctor *doctor, const struct place *place, int why)
 {
-	const char *program = SHMB_SBINDIR "/shmbrokerd";
+	char path[PATH_MAX];
+	const char *program = find_program(path);
 	bool is_given = common.address || getenv("SHMBROKER_ADDRESS");
 
 	if (why == -EACCES || why == -EPERM)
@@ -71,13 +93,14 @@ static void check_no_broker(struct doctor *doctor, const struct place *place, in
 			   "an address that is given is never started by itself: start shmbrokerd, "
 			   "or leave the address out",
 			   "none at %.200s: %s", place->address, strerror(-why));
-	else if (access(program, X_OK) == 0)
+	else if (program)
 		doctor_add(doctor, DOCTOR_OK, "broker", NULL,
-			   "none runs; the first client starts %s", program);
+			   "none runs; the first client starts %.200s", program);
 	else
 		doctor_add(doctor, DOCTOR_UNUSABLE, "broker",
 			   "no client can start one: install shmbrokerd, or start it",
-			   "none runs at %.100s, and there is no %.60s", place->address, program);
+			   "none runs at %.200s, and shmbrokerd is not to be found",
+			   place->address);
 }
 
 static void check_directory(struct doctor *doctor, const struct place *place)

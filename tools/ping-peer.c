@@ -165,6 +165,7 @@ int ping_peer_start(struct ping_peer **ret_peer, const struct ping_cpus *cpus)
 static int round_trips(struct ping *ping, uint32_t n, struct ping_peer *peer, int how)
 {
 	uint8_t record[RECORD_LEN] = { how };
+	uint64_t end = ping_now_ns() + PING_TIME_NS;
 	uint32_t n_warm = n / 10 + 1;
 	int32_t r;
 
@@ -179,8 +180,10 @@ static int round_trips(struct ping *ping, uint32_t n, struct ping_peer *peer, in
 			r = receive(peer, record, how);
 		if (r < 0)
 			return command_failed("the other side does not answer", r);
-		if (i >= n_warm)
+		if (i >= n_warm || start > end)
 			ping->samples[ping->n++] = ping_now_ns() - start;
+		if (start > end && ping->n >= PING_SAMPLES_MIN)
+			break;
 	}
 	return 0;
 }
@@ -197,6 +200,8 @@ int ping_sleep(struct ping *ping, uint32_t n, struct ping_peer *peer)
 
 int ping_control(struct ping *ping, uint32_t n, struct ping_peer *peer)
 {
+	uint64_t end = ping_now_ns() + PING_TIME_NS;
+
 	for (uint32_t i = 0; i < n + 1; i++) {
 		uint64_t start = ping_now_ns();
 		int32_t r = shmb_client_ping(peer->client, PATIENCE_NS);
@@ -205,6 +210,8 @@ int ping_control(struct ping *ping, uint32_t n, struct ping_peer *peer)
 			return command_failed("the broker does not answer", r);
 		if (i > 0)
 			ping->samples[ping->n++] = ping_now_ns() - start;
+		if (start > end && ping->n >= PING_SAMPLES_MIN)
+			break;
 	}
 	return 0;
 }

@@ -15,6 +15,8 @@
 #include "tools/ping.h"
 #include "tools/print.h"
 
+#define END UINT32_MAX /* the parent has measured enough */
+
 /* On lines of their own, and not on neighbours that a prefetcher would fetch as a pair. */
 struct words {
 	uint32_t ping;
@@ -32,9 +34,10 @@ static void relax(void)
 #endif
 }
 
-static void spin_until(const uint32_t *word, uint32_t value)
+/* Each of these waits until @word is no longer @old. */
+static void spin_while(const uint32_t *word, uint32_t old)
 {
-	while (__atomic_load_n(word, __ATOMIC_ACQUIRE) != value)
+	while (__atomic_load_n(word, __ATOMIC_ACQUIRE) == old)
 		relax();
 }
 
@@ -43,12 +46,10 @@ static void spin_tell(uint32_t *word, uint32_t value)
 	__atomic_store_n(word, value, __ATOMIC_RELEASE);
 }
 
-static void sleep_until(const uint32_t *word, uint32_t value)
+static void sleep_while(const uint32_t *word, uint32_t old)
 {
-	uint32_t seen;
-
-	while ((seen = __atomic_load_n(word, __ATOMIC_ACQUIRE)) != value)
-		syscall(SYS_futex, word, FUTEX_WAIT, seen, NULL, NULL, 0);
+	while (__atomic_load_n(word, __ATOMIC_ACQUIRE) == old)
+		syscall(SYS_futex, word, FUTEX_WAIT, old, NULL, NULL, 0);
 }
 
 static void sleep_tell(uint32_t *word, uint32_t value)
@@ -57,12 +58,50 @@ static void sleep_tell(uint32_t *word, uint32_t value)
 	syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
-static int run(struct ping *ping, uint32_t n, const struct ping_cpus *cpus, bool settles,
-	       void (*until)(const uint32_t *, uint32_t), void (*tell)(uint32_t *, uint32_t))
+struct way {
+	void (*wait_while)(const uint32_t *word, uint32_t old);
+	void (*tell)(uint32_t *word, uint32_t value);
+	bool settles;
+};
+
+static void serve(struct words *words, const struct way *way)
+{
+	uint32_t i = 0;
+
+	for (;;) {
+		way->wait_while(&words->ping, i);
+		i = __atomic_load_n(&words->ping, __ATOMIC_ACQUIRE);
+		if (i == END)
+			return;
+		way->tell(&words->pong, i);
+	}
+}
+
+static void measure(struct ping *ping, uint32_t n, struct words *words, const struct way *way)
+{
+	uint64_t end = ping_now_ns() + PING_TIME_NS;
+	uint32_t n_warm = n / 10 + 1;
+
+	for (uint32_t i = 1; i <= n_warm + n; i++) {
+		uint64_t start;
+
+		if (way->settles)
+			ping_settle();
+		start = ping_now_ns();
+		way->tell(&words->ping, i);
+		way->wait_while(&words->pong, i - 1);
+		if (i > n_warm || start > end)
+			ping->samples[ping->n++] = ping_now_ns() - start;
+		if (start > end && ping->n >= PING_SAMPLES_MIN)
+			break;
+	}
+	way->tell(&words->ping, END);
+}
+
+static int run(struct ping *ping, uint32_t n, const struct ping_cpus *cpus, const struct way *way)
 {
 	struct words *words = mmap(NULL, sizeof(*words), PROT_READ | PROT_WRITE,
 				   MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	uint32_t n_warm = n / 10 + 1;
 	pid_t parent = getpid(), child;
 
 	if (words == MAP_FAILED) {
@@ -80,23 +119,10 @@ static int run(struct ping *ping, uint32_t n, const struct ping_cpus *cpus, bool
 		if (getppid() != parent)
 			_exit(1);
 		ping_pin(cpus->child);
-		for (uint32_t i = 1; i <= n_warm + n; i++) {
-			until(&words->ping, i);
-			tell(&words->pong, i);
-		}
+		serve(words, way);
 		_exit(0);
 	}
-	for (uint32_t i = 1; i <= n_warm + n; i++) {
-		uint64_t start;
-
-		if (settles)
-			ping_settle();
-		start = ping_now_ns();
-		tell(&words->ping, i);
-		until(&words->pong, i);
-		if (i > n_warm)
-			ping->samples[ping->n++] = ping_now_ns() - start;
-	}
+	measure(ping, n, words, way);
 	waitpid(child, NULL, 0);
 	munmap(words, sizeof(*words));
 	return 0;
@@ -104,10 +130,14 @@ static int run(struct ping *ping, uint32_t n, const struct ping_cpus *cpus, bool
 
 int ping_raw_line(struct ping *ping, uint32_t n, const struct ping_cpus *cpus)
 {
-	return run(ping, n, cpus, false, spin_until, spin_tell);
+	static const struct way way = { spin_while, spin_tell, false };
+
+	return run(ping, n, cpus, &way);
 }
 
 int ping_raw_futex(struct ping *ping, uint32_t n, const struct ping_cpus *cpus)
 {
-	return run(ping, n, cpus, true, sleep_until, sleep_tell);
+	static const struct way way = { sleep_while, sleep_tell, true };
+
+	return run(ping, n, cpus, &way);
 }

@@ -87,11 +87,13 @@ static uint32_t percentile(const struct ping *ping, unsigned percent)
 
 static void print_text(const struct ping *pings, const struct ping_cpus *cpus)
 {
-	static const char *const titles[] = { "ROUND TRIP", ">P50", ">P99", ">MIN", "MEANING" };
+	static const char *const titles[] = {
+		"ROUND TRIP", ">P50", ">P99", ">MIN", ">N", "MEANING"
+	};
 	static const unsigned percents[] = { 50, 99, 0 };
 	struct table table;
 
-	table_init(&table, titles, 5, false);
+	table_init(&table, titles, 6, false);
 	for (int i = 0; i < N_PINGS; i++) {
 		table_add(&table, "%s", pings[i].title);
 		for (int k = 0; k < 3; k++) {
@@ -101,6 +103,7 @@ static void print_text(const struct ping *pings, const struct ping_cpus *cpus)
 				table_add(&table, "%.2f us",
 					  percentile(&pings[i], percents[k]) / 1e3);
 		}
+		table_add(&table, "%" PRIu32, pings[i].n);
 		table_add(&table, "%s", pings[i].meaning);
 	}
 	table_print(&table, stdout);
@@ -110,8 +113,8 @@ static void print_text(const struct ping *pings, const struct ping_cpus *cpus)
 		     "other side.");
 		return;
 	}
-	printf("\nOn CPUs %d and %d. One way is about half of a round trip. A busy machine shows in "
-	       "P99.\n",
+	printf("\nOn CPUs %d and %d. One way is about half of a round trip. A busy machine shows in P99, "
+	       "and ends each measurement after 2 s.\n",
 	       cpus->parent, cpus->child);
 	if (pings[SLEEP].n && pings[RAW_FUTEX].n)
 		printf("Sleeping through shmbroker costs %.2f times a bare futex; polling %.2f times a "

@@ -21,6 +21,10 @@ struct ping {
 	uint32_t n;
 };
 
+/* On a busy machine each hand-over may take a time slice: nothing is measured for longer. */
+#define PING_TIME_NS	 2000000000ull
+#define PING_SAMPLES_MIN 10u
+
 /* CPUs to pin the two sides to, or -1. */
 struct ping_cpus {
 	int parent;
@@ -35,7 +39,7 @@ void ping_settle(void);
 /* Pin this thread; best effort. */
 void ping_pin(int cpu);
 
-/* Fill @ping with @n round trips. Return 0, or 1 after a complaint. */
+/* Fill @ping with up to @n round trips, at least 10. Return 0, or 1 after a complaint. */
 int ping_raw_line(struct ping *ping, uint32_t n, const struct ping_cpus *cpus);
 int ping_raw_futex(struct ping *ping, uint32_t n, const struct ping_cpus *cpus);
 
