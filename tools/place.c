@@ -71,12 +71,11 @@ static const char *search(char *address, size_t cap)
 
 static int find_instance(struct place *place, char *why, size_t cap)
 {
-	char path[PATH_MAX + 16], digits[16];
-	char *end;
+	char path[PATH_MAX + 16], digits[17] = "";
 	int r;
 
 	snprintf(path, sizeof(path), "%s/%s", place->dir, LOCK_FILE);
-	r = place_read_file(path, digits, sizeof(digits));
+	r = place_read_file(path, digits, sizeof(digits) - 1);
 	if (r == -ENOENT) {
 		snprintf(why, cap, "no broker has run at %s", place->address);
 		return r;
@@ -86,12 +85,8 @@ static int find_instance(struct place *place, char *why, size_t cap)
 			 r == -EINVAL || r == -ELOOP ? "it is not a regular file" : strerror(-r));
 		return r;
 	}
-	if (r == sizeof(digits) && strspn(digits, "0123456789abcdef") >= sizeof(digits)) {
-		char text[sizeof(digits) + 1] = "";
-
-		memcpy(text, digits, sizeof(digits));
-		place->instance = strtoull(text, &end, 16);
-	}
+	if (strspn(digits, "0123456789abcdef") == 16)
+		place->instance = strtoull(digits, NULL, 16);
 	if (place->instance == 0) {
 		snprintf(why, cap,
 			 "%s is not the lock file of a broker: it does not start with 16 "
