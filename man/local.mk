@@ -5,3 +5,4 @@ dist_man_MANS += \
 	%D%/shmbroker.7 \
 	%D%/shmbrokerd.8 \
 	%D%/shmbrokerd.conf.5
+dist_man_MANS += %D%/shmctl.1
