@@ -8,8 +8,6 @@
  * it inherited.
  */
 
-#include "config.h"
-
 #include "lib/fork.h"
 
 #include <pthread.h>

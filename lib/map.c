@@ -6,8 +6,6 @@
  * side, so that running off a segment faults instead of reading a neighbour.
  */
 
-#include "config.h"
-
 #include "lib/map.h"
 
 #include <errno.h>

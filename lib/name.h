@@ -2,7 +2,7 @@
 #ifndef SHMB_LIB_NAME_H
 #define SHMB_LIB_NAME_H
 
-/* Names of channels: parts of [a-z0-9._-]+ separated by '/', 1 to 128 bytes. */
+/* Names of channels: parts of [a-z0-9._-]+ separated by '/', 1 to 128 bytes; no "." or "..". */
 
 #include <stdint.h>
 

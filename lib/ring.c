@@ -5,8 +5,6 @@
  * second time with external linkage, so there is one source for both.
  */
 
-#include "config.h"
-
 #include "lib/api.h"
 
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"

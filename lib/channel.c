@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * struct shmb_channel: opening a channel by name, its schema, and who is there. Everything that
+ * decides sizes comes from the broker's sealed answer; the segment is only looked at for the epoch
+ * and the counts.
+ */
+
+#include "lib/channel.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <shmbroker/ring.h>
+
+#include "lib/api.h"
+#include "lib/clock.h"
+#include "lib/error.h"
+#include "lib/name.h"
+
+#define MEMBER_LOOK_NS 5000000ull
+
+static int check_options(const struct shmb_channel_options *options)
+{
+	uint32_t known = SHMB_CHANNEL_CREATE | SHMB_CHANNEL_EXCLUSIVE | SHMB_CHANNEL_ANY_SCHEMA;
+
+	if (options->options_len != sizeof(*options))
+		return shmb_fail(-EINVAL, "channel options of %u bytes, this library has %zu",
+				 options->options_len, sizeof(*options));
+	if (options->flags & ~known)
+		return shmb_fail(-EINVAL, "unknown channel flags 0x%x", options->flags & ~known);
+	if (options->lane_len & (options->lane_len - 1) ||
+	    (options->lane_len && options->lane_len < SHMB_LANE_LEN_MIN))
+		return shmb_fail(-EINVAL, "lane_len is a power of two from %u to %u, not %u",
+				 SHMB_LANE_LEN_MIN, SHMB_LANE_LEN_MAX, options->lane_len);
+	if (options->max_publishers > 4096 || options->max_subscribers > 4096)
+		return shmb_fail(-EINVAL, "a channel has at most 4096 publishers and 4096 "
+					  "subscribers, not %u and %u",
+				 options->max_publishers, options->max_subscribers);
+	if (options->schema_len && !options->schema)
+		return shmb_fail(-EINVAL, "schema_len is %u but schema is NULL",
+				 options->schema_len);
+	if (options->schema_len)
+		return shmb_schema_check(options->schema, options->schema_len);
+	return 0;
+}
+
+/* The broker said that its channel differs from ours: say where. */
+static int explain_mismatch(const struct shmb_message *message, const void *schema,
+			    uint32_t schema_len)
+{
+	const uint8_t *theirs = message->body + sizeof(struct shmb_msg_error);
+	uint32_t theirs_len = message->body_len - (uint32_t)sizeof(struct shmb_msg_error);
+
+	if (!theirs_len)
+		return shmb_fail(-EPROTOTYPE, "the channel is untyped, you have a schema");
+	if (!schema_len)
+		return shmb_fail(-EPROTOTYPE, "the channel has the schema '%.*s', you have none",
+				 (int)SHMB_SCHEMA_NAME_LEN,
+				 theirs_len >= sizeof(struct shmb_schema) ?
+					 ((const struct shmb_schema *)(const void *)theirs)->name :
+					 "?");
+	if (shmb_schema_compare(theirs, theirs_len, schema, schema_len) == -EPROTOTYPE)
+		return -EPROTOTYPE;
+	return shmb_fail(-EPROTOTYPE, "the channel has another schema");
+}
+
+static int take_schema(struct shmb_channel *channel, uint32_t schema_len)
+{
+	struct shmb_schema head;
+
+	if (!schema_len)
+		return 0;
+	if (schema_len > SHMB_SCHEMA_LEN_MAX || channel->map.len < SHMB_BLOCK_LEN + schema_len)
+		return shmb_fail(-EPROTO, "the channel's schema does not fit into its segment");
+	channel->schema = malloc(schema_len);
+	if (!channel->schema)
+		return shmb_fail(-ENOMEM, "no memory for a schema");
+	memcpy(channel->schema, (const uint8_t *)channel->segment + SHMB_BLOCK_LEN, schema_len);
+	if (shmb_schema_check(channel->schema, schema_len) < 0)
+		return -EPROTO;
+	memcpy(&head, channel->schema, sizeof(head));
+	channel->schema_len = schema_len;
+	channel->record_len = head.record_len;
+	return 0;
+}
+
+static int take_opened(struct shmb_channel *channel, struct shmb_received *received)
+{
+	const struct shmb_message *message = &received->message;
+	struct shmb_msg_opened opened;
+	int result;
+
+	memcpy(&opened, message->body, sizeof(opened));
+	if (message->fd_count != 1 || message->descriptors[0].role != SHMB_FD_ROLE_PEER)
+		return shmb_fail(-EPROTO, "the broker gave no channel segment");
+	if (opened.lane_len < SHMB_LANE_LEN_MIN || opened.lane_len > SHMB_LANE_LEN_MAX ||
+	    opened.lane_len & (opened.lane_len - 1) || opened.max_publishers > 4096)
+		return shmb_fail(-EPROTO, "the broker gave impossible limits");
+	result = shmb_map_reader(&channel->map, received->fds[0], &message->descriptors[0],
+				 SHMB_SEGMENT_CHANNEL);
+	if (result < 0)
+		return result;
+	channel->segment = channel->map.base;
+	channel->id = opened.channel_id;
+	channel->lane_len = opened.lane_len;
+	channel->max_publishers = opened.max_publishers;
+	channel->max_subscribers = opened.max_subscribers;
+	return take_schema(channel, opened.schema_len);
+}
+
+/* Sends OPEN with the channel's name and a schema behind it. Client locked. */
+static int request_open(struct shmb_channel *channel, struct shmb_msg_open *request,
+			const void *schema, struct shmb_received *received)
+{
+	uint8_t body[sizeof(*request) + SHMB_SCHEMA_LEN_MAX];
+
+	request->name_len = channel->name_len;
+	memcpy(request->name, channel->name, channel->name_len);
+	memcpy(body, request, sizeof(*request));
+	if (request->schema_len)
+		memcpy(body + sizeof(*request), schema, request->schema_len);
+	return shmb_client_request(channel->client, SHMB_MSG_OPEN, body,
+				   (uint32_t)sizeof(*request) + request->schema_len,
+				   SHMB_MSG_OPENED, sizeof(struct shmb_msg_opened), received);
+}
+
+/* After a broker restart: the same name must still be the same channel. */
+static int resume(struct shmb_resumable *resumable)
+{
+	struct shmb_channel *channel =
+		shmb_container_of(resumable, struct shmb_channel, resumable);
+	struct shmb_msg_open request = { .flags = SHMB_OPEN_ANY_SCHEMA,
+					 .pattern = SHMB_PATTERN_STREAM };
+	struct shmb_msg_opened opened = { 0 };
+	struct shmb_received received;
+	int result = request_open(channel, &request, NULL, &received);
+
+	if (result == 0)
+		memcpy(&opened, received.message.body, sizeof(opened));
+	shmb_received_deinit(&received);
+	if (result == -ENOENT || (result == 0 && opened.channel_id != channel->id))
+		return -ESTALE;
+	return result;
+}
+
+static int open_channel(struct shmb_channel *channel, const struct shmb_channel_options *options)
+{
+	struct shmb_msg_open request = { .flags = SHMB_OPEN_CREATE,
+					 .pattern = SHMB_PATTERN_STREAM };
+	struct shmb_received received;
+	struct shmb_client *client = channel->client;
+	int result;
+
+	if (options) {
+		request.flags = options->flags; /* SHMB_CHANNEL_* are the SHMB_OPEN_* bits */
+		request.lane_len = options->lane_len;
+		request.max_publishers = options->max_publishers;
+		request.max_subscribers = options->max_subscribers;
+		request.schema_len = options->schema_len;
+	}
+	pthread_mutex_lock(&client->lock);
+	result = request_open(channel, &request, options ? options->schema : NULL, &received);
+	if (result == 0)
+		result = take_opened(channel, &received);
+	else if (result == -EPROTOTYPE)
+		result = explain_mismatch(&received.message, options ? options->schema : NULL,
+					  request.schema_len);
+	shmb_received_deinit(&received);
+	if (result == 0) {
+		shmb_client_add(client, &channel->resumable);
+		client->n_children++;
+	}
+	pthread_mutex_unlock(&client->lock);
+	return result;
+}
+
+static void free_channel(struct shmb_channel *channel)
+{
+	shmb_map_deinit(&channel->map);
+	free(channel->schema);
+	free(channel);
+}
+
+_Static_assert(SHMB_CHANNEL_CREATE == SHMB_OPEN_CREATE &&
+		       SHMB_CHANNEL_EXCLUSIVE == SHMB_OPEN_EXCLUSIVE &&
+		       SHMB_CHANNEL_ANY_SCHEMA == SHMB_OPEN_ANY_SCHEMA,
+	       "the flags are passed on as they are");
+
+SHMB_API int32_t shmb_channel_open(struct shmb_client *client, const char *name, uint32_t name_len,
+				   const struct shmb_channel_options *options,
+				   struct shmb_channel **ret_channel)
+{
+	struct shmb_channel *channel;
+	int result;
+
+	if (!client || !name || !ret_channel)
+		return shmb_fail(-EINVAL, "client, name or ret_channel is NULL");
+	if (!*client->fork_guard)
+		return shmb_fail(-ECHILD, "this client belongs to the parent process");
+	result = shmb_name_check(name, name_len);
+	if (result == 0 && options)
+		result = check_options(options);
+	if (result < 0)
+		return result;
+	channel = calloc(1, sizeof(*channel));
+	if (!channel)
+		return shmb_fail(-ENOMEM, "no memory for a channel");
+	channel->client = client;
+	channel->resumable.resume = resume;
+	channel->name_len = name_len;
+	memcpy(channel->name, name, name_len);
+	result = open_channel(channel, options);
+	if (result < 0) {
+		free_channel(channel);
+		return result;
+	}
+	*ret_channel = channel;
+	return 0;
+}
+
+SHMB_API int32_t shmb_channel_close(struct shmb_channel *channel)
+{
+	struct shmb_msg_id request;
+	struct shmb_client *client;
+
+	if (!channel)
+		return 0;
+	client = channel->client;
+	if (!*client->fork_guard) {
+		channel->map.base = NULL; /* children do not have the mapping */
+		free_channel(channel);
+		return 0;
+	}
+	pthread_mutex_lock(&client->lock);
+	if (channel->n_members) {
+		pthread_mutex_unlock(&client->lock);
+		return shmb_fail(-EBUSY, "%u publishers and subscribers of the channel are open",
+				 channel->n_members);
+	}
+	request.id = channel->id;
+	shmb_client_remove(client, &channel->resumable);
+	shmb_client_tell(client, SHMB_MSG_CLOSE, &request, sizeof(request));
+	client->n_children--;
+	pthread_mutex_unlock(&client->lock);
+	free_channel(channel);
+	return 0;
+}
+
+SHMB_API int32_t shmb_channel_schema(struct shmb_channel *channel, void *schema, uint32_t cap)
+{
+	if (!channel || (cap && !schema))
+		return shmb_fail(-EINVAL, "channel or schema is NULL");
+	if (channel->schema_len && channel->schema_len <= cap)
+		memcpy(schema, channel->schema, channel->schema_len);
+	return (int32_t)channel->schema_len;
+}
+
+static int check_usable(struct shmb_channel *channel)
+{
+	if (!channel)
+		return shmb_fail(-EINVAL, "channel is NULL");
+	if (!*channel->client->fork_guard)
+		return shmb_fail(-ECHILD, "this channel belongs to the parent process");
+	return 0;
+}
+
+SHMB_API int32_t shmb_channel_info(struct shmb_channel *channel, struct shmb_channel_info *info,
+				   uint32_t cap)
+{
+	struct shmb_channel_info all = { 0 };
+	int result = check_usable(channel);
+
+	if (result < 0)
+		return result;
+	if (!info)
+		return shmb_fail(-EINVAL, "info is NULL");
+	all.lane_len = channel->lane_len;
+	all.record_len_max = shmb_record_len_max(channel->lane_len);
+	all.record_len = channel->record_len;
+	all.max_publishers = channel->max_publishers;
+	all.max_subscribers = channel->max_subscribers;
+	all.n_publishers = SHMB_LOAD(&channel->segment->n_publishers);
+	all.n_subscribers = SHMB_LOAD(&channel->segment->n_subscribers);
+	memcpy(info, &all, cap < sizeof(all) ? cap : sizeof(all));
+	return 0;
+}
+
+SHMB_API int32_t shmb_channel_wait_members(struct shmb_channel *channel, uint32_t publishers,
+					   uint32_t subscribers, int64_t timeout_ns)
+{
+	uint64_t deadline = shmb_clock_deadline_ns(timeout_ns);
+	int result = check_usable(channel);
+
+	while (result == 0) {
+		uint32_t n_publishers = SHMB_LOAD(&channel->segment->n_publishers);
+		uint32_t n_subscribers = SHMB_LOAD(&channel->segment->n_subscribers);
+		uint64_t now = shmb_clock_now_ns();
+		uint64_t left = shmb_clock_left_ns(deadline, now);
+		struct timespec pause =
+			shmb_clock_timespec(left < MEMBER_LOOK_NS ? left : MEMBER_LOOK_NS);
+
+		if (n_publishers >= publishers && n_subscribers >= subscribers)
+			return 0;
+		if (!left)
+			return shmb_fail(-ETIMEDOUT, "%u publishers and %u subscribers are there, "
+						     "waited for %u and %u",
+					 n_publishers, n_subscribers, publishers, subscribers);
+		/*
+		 * Nobody rings for counts, and meeting is no hot path: look every few milliseconds.
+		 * Drain, so that a broker that has been restarted meanwhile is found.
+		 */
+		pthread_mutex_lock(&channel->client->lock);
+		shmb_client_drain(channel->client);
+		pthread_mutex_unlock(&channel->client->lock);
+		nanosleep(&pause, NULL);
+	}
+	return result;
+}

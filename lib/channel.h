@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SHMB_LIB_CHANNEL_H
+#define SHMB_LIB_CHANNEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <shmbroker/schema.h>
+
+#include "lib/client.h"
+
+/**
+ * struct shmb_channel - see shmbroker.h
+ * @resumable:	    in the client's list
+ * @client:	    that opened it
+ * @map:	    holds @segment
+ * @segment:	    the broker's words, read-only
+ * @id:		    of the channel
+ * @lane_len:	    bytes of a ring, from the broker's answer
+ * @max_publishers: limit, from the broker's answer
+ * @max_subscribers: limit, from the broker's answer
+ * @record_len:	    of every record; 0: untyped
+ * @schema_len:	    bytes of @schema
+ * @schema:	    the channel's, copied and checked
+ * @n_members:	    open publishers and subscribers
+ * @name_len:	    bytes of @name
+ * @name:	    of the channel
+ */
+struct shmb_channel {
+	struct shmb_resumable resumable;
+	struct shmb_client *client;
+	struct shmb_map map;
+	const struct shmb_channel_segment *segment;
+	uint64_t id;
+	uint32_t lane_len;
+	uint32_t max_publishers;
+	uint32_t max_subscribers;
+	uint32_t record_len;
+	uint32_t schema_len;
+	uint8_t *schema;
+	uint32_t n_members;
+	uint32_t name_len;
+	char name[SHMB_NAME_LEN_MAX];
+};
+
+#endif

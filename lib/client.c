@@ -1,0 +1,705 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * struct shmb_client: finding a broker, the one connection, requests, events, and coming back after
+ * a broker restart. There is no thread behind it: whoever needs the broker, or sees that it has
+ * something to say, takes the lock and reads the socket.
+ *
+ * When the connection ends nothing else does: lanes are between publishers and subscribers. The
+ * next call that looks at the broker tries to reconnect, joins with the token it was given, and
+ * asks for everything it has again; the broker then tells what has changed meanwhile.
+ */
+
+#include "lib/client.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <sodium.h>
+
+#include <shmbroker/ring.h>
+
+#include "lib/api.h"
+#include "lib/clock.h"
+#include "lib/error.h"
+#include "lib/fd.h"
+#include "lib/fork.h"
+#include "lib/keyfile.h"
+#include "lib/runtime.h"
+#include "lib/spawn.h"
+
+#define DEFAULT_TIMEOUT_NS 5000000000ll
+#define RETRY_MIN_NS	   1000000ull
+#define RETRY_MAX_NS	   500000000ull
+#define BACKLOG_NS	   1000000000ull
+
+/* ---- events ------------------------------------------------------------------------------------ */
+
+struct shmb_event *shmb_event_new(struct shmb_received *received)
+{
+	const struct shmb_message *message = &received->message;
+	struct shmb_event *event = calloc(1, sizeof(*event));
+
+	if (!event)
+		return NULL;
+	event->type = message->type;
+	if (message->type == SHMB_MSG_PAIR)
+		memcpy(&event->pair, message->body, sizeof(event->pair));
+	else if (message->type == SHMB_MSG_UNPAIR)
+		memcpy(&event->unpair, message->body, sizeof(event->unpair));
+	event->n_fds = message->fd_count;
+	for (uint32_t i = 0; i < SHMB_PACKET_FDS_MAX; i++) {
+		event->fds[i] = received->fds[i];
+		received->fds[i] = -1;
+	}
+	memcpy(event->descriptors, message->descriptors,
+	       message->fd_count * sizeof(event->descriptors[0]));
+	return event;
+}
+
+void shmb_event_free(struct shmb_event *event)
+{
+	if (!event)
+		return;
+	for (uint32_t i = 0; i < SHMB_PACKET_FDS_MAX; i++)
+		shmb_fd_close(event->fds[i]);
+	free(event);
+}
+
+void shmb_inbox_add(struct shmb_client *client, struct shmb_inbox *inbox, uint64_t member_id)
+{
+	inbox->member_id = member_id;
+	inbox->first = NULL;
+	inbox->end = &inbox->first;
+	inbox->next = client->inboxes;
+	client->inboxes = inbox;
+}
+
+void shmb_inbox_remove(struct shmb_client *client, struct shmb_inbox *inbox)
+{
+	struct shmb_inbox **at = &client->inboxes;
+
+	while (*at && *at != inbox)
+		at = &(*at)->next;
+	if (*at)
+		*at = inbox->next;
+	while (inbox->first) {
+		struct shmb_event *event = inbox->first;
+
+		inbox->first = event->next;
+		shmb_event_free(event);
+	}
+	free(inbox->pair_ids);
+	inbox->pair_ids = NULL;
+	inbox->n_pair_ids = inbox->cap_pair_ids = 0;
+}
+
+static int remember_pair(struct shmb_inbox *inbox, uint64_t id)
+{
+	uint32_t cap = inbox->cap_pair_ids ? 2 * inbox->cap_pair_ids : 8;
+	uint64_t *grown;
+
+	for (uint32_t i = 0; i < inbox->n_pair_ids; i++)
+		if (inbox->pair_ids[i] == id)
+			return 0;
+	if (inbox->n_pair_ids == inbox->cap_pair_ids) {
+		grown = realloc(inbox->pair_ids, cap * sizeof(*grown));
+		if (!grown)
+			return -ENOMEM;
+		inbox->pair_ids = grown;
+		inbox->cap_pair_ids = cap;
+	}
+	inbox->pair_ids[inbox->n_pair_ids++] = id;
+	return 0;
+}
+
+static void forget_pair(struct shmb_inbox *inbox, uint64_t id)
+{
+	for (uint32_t i = 0; i < inbox->n_pair_ids; i++)
+		if (inbox->pair_ids[i] == id) {
+			inbox->pair_ids[i] = inbox->pair_ids[--inbox->n_pair_ids];
+			return;
+		}
+}
+
+int shmb_inbox_put(struct shmb_inbox *inbox, struct shmb_event *event)
+{
+	if (event->type == SHMB_MSG_PAIR && remember_pair(inbox, event->pair.pair_id) < 0)
+		return -ENOMEM;
+	if (event->type == SHMB_MSG_UNPAIR)
+		forget_pair(inbox, event->unpair.pair_id);
+	event->next = NULL;
+	*inbox->end = event;
+	inbox->end = &event->next;
+	return 0;
+}
+
+void shmb_client_add(struct shmb_client *client, struct shmb_resumable *resumable)
+{
+	struct shmb_resumable **at = &client->resumables;
+
+	while (*at)
+		at = &(*at)->next;
+	resumable->next = NULL;
+	*at = resumable;
+}
+
+void shmb_client_remove(struct shmb_client *client, struct shmb_resumable *resumable)
+{
+	struct shmb_resumable **at = &client->resumables;
+
+	while (*at && *at != resumable)
+		at = &(*at)->next;
+	if (*at)
+		*at = resumable->next;
+}
+
+static uint64_t event_member(const struct shmb_message *message)
+{
+	uint64_t id = 0;
+	uint32_t offset = message->type == SHMB_MSG_EVICTED ? offsetof(struct shmb_msg_id, id) :
+			  message->type == SHMB_MSG_UNPAIR ?
+							      offsetof(struct shmb_msg_unpair, member_id) :
+							      offsetof(struct shmb_msg_pair, member_id);
+	uint32_t len = message->type == SHMB_MSG_EVICTED ? sizeof(struct shmb_msg_id) :
+		       message->type == SHMB_MSG_UNPAIR	 ? sizeof(struct shmb_msg_unpair) :
+							   sizeof(struct shmb_msg_pair);
+
+	if (message->body_len == len)
+		memcpy(&id, message->body + offset, sizeof(id));
+	return id;
+}
+
+/* Put an event where its member will find it. Unknown members have just been closed. */
+static int deliver(struct shmb_client *client, struct shmb_received *received)
+{
+	const struct shmb_message *message = &received->message;
+	struct shmb_inbox *inbox = client->inboxes;
+	struct shmb_event *event;
+	uint64_t id;
+
+	if (message->type != SHMB_MSG_PAIR && message->type != SHMB_MSG_UNPAIR &&
+	    message->type != SHMB_MSG_EVICTED)
+		return 0;
+	id = event_member(message);
+	while (inbox && inbox->member_id != id)
+		inbox = inbox->next;
+	if (!inbox)
+		return 0;
+	event = shmb_event_new(received);
+	if (event && shmb_inbox_put(inbox, event) == 0)
+		return 0;
+	shmb_event_free(event);
+	return shmb_fail(-ENOMEM, "no memory for an event of the broker");
+}
+
+/* ---- connection -------------------------------------------------------------------------------- */
+
+static void disconnect(struct shmb_client *client)
+{
+	if (!client->connected)
+		return;
+	client->connected = false;
+	shmb_connection_close(&client->connection);
+	__atomic_store_n(&client->retry_at_ns, 0, __ATOMIC_RELAXED);
+	client->retry_delay_ns = RETRY_MIN_NS;
+}
+
+static const struct {
+	int32_t result;
+	const char *text;
+} refusals[] = {
+	[SHMB_CODE_DENIED_OR_UNKNOWN] = { -ENOENT, "there is none, or this user may not have it" },
+	[SHMB_CODE_QUOTA] = { -EDQUOT, "over the quota" },
+	[SHMB_CODE_BAD_REQUEST] = { -EINVAL, "the broker calls it a bad request" },
+	[SHMB_CODE_BUSY] = { -EBUSY, "the broker is busy" },
+	[SHMB_CODE_INTERNAL] = { -EIO, "the broker failed inside" },
+	[SHMB_CODE_GONE] = { -ESTALE, "it is gone" },
+	[SHMB_CODE_SCHEMA] = { -EPROTOTYPE, "the channel has another schema" },
+	[SHMB_CODE_EXISTS] = { -EEXIST, "it exists" },
+	[SHMB_CODE_NO_MEMORY] = { -ENOSPC, "no room in /dev/shm" },
+	[SHMB_CODE_NO_FDS] = { -EMFILE, "the broker has no file descriptor left" },
+	[SHMB_CODE_PATTERN] = { -EPROTOTYPE, "the channel has another pattern" },
+};
+
+static int refusal(const struct shmb_message *message)
+{
+	struct shmb_msg_error error;
+
+	if (message->body_len < sizeof(error))
+		return shmb_fail(-EPROTO, "the broker sent a short error");
+	memcpy(&error, message->body, sizeof(error));
+	if (error.code == 0 || error.code >= SHMB_ARRAY_LEN(refusals))
+		return shmb_fail(-EPROTO, "the broker refused with the unknown code %u", error.code);
+	if (error.code == SHMB_CODE_QUOTA && error.limit)
+		return shmb_fail(-EDQUOT, "over the quota: asked for %llu, the limit is %llu",
+				 (unsigned long long)error.asked, (unsigned long long)error.limit);
+	return shmb_fail(refusals[error.code].result, "%s", refusals[error.code].text);
+}
+
+/* One request on a connection that works. Events that come first are delivered. */
+static int round_trip(struct shmb_client *client, uint32_t type, const void *body,
+		      uint32_t body_len, uint32_t reply_type, uint32_t reply_len,
+		      struct shmb_received *received)
+{
+	uint64_t deadline = shmb_clock_deadline_ns(client->timeout_ns);
+	uint32_t request_id;
+	int result;
+
+	if (++client->next_request_id == 0)
+		client->next_request_id = 1;
+	request_id = client->next_request_id;
+	result = shmb_connection_send(&client->connection, type, request_id, body, body_len,
+				      deadline);
+	while (result == 0) {
+		result = shmb_connection_receive(&client->connection, received, deadline);
+		if (result < 0)
+			break;
+		if (received->message.request_id == request_id)
+			break;
+		if (received->message.request_id == 0)
+			result = deliver(client, received);
+		shmb_received_deinit(received);
+	}
+	/* -EAGAIN: a late answer will have a number that nobody waits for. */
+	if (result == -EAGAIN || result == -ETIMEDOUT)
+		return shmb_fail(-ETIMEDOUT, "the broker did not answer within %lld ms",
+				 (long long)client->timeout_ns / 1000000);
+	if (result < 0) {
+		disconnect(client);
+		return result;
+	}
+	if (received->message.type == SHMB_MSG_ERROR) {
+		/* The caller may want to see what rides behind the error. */
+		return refusal(&received->message);
+	}
+	if (received->message.type != reply_type || received->message.body_len < reply_len) {
+		shmb_received_deinit(received);
+		disconnect(client);
+		return shmb_fail(-EPROTO, "the broker answered request %u with message %u of %u bytes",
+				 type, received->message.type, received->message.body_len);
+	}
+	return 0;
+}
+
+/* Map the bell that came with JOINED, or keep the one we have if it is the same. */
+static int take_bell(struct shmb_client *client, struct shmb_received *received)
+{
+	const struct shmb_message *message = &received->message;
+	struct shmb_map map;
+	int result;
+
+	if (message->fd_count != 1 || message->descriptors[0].role != SHMB_FD_ROLE_BELL)
+		return shmb_fail(-EPROTO, "the broker gave no bell");
+	result = shmb_map_reader(&map, received->fds[0], &message->descriptors[0],
+				 SHMB_SEGMENT_BELL);
+	if (result < 0)
+		return result;
+	/* Another thread may sleep on the old mapping; a restarted broker has the same bell. */
+	if (client->bell) {
+		shmb_map_deinit(&map);
+		return 0;
+	}
+	client->bell_map = map;
+	client->bell = map.base;
+	return 0;
+}
+
+static int join(struct shmb_client *client)
+{
+	struct shmb_msg_join request = { .client_id = client->id };
+	struct shmb_received received;
+	struct shmb_msg_joined joined;
+	int result;
+
+	memcpy(request.token, client->token, sizeof(request.token));
+	result = round_trip(client, SHMB_MSG_JOIN, &request, sizeof(request), SHMB_MSG_JOINED,
+			    sizeof(joined), &received);
+	if (result < 0) {
+		shmb_received_deinit(&received);
+		return result;
+	}
+	memcpy(&joined, received.message.body, sizeof(joined));
+	if (client->id && (joined.client_id != client->id || joined.instance != client->instance))
+		client->stale = true;
+	else
+		result = take_bell(client, &received);
+	shmb_received_deinit(&received);
+	if (result < 0 || client->stale)
+		return result;
+	client->id = joined.client_id;
+	client->instance = joined.instance;
+	memcpy(client->token, joined.token, sizeof(client->token));
+	return 0;
+}
+
+static int connect_once(struct shmb_client *client, uint64_t deadline_ns)
+{
+	uint8_t broker_key[SHMB_KEY_LEN];
+	char dir[sizeof(client->address)];
+	char *slash;
+	int result;
+
+	strcpy(dir, client->address);
+	slash = strrchr(dir, '/');
+	if (slash == dir)
+		slash[1] = '\0';
+	else
+		*slash = '\0';
+	result = shmb_runtime_check_dir(dir);
+	if (result == 0)
+		result = shmb_keyfile_load_public(client->broker_key_file, broker_key);
+	if (result == 0)
+		result = shmb_connection_open(&client->connection, client->address,
+					      &client->keypair, broker_key, client->label,
+					      !!(client->flags & SHMB_CLIENT_ALLOW_RELAY),
+					      deadline_ns);
+	if (result < 0)
+		return result;
+	client->connected = true;
+	client->connections++;
+	result = join(client);
+	if (result < 0)
+		disconnect(client);
+	return result;
+}
+
+static bool nobody_there(int result)
+{
+	return result == -ENOENT || result == -ECONNREFUSED;
+}
+
+/* Connect, starting the user's broker if there is none and it may be started. */
+static int connect_or_start(struct shmb_client *client, uint64_t deadline_ns)
+{
+	int result = connect_once(client, deadline_ns);
+
+	if (!nobody_there(result) || !client->start)
+		return result;
+	result = shmb_spawn_broker(deadline_ns);
+	/* A broker that was just going away, or one that lost the race to the lock. */
+	for (int tries = 0; result == 0 && tries < 50; tries++) {
+		struct timespec pause = { .tv_nsec = 10000000 };
+
+		result = connect_once(client, deadline_ns);
+		if (!nobody_there(result) || shmb_clock_now_ns() >= deadline_ns)
+			return result;
+		nanosleep(&pause, NULL);
+		result = shmb_spawn_broker(deadline_ns);
+	}
+	return result;
+}
+
+static int resume_all(struct shmb_client *client)
+{
+	int result = 0;
+
+	for (struct shmb_resumable *at = client->resumables; at && result == 0; at = at->next)
+		result = at->resume(at);
+	return result;
+}
+
+/* Come back after the connection has ended, if it is time to try. */
+static int reconnect(struct shmb_client *client)
+{
+	uint64_t now = shmb_clock_now_ns();
+	int result;
+
+	if (client->stale)
+		return shmb_fail(-ESTALE, "the broker has forgotten this client: open it anew");
+	if (now < client->retry_at_ns)
+		return shmb_fail(-ENOTCONN, "there is no broker now at %s", client->address);
+	result = connect_or_start(client, now + 1000000000ull);
+	if (result == 0 && !client->stale)
+		result = resume_all(client);
+	if (result == 0)
+		return client->stale ? reconnect(client) : 0;
+	if (result == -ESTALE)
+		client->stale = true;
+	disconnect(client);
+	/* Whoever sleeps wakes up for the next attempt, so attempts must get rare. */
+	client->retry_delay_ns =
+		client->retry_delay_ns * 2 > RETRY_MAX_NS ? RETRY_MAX_NS : client->retry_delay_ns * 2;
+	__atomic_store_n(&client->retry_at_ns, shmb_clock_now_ns() + client->retry_delay_ns,
+			 __ATOMIC_RELAXED);
+	return shmb_fail(-ENOTCONN, "there is no broker now at %s", client->address);
+}
+
+uint64_t shmb_client_retry_at_ns(struct shmb_client *client)
+{
+	/* A hint for how long to sleep: any mixture of old and new values will do. */
+	if (__atomic_load_n(&client->connected, __ATOMIC_RELAXED) ||
+	    __atomic_load_n(&client->stale, __ATOMIC_RELAXED))
+		return UINT64_MAX;
+	return __atomic_load_n(&client->retry_at_ns, __ATOMIC_RELAXED);
+}
+
+int shmb_client_request(struct shmb_client *client, uint32_t type, const void *body,
+			uint32_t body_len, uint32_t reply_type, uint32_t reply_len,
+			struct shmb_received *received)
+{
+	uint64_t deadline = shmb_clock_deadline_ns(client->timeout_ns);
+	int result;
+
+	memset(received->fds, -1, sizeof(received->fds));
+	received->message.type = 0;
+	for (;;) {
+		result = client->connected ? 0 : reconnect(client);
+		if (result == 0)
+			result = round_trip(client, type, body, body_len, reply_type, reply_len,
+					    received);
+		/* A broker that is being restarted: its successor answers the same request. */
+		if (result != -ENOTCONN || shmb_clock_now_ns() >= deadline)
+			return result;
+		struct timespec pause = { .tv_nsec = 2000000 };
+
+		nanosleep(&pause, NULL);
+	}
+}
+
+int shmb_client_request_ok(struct shmb_client *client, uint32_t type, const void *body,
+			   uint32_t body_len)
+{
+	struct shmb_received received;
+	int result = shmb_client_request(client, type, body, body_len, SHMB_MSG_OK, 0, &received);
+
+	shmb_received_deinit(&received);
+	return result;
+}
+
+void shmb_client_tell(struct shmb_client *client, uint32_t type, const void *body,
+		      uint32_t body_len)
+{
+	if (!client->connected)
+		return;
+	if (++client->next_request_id == 0)
+		client->next_request_id = 1;
+	if (shmb_connection_send(&client->connection, type, client->next_request_id, body, body_len,
+				 shmb_clock_deadline_ns(client->timeout_ns)) < 0)
+		disconnect(client);
+}
+
+int shmb_client_drain(struct shmb_client *client)
+{
+	struct shmb_received received;
+	uint64_t give_up = 0;
+	int result = client->connected ? 0 : reconnect(client);
+
+	while (result == 0) {
+		uint64_t deadline = 0;
+
+		/*
+		 * R: pairs with the broker's release of backlog in client_set_backlog(): while it is
+		 * set, messages that belong to the epoch we have seen are still to come.
+		 */
+		if (SHMB_LOAD_ACQUIRE(&client->bell->backlog)) {
+			give_up = give_up ? give_up : shmb_clock_now_ns() + BACKLOG_NS;
+			deadline = give_up;
+		}
+		result = shmb_connection_receive(&client->connection, &received, deadline);
+		if (result == -EAGAIN) {
+			if (!deadline || shmb_clock_now_ns() >= give_up)
+				return 0;
+			result = 0;
+			continue;
+		}
+		if (result == 0) {
+			if (received.message.request_id == 0)
+				result = deliver(client, &received);
+			shmb_received_deinit(&received);
+		}
+		if (result < 0) {
+			disconnect(client);
+			result = reconnect(client);
+		}
+	}
+	return result;
+}
+
+/* ---- public ------------------------------------------------------------------------------------ */
+
+/* The command's name, for shmctl. */
+static void default_label(char *label, size_t cap)
+{
+	int fd = open("/proc/self/comm", O_RDONLY | O_CLOEXEC);
+	ssize_t len = fd < 0 ? 0 : read(fd, label, cap - 1);
+
+	shmb_fd_close(fd);
+	label[len > 0 ? len : 0] = '\0';
+	label[strcspn(label, "\n")] = '\0';
+}
+
+/* Which broker: the one that was named, the system's, or the user's own. */
+static int choose_address(struct shmb_client *client, const struct shmb_client_options *options)
+{
+	const char *chosen = secure_getenv("SHMBROKER_ADDRESS");
+	char dir[sizeof(client->address)];
+	int result;
+
+	if (options && options->address) {
+		if (options->address_len == 0 || options->address_len >= sizeof(client->address))
+			return shmb_fail(-EINVAL, "an address has 1 to %zu bytes, not %u",
+					 sizeof(client->address) - 1, options->address_len);
+		memcpy(client->address, options->address, options->address_len);
+		client->address[options->address_len] = '\0';
+	} else if (chosen && *chosen) {
+		if (strlen(chosen) >= sizeof(client->address))
+			return shmb_fail(-EINVAL, "SHMBROKER_ADDRESS is longer than %zu bytes",
+					 sizeof(client->address) - 1);
+		strcpy(client->address, chosen);
+	} else if (access(SHMB_SYSTEM_DIR "/" SHMB_SOCKET_FILE, F_OK) == 0) {
+		strcpy(client->address, SHMB_SYSTEM_DIR "/" SHMB_SOCKET_FILE);
+	} else {
+		result = shmb_runtime_user_dir(dir, sizeof(dir));
+		if (result == 0)
+			result = shmb_runtime_join(client->address, sizeof(client->address), dir,
+						   SHMB_SOCKET_FILE);
+		if (result < 0)
+			return shmb_fail(result, "the user's runtime directory has too long a name");
+		client->start = !(client->flags & SHMB_CLIENT_NO_START);
+	}
+	if (client->address[0] != '/')
+		return shmb_fail(-EINVAL, "%s: an address is an absolute path", client->address);
+	return 0;
+}
+
+static int choose_keys(struct shmb_client *client, const struct shmb_client_options *options)
+{
+	const char *own = options ? options->key_file : NULL;
+	const char *slash = strrchr(client->address, '/');
+
+	if (!own)
+		own = secure_getenv("SHMBROKER_KEY");
+	if (options && options->broker_key_file) {
+		if (strlen(options->broker_key_file) >= sizeof(client->broker_key_file))
+			return shmb_fail(-ENAMETOOLONG, "the broker key file has too long a name");
+		strcpy(client->broker_key_file, options->broker_key_file);
+	} else {
+		snprintf(client->broker_key_file, sizeof(client->broker_key_file), "%.*s/%s",
+			 (int)(slash - client->address), client->address, SHMB_PUBLIC_FILE);
+	}
+	if (own && *own)
+		return shmb_keyfile_load_private(own, &client->keypair);
+	return shmb_noise_keypair_generate(&client->keypair);
+}
+
+static int init(struct shmb_client *client, const struct shmb_client_options *options)
+{
+	int result;
+
+	client->connection.fd = -1;
+	client->retry_delay_ns = RETRY_MIN_NS;
+	client->timeout_ns = DEFAULT_TIMEOUT_NS;
+	default_label(client->label, sizeof(client->label));
+	if (options) {
+		if (options->options_len != sizeof(*options))
+			return shmb_fail(-EINVAL, "client options of %u bytes, this library has %zu",
+					 options->options_len, sizeof(*options));
+		if (options->flags & ~(SHMB_CLIENT_NO_START | SHMB_CLIENT_ALLOW_RELAY))
+			return shmb_fail(-EINVAL, "unknown client flags 0x%x", options->flags);
+		if (options->label && options->label_len > SHMB_LABEL_LEN_MAX)
+			return shmb_fail(-EINVAL, "a label has at most %u bytes, not %u",
+					 SHMB_LABEL_LEN_MAX, options->label_len);
+		if (options->label) {
+			memcpy(client->label, options->label, options->label_len);
+			client->label[options->label_len] = '\0';
+		}
+		if (options->connect_timeout_ns)
+			client->timeout_ns = options->connect_timeout_ns;
+		client->flags = options->flags;
+	}
+	if (sodium_init() < 0)
+		return shmb_fail(-EIO, "libsodium does not start");
+	client->fork_guard = shmb_fork_guard();
+	if (!client->fork_guard)
+		return shmb_fail(-ENOMEM, "no memory for a client");
+	result = choose_address(client, options);
+	if (result == 0)
+		result = choose_keys(client, options);
+	return result;
+}
+
+static void deinit(struct shmb_client *client)
+{
+	shmb_connection_close(&client->connection);
+	shmb_map_deinit(&client->bell_map);
+	sodium_memzero(&client->keypair, sizeof(client->keypair));
+	sodium_memzero(client->token, sizeof(client->token));
+	pthread_mutex_destroy(&client->lock);
+	free(client);
+}
+
+SHMB_API int32_t shmb_client_open(const struct shmb_client_options *options,
+				  struct shmb_client **ret_client)
+{
+	struct shmb_client *client;
+	int result;
+
+	if (!ret_client)
+		return shmb_fail(-EINVAL, "ret_client is NULL");
+	client = calloc(1, sizeof(*client));
+	if (!client)
+		return shmb_fail(-ENOMEM, "no memory for a client");
+	pthread_mutex_init(&client->lock, NULL);
+	result = init(client, options);
+	if (result == 0)
+		result = connect_or_start(client, shmb_clock_deadline_ns(client->timeout_ns));
+	if (result < 0) {
+		deinit(client);
+		return result;
+	}
+	*ret_client = client;
+	return 0;
+}
+
+SHMB_API int32_t shmb_client_close(struct shmb_client *client)
+{
+	if (!client)
+		return 0;
+	if (*client->fork_guard && client->n_children)
+		return shmb_fail(-EBUSY, "%u channels or wait sets of the client are open",
+				 client->n_children);
+	/* In a forked child the mappings are not there, and the socket is the parent's. */
+	if (!*client->fork_guard)
+		client->bell_map.base = NULL;
+	deinit(client);
+	return 0;
+}
+
+SHMB_API int32_t shmb_client_ping(struct shmb_client *client, int64_t timeout_ns)
+{
+	int64_t usual;
+	int result;
+
+	if (!client)
+		return shmb_fail(-EINVAL, "client is NULL");
+	if (!*client->fork_guard)
+		return shmb_fail(-ECHILD, "this client belongs to the parent process");
+	pthread_mutex_lock(&client->lock);
+	usual = client->timeout_ns;
+	client->timeout_ns = timeout_ns;
+	result = shmb_client_request_ok(client, SHMB_MSG_PING, NULL, 0);
+	client->timeout_ns = usual;
+	pthread_mutex_unlock(&client->lock);
+	return result;
+}
+
+SHMB_API int32_t shmb_client_connected(struct shmb_client *client)
+{
+	int32_t connected;
+
+	if (!client)
+		return shmb_fail(-EINVAL, "client is NULL");
+	if (!*client->fork_guard)
+		return shmb_fail(-ECHILD, "this client belongs to the parent process");
+	pthread_mutex_lock(&client->lock);
+	connected = shmb_client_drain(client) == 0;
+	pthread_mutex_unlock(&client->lock);
+	return connected;
+}

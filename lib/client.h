@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SHMB_LIB_CLIENT_H
+#define SHMB_LIB_CLIENT_H
+
+/*
+ * The control side of a process: one connection, shared by all its handles under one lock. Events
+ * that come in are put into the inbox of the member they are for; the thread that uses the member
+ * takes them out when it sees that the channel's epoch has moved.
+ */
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <shmbroker/shmbroker.h>
+
+#include "lib/connection.h"
+#include "lib/map.h"
+
+/**
+ * struct shmb_event - something the broker told one member
+ * @next:	 in the inbox
+ * @type:	 SHMB_MSG_PAIR, _UNPAIR, _EVICTED or _GRANT (a new doorbell after a restart)
+ * @pair:	 of a PAIR
+ * @unpair:	 of an UNPAIR
+ * @generation:	 of a GRANT's doorbell
+ * @n_fds:	 of @fds
+ * @fds:	 that came with it; taken ones are set to -1
+ * @descriptors: of @fds
+ */
+struct shmb_event {
+	struct shmb_event *next;
+	uint32_t type;
+	struct shmb_msg_pair pair;
+	struct shmb_msg_unpair unpair;
+	uint32_t generation;
+	uint32_t n_fds;
+	int fds[SHMB_PACKET_FDS_MAX];
+	struct shmb_fd_descriptor descriptors[SHMB_PACKET_FDS_MAX];
+};
+
+/**
+ * struct shmb_inbox - what the broker has said to one member; client locked
+ * @next:	in the client's list
+ * @member_id:	whose it is
+ * @first:	oldest event
+ * @end:	where the next one goes
+ * @pair_ids:	pairs that the member knows or will know when it has emptied the inbox
+ * @n_pair_ids:	of @pair_ids
+ * @cap_pair_ids: room in @pair_ids
+ */
+struct shmb_inbox {
+	struct shmb_inbox *next;
+	uint64_t member_id;
+	struct shmb_event *first;
+	struct shmb_event **end;
+	uint64_t *pair_ids;
+	uint32_t n_pair_ids;
+	uint32_t cap_pair_ids;
+};
+
+/**
+ * struct shmb_resumable - what must be asked for again after a broker restart
+ * @next:   in the client's list, in the order of opening
+ * @resume: returns 0; -ESTALE: the broker has forgotten it. Client locked
+ */
+struct shmb_resumable {
+	struct shmb_resumable *next;
+	int (*resume)(struct shmb_resumable *resumable);
+};
+
+/**
+ * struct shmb_client - see shmbroker.h
+ * @lock:	    guards everything below; the bell is read without it
+ * @fork_guard:	    1 in the process that made it
+ * @connection:	    to the broker
+ * @connected:	    @connection works
+ * @connections:    how many there have been: whoever polls the socket compares
+ * @retry_at_ns:    no new attempt to connect before
+ * @retry_delay_ns: doubles with each failure
+ * @next_request_id: of the next request
+ * @stale:	    the broker has forgotten us: the handles are of no more use
+ * @id:		    as the broker calls us
+ * @instance:	    of the broker
+ * @token:	    proves that it is us when we come back
+ * @bell_map:	    holds @bell
+ * @bell:	    the broker's bell, read-only
+ * @resumables:	    open channels, publishers and subscribers
+ * @inboxes:	    of the publishers and subscribers
+ * @n_children:	    open channels and wait sets
+ * @keypair:	    ours
+ * @flags:	    SHMB_CLIENT_*
+ * @start:	    may start the user's broker
+ * @timeout_ns:	    for connecting and for requests
+ * @address:	    of the socket
+ * @broker_key_file: public key of the broker
+ * @label:	    for display
+ */
+struct shmb_client {
+	pthread_mutex_t lock;
+	const uint8_t *fork_guard;
+	struct shmb_connection connection;
+	bool connected;
+	uint32_t connections;
+	uint64_t retry_at_ns;
+	uint64_t retry_delay_ns;
+	uint32_t next_request_id;
+	bool stale;
+	uint64_t id;
+	uint64_t instance;
+	uint8_t token[SHMB_TOKEN_LEN];
+	struct shmb_map bell_map;
+	const struct shmb_bell_segment *bell;
+	struct shmb_resumable *resumables;
+	struct shmb_inbox *inboxes;
+	uint32_t n_children;
+	struct shmb_noise_keypair keypair;
+	uint32_t flags;
+	bool start;
+	int64_t timeout_ns;
+	char address[108];
+	char broker_key_file[4096];
+	char label[SHMB_LABEL_LEN_MAX + 1];
+};
+
+/**
+ * shmb_client_request() - one round trip to the broker
+ * @client:	client, locked
+ * @type:	SHMB_MSG_* of the request
+ * @body:	@body_len bytes
+ * @body_len:	bytes
+ * @reply_type: SHMB_MSG_* that is expected
+ * @reply_len:	bytes of body that it must have at least
+ * @received:	filled; deinit it before the next receive
+ *
+ * Return: 0; -ENOTCONN: no broker now, ask again later; else the broker's refusal; each with a
+ *	   sentence.
+ */
+int shmb_client_request(struct shmb_client *client, uint32_t type, const void *body,
+			uint32_t body_len, uint32_t reply_type, uint32_t reply_len,
+			struct shmb_received *received);
+
+/* The same for requests whose reply says nothing. */
+int shmb_client_request_ok(struct shmb_client *client, uint32_t type, const void *body,
+			   uint32_t body_len);
+
+/* Tell the broker something without waiting for its reply, if there is a broker. Locked. */
+void shmb_client_tell(struct shmb_client *client, uint32_t type, const void *body,
+		      uint32_t body_len);
+
+/**
+ * shmb_client_drain() - take in all that the broker has sent
+ * @client: client, locked
+ *
+ * Reads until the socket is empty and the bell says that the broker owes nothing more. Reconnects
+ * if the connection has ended and it is time for an attempt.
+ *
+ * Return: 0; -ENOTCONN: there is no broker now (what had come was taken in).
+ */
+int shmb_client_drain(struct shmb_client *client);
+
+/* Open and close what is resumed after a restart. Client locked. */
+void shmb_client_add(struct shmb_client *client, struct shmb_resumable *resumable);
+void shmb_client_remove(struct shmb_client *client, struct shmb_resumable *resumable);
+
+/* Begin and end to receive events for a member. Client locked. */
+void shmb_inbox_add(struct shmb_client *client, struct shmb_inbox *inbox, uint64_t member_id);
+void shmb_inbox_remove(struct shmb_client *client, struct shmb_inbox *inbox);
+
+/* Adds an event and remembers its pair. Returns 0 or -ENOMEM, then the event stays the caller's. */
+int shmb_inbox_put(struct shmb_inbox *inbox, struct shmb_event *event);
+
+/* Makes an event of what was received, taking over its fds. NULL: no memory. */
+struct shmb_event *shmb_event_new(struct shmb_received *received);
+
+/* Frees an event and closes the fds that nobody took. NULL is allowed. */
+void shmb_event_free(struct shmb_event *event);
+
+/* When to try to reconnect: UINT64_MAX while connected. Any thread, unlocked. */
+uint64_t shmb_client_retry_at_ns(struct shmb_client *client);
+
+#endif

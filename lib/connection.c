@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The client's control connection. Packets are checked before they mean anything: lengths, then
+ * the seal, then that exactly the fds came that the sealed record announces. A connection that has
+ * failed once is never used again; client.c opens a new one.
+ */
+
+#include "lib/connection.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <shmbroker/version.h>
+
+#include "lib/clock.h"
+#include "lib/error.h"
+#include "lib/fd.h"
+
+/* Wait until the socket is ready. Returns 0 or -EAGAIN. */
+static int wait_ready(int fd, short events, uint64_t deadline_ns)
+{
+	for (;;) {
+		struct pollfd entry = { .fd = fd, .events = events };
+		uint64_t now = deadline_ns ? shmb_clock_now_ns() : 0;
+		uint64_t left = shmb_clock_left_ns(deadline_ns, now);
+		struct timespec timeout = shmb_clock_timespec(left);
+		int n = ppoll(&entry, 1, deadline_ns == UINT64_MAX ? NULL : &timeout, NULL);
+
+		if (n > 0)
+			return 0;
+		if (n == 0 || errno != EINTR)
+			return -EAGAIN;
+	}
+}
+
+static int connect_socket(const char *address, uint64_t deadline_ns)
+{
+	struct sockaddr_un peer = { .sun_family = AF_UNIX };
+	int fd;
+
+	if (strlen(address) >= sizeof(peer.sun_path))
+		return shmb_fail(-ENAMETOOLONG, "%s: longer than the %zu bytes of a socket path",
+				 address, sizeof(peer.sun_path) - 1);
+	strcpy(peer.sun_path, address);
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return shmb_fail(-errno, "cannot make a socket: %s", strerror(errno));
+	while (connect(fd, (struct sockaddr *)&peer, sizeof(peer)) < 0) {
+		int result = -errno;
+		struct timespec pause = { .tv_nsec = 1000000 };
+
+		if (result == -EINTR)
+			continue;
+		/* The queue of a busy broker is full: there is nothing to poll for. */
+		if (result == -EAGAIN && shmb_clock_now_ns() < deadline_ns) {
+			nanosleep(&pause, NULL);
+			continue;
+		}
+		shmb_fd_close(fd);
+		if (result == -EAGAIN)
+			result = -ETIMEDOUT;
+		if (result == -EPROTOTYPE)
+			return shmb_fail(-ECONNREFUSED, "%s: not a broker's socket", address);
+		return shmb_fail(result, "%s: %s", address, strerror(-result));
+	}
+	return fd;
+}
+
+static uint64_t own_pidfd_inode(void)
+{
+	int fd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	struct stat status;
+	uint64_t inode = 0;
+
+	/* Before pidfs all pidfds had one inode, a small one: it identifies nobody. */
+	if (fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode))
+		inode = status.st_ino;
+	shmb_fd_close(fd);
+	return inode;
+}
+
+/* Is it us the broker sees, or somebody who relays our packets? */
+static int check_peer_view(const struct shmb_handshake_2_payload *broker,
+			   const struct shmb_handshake_1_payload *own)
+{
+	if (own->own_pidfd_inode && broker->peer_pidfd_inode) {
+		if (own->own_pidfd_inode == broker->peer_pidfd_inode)
+			return 0;
+		return shmb_fail(-EKEYREJECTED, "the broker sees another process than this one: "
+						"somebody relays the connection");
+	}
+	if (broker->peer_pid == own->own_pid && broker->peer_uid == own->own_uid)
+		return 0;
+	return shmb_fail(-EKEYREJECTED, "the broker sees pid %u of uid %u, this is pid %u of uid %u",
+			 broker->peer_pid, broker->peer_uid, own->own_pid, own->own_uid);
+}
+
+static int send_packet(int fd, const void *packet, size_t len, uint64_t deadline_ns)
+{
+	for (;;) {
+		if (send(fd, packet, len, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
+			return 0;
+		if (errno == EINTR)
+			continue;
+		if (errno != EAGAIN)
+			return shmb_fail(-ENOTCONN, "the broker is gone: %s", strerror(errno));
+		if (wait_ready(fd, POLLOUT, deadline_ns) < 0)
+			return shmb_fail(-ETIMEDOUT, "the broker does not read");
+	}
+}
+
+/* One packet and the fds with it. Returns its length, or as shmb_connection_receive(). */
+static int receive_packet(struct shmb_connection *connection, int *fds, uint32_t *ret_n_fds,
+			  uint64_t deadline_ns)
+{
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(sizeof(int) * SHMB_PACKET_FDS_MAX)];
+	} control;
+	struct iovec data = { connection->packet, sizeof(connection->packet) };
+	struct msghdr header = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.room,
+				 .msg_controllen = sizeof(control.room) };
+	bool truncated;
+	ssize_t len;
+
+	*ret_n_fds = 0;
+	for (;;) {
+		len = recvmsg(connection->fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+		if (len >= 0)
+			break;
+		if (errno == EINTR)
+			continue;
+		if (errno != EAGAIN)
+			return shmb_fail(-ENOTCONN, "the broker is gone: %s", strerror(errno));
+		if (wait_ready(connection->fd, POLLIN, deadline_ns) < 0)
+			return -EAGAIN;
+	}
+	truncated = header.msg_flags & (MSG_TRUNC | MSG_CTRUNC);
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&header); c; c = CMSG_NXTHDR(&header, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t at = CMSG_LEN(0); at + sizeof(int) <= c->cmsg_len; at += sizeof(int)) {
+			int fd;
+
+			memcpy(&fd, (char *)c + at, sizeof(fd));
+			if (*ret_n_fds < SHMB_PACKET_FDS_MAX)
+				fds[(*ret_n_fds)++] = fd;
+			else
+				shmb_fd_close(fd);
+		}
+	}
+	if (len == 0)
+		return shmb_fail(-ENOTCONN, "the broker has closed the connection");
+	if (truncated)
+		return shmb_fail(-EPROTO, "a packet or its fds did not arrive whole (is there a free "
+					  "file descriptor?)");
+	return (int)len;
+}
+
+static int shake_hands(struct shmb_connection *connection, const struct shmb_noise_keypair *own,
+		       const uint8_t *broker_key, const char *label, int allow_relay,
+		       uint64_t deadline_ns)
+{
+	struct shmb_handshake_1_payload payload = {
+		.library_version = SHMB_ABI_VERSION,
+		.own_pidfd_inode = own_pidfd_inode(),
+		.own_uid = getuid(),
+		.own_pid = (uint32_t)getpid(),
+	};
+	struct shmb_msg_ready ready = { 0 };
+	struct shmb_handshake_1 first;
+	int fds[SHMB_PACKET_FDS_MAX];
+	uint32_t n_fds;
+	int result;
+
+	memcpy(payload.label, label, strnlen(label, sizeof(payload.label)));
+	result = shmb_session_connect(&connection->session, own, broker_key, &payload, &first);
+	if (result == 0)
+		result = send_packet(connection->fd, &first, sizeof(first), deadline_ns);
+	if (result < 0)
+		return result;
+	result = receive_packet(connection, fds, &n_fds, deadline_ns);
+	for (uint32_t i = 0; i < n_fds; i++)
+		shmb_fd_close(fds[i]);
+	if (result == -EAGAIN)
+		return shmb_fail(-ETIMEDOUT, "the broker does not answer");
+	/* A broker closes without a word on whoever it does not let in, or a key it does not hold. */
+	if (result == -ENOTCONN)
+		return shmb_fail(-EKEYREJECTED, "the broker refused the connection: it has another key "
+						"than its broker.pub says, or this user or key is not "
+						"let in, or it is too busy");
+	if (result < 0)
+		return result;
+	result = shmb_session_connected(&connection->session, connection->packet, (uint32_t)result,
+					&connection->broker);
+	if (result == 0 && !allow_relay)
+		result = check_peer_view(&connection->broker, &payload);
+	if (result < 0)
+		return result;
+	ready.session_id = connection->broker.session_id;
+	return shmb_connection_send(connection, SHMB_MSG_READY, 0, &ready, sizeof(ready),
+				    deadline_ns);
+}
+
+int shmb_connection_open(struct shmb_connection *connection, const char *address,
+			 const struct shmb_noise_keypair *own,
+			 const uint8_t broker_key[SHMB_KEY_LEN], const char *label,
+			 int allow_relay, uint64_t deadline_ns)
+{
+	int result;
+
+	memset(&connection->session, 0, sizeof(connection->session));
+	connection->fd = -1;
+	result = connect_socket(address, deadline_ns);
+	if (result < 0)
+		return result;
+	connection->fd = result;
+	result = shake_hands(connection, own, broker_key, label, allow_relay, deadline_ns);
+	if (result < 0)
+		shmb_connection_close(connection);
+	return result;
+}
+
+int shmb_connection_send(struct shmb_connection *connection, uint32_t type, uint32_t request_id,
+			 const void *body, uint32_t body_len, uint64_t deadline_ns)
+{
+	struct shmb_message message = { .type = type, .request_id = request_id, .body = body,
+					.body_len = body_len };
+	int len = shmb_session_seal(&connection->session, &message, connection->packet);
+
+	if (len < 0)
+		return shmb_fail(len, "cannot seal a message of %u bytes", body_len);
+	return send_packet(connection->fd, connection->packet, (size_t)len, deadline_ns);
+}
+
+int shmb_connection_receive(struct shmb_connection *connection, struct shmb_received *received,
+			    uint64_t deadline_ns)
+{
+	uint32_t n_fds;
+	int result;
+
+	memset(received->fds, -1, sizeof(received->fds));
+	result = receive_packet(connection, received->fds, &n_fds, deadline_ns);
+	if (result >= 0) {
+		result = shmb_session_open(&connection->session, connection->packet,
+					   (uint32_t)result, connection->plain,
+					   &received->message);
+		if (result < 0)
+			shmb_fail(result, "the broker sent a packet that is not authentic");
+		else if (received->message.fd_count != n_fds)
+			result = shmb_fail(-EPROTO, "the broker announced %u fds, %u came",
+					   received->message.fd_count, n_fds);
+	}
+	if (result < 0)
+		shmb_received_deinit(received);
+	return result;
+}
+
+void shmb_received_deinit(struct shmb_received *received)
+{
+	for (size_t i = 0; i < SHMB_PACKET_FDS_MAX; i++)
+		received->fds[i] = shmb_fd_close(received->fds[i]);
+}
+
+void shmb_connection_close(struct shmb_connection *connection)
+{
+	shmb_session_deinit(&connection->session);
+	connection->fd = shmb_fd_close(connection->fd);
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SHMB_LIB_CONNECTION_H
+#define SHMB_LIB_CONNECTION_H
+
+/* The client's end of a control connection: socket, handshake, sealed messages with their fds. */
+
+#include <stdint.h>
+
+#include <shmbroker/protocol.h>
+
+#include "lib/session.h"
+
+/**
+ * struct shmb_connection - a connected socket and its keys
+ * @fd:	     the socket, -1 if there is none
+ * @session: keys
+ * @broker:  what the broker said of itself and of us
+ * @packet:  buffer
+ * @plain:   buffer; the last received message points into it
+ */
+struct shmb_connection {
+	int fd;
+	struct shmb_session session;
+	struct shmb_handshake_2_payload broker;
+	_Alignas(8) uint8_t packet[SHMB_PACKET_LEN_MAX];
+	_Alignas(8) uint8_t plain[SHMB_PACKET_LEN_MAX];
+};
+
+/**
+ * struct shmb_received - a message and the fds that came with it
+ * @message: points into the connection's buffer until the next receive
+ * @fds:     @message.fd_count of them; the receiver takes those it wants and sets them to -1
+ */
+struct shmb_received {
+	struct shmb_message message;
+	int fds[SHMB_PACKET_FDS_MAX];
+};
+
+/**
+ * shmb_connection_open() - connect and shake hands
+ * @connection:	 filled
+ * @address:	 path of the socket
+ * @own:	 our key
+ * @broker_key:	 the broker's public key
+ * @label:	 for display, NUL-terminated
+ * @allow_relay: accept a broker that sees another process than us
+ * @deadline_ns: when to give up
+ *
+ * Return: 0; a negative errno value as of shmb_client_open(), with a sentence.
+ */
+int shmb_connection_open(struct shmb_connection *connection, const char *address,
+			 const struct shmb_noise_keypair *own,
+			 const uint8_t broker_key[SHMB_KEY_LEN], const char *label,
+			 int allow_relay, uint64_t deadline_ns);
+
+/**
+ * shmb_connection_send() - seal and send one message; clients send no fds
+ * @connection:	 open
+ * @type:	 SHMB_MSG_*
+ * @request_id:	 to find the reply by, 0: none
+ * @body:	 @body_len bytes
+ * @body_len:	 bytes
+ * @deadline_ns: when to give up
+ *
+ * Return: 0; -ETIMEDOUT; -ENOTCONN and others: the connection is of no more use.
+ */
+int shmb_connection_send(struct shmb_connection *connection, uint32_t type, uint32_t request_id,
+			 const void *body, uint32_t body_len, uint64_t deadline_ns);
+
+/**
+ * shmb_connection_receive() - receive and open one message
+ * @connection:	 open
+ * @received:	 filled
+ * @deadline_ns: when to give up; 0: only look
+ *
+ * Return: 0; -EAGAIN: none in time; -ENOTCONN: the broker is gone; -EPROTO, -EBADMSG: it did not
+ *	   keep to the protocol; after all but -EAGAIN the connection is of no more use.
+ */
+int shmb_connection_receive(struct shmb_connection *connection, struct shmb_received *received,
+			    uint64_t deadline_ns);
+
+/* Closes the fds of a message that nobody has taken. */
+void shmb_received_deinit(struct shmb_received *received);
+
+/* Wipes the keys, closes the socket. */
+void shmb_connection_close(struct shmb_connection *connection);
+
+#endif

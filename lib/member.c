@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Members: what publishers and subscribers share. Attaching is two round trips: ATTACH makes the
+ * broker create our segment, we allocate and map it (so that our own control group pays and a
+ * shortage is our own error), ACTIVATE makes it known to the others.
+ */
+
+#include "lib/member.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "lib/clock.h"
+#include "lib/error.h"
+#include "lib/fd.h"
+
+#define COOKIE_CONTROL UINT64_MAX
+
+/* ---- ringers and doorbells --------------------------------------------------------------------- */
+
+void shmb_ringer_ring(const struct shmb_ringer *ringer)
+{
+	static const uint64_t one = 1;
+	ssize_t ignored = 0;
+
+	/*
+	 * Whatever goes wrong, the sleeper has been rung before or is gone. An eventfd is only used
+	 * inside one uid, since whoever holds it could make the write block.
+	 */
+	if (ringer->kind == SHMB_FD_EVENTFD)
+		ignored = write(ringer->fd, &one, sizeof(one));
+	else if (ringer->fd >= 0)
+		ignored = send(ringer->fd, &one, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	(void)ignored;
+}
+
+int shmb_event_find(const struct shmb_event *event, uint16_t role)
+{
+	for (uint32_t i = 0; i < event->n_fds; i++)
+		if (event->descriptors[i].role == role && event->fds[i] >= 0)
+			return (int)i;
+	return -1;
+}
+
+void shmb_ringer_replace(struct shmb_ringer *ringer, struct shmb_event *event)
+{
+	int index = shmb_event_find(event, SHMB_FD_ROLE_RINGER);
+
+	if (index < 0)
+		return;
+	shmb_fd_close(ringer->fd);
+	ringer->fd = event->fds[index];
+	ringer->kind = event->descriptors[index].kind;
+	event->fds[index] = -1;
+}
+
+static void watch(const struct shmb_member *member, int fd, uint64_t cookie)
+{
+	/* Edge-triggered: an eventfd is never read, each write wakes once. */
+	struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.u64 = cookie };
+
+	if (member->epoll_fd >= 0)
+		epoll_ctl(member->epoll_fd, EPOLL_CTL_ADD, fd, &event);
+}
+
+static int add_doorbell(struct shmb_member *member, struct shmb_event *event, uint64_t pair_id)
+{
+	int index = shmb_event_find(event, SHMB_FD_ROLE_DOORBELL);
+	struct shmb_doorbell *grown;
+
+	if (index < 0)
+		return 0;
+	grown = realloc(member->doorbells, (member->n_doorbells + 1) * sizeof(*grown));
+	if (!grown)
+		return shmb_fail(-ENOMEM, "no memory for a doorbell");
+	member->doorbells = grown;
+	grown[member->n_doorbells++] = (struct shmb_doorbell){
+		.fd = event->fds[index],
+		.kind = event->descriptors[index].kind,
+		.generation = event->type == SHMB_MSG_GRANT ? event->generation : 0,
+		.pair_id = pair_id,
+	};
+	watch(member, event->fds[index], (uint64_t)event->fds[index]);
+	event->fds[index] = -1;
+	member->doorbell_changes++;
+	return 0;
+}
+
+static void remove_doorbell(struct shmb_member *member, uint32_t index)
+{
+	shmb_fd_close(member->doorbells[index].fd);
+	member->doorbells[index] = member->doorbells[--member->n_doorbells];
+	member->doorbell_changes++;
+}
+
+void shmb_member_retire_doorbells(struct shmb_member *member, uint32_t generation)
+{
+	uint32_t newest = 0;
+
+	for (uint32_t i = 0; i < member->n_doorbells; i++)
+		if (!member->doorbells[i].pair_id && member->doorbells[i].generation > newest)
+			newest = member->doorbells[i].generation;
+	for (uint32_t i = member->n_doorbells; i-- > 0;)
+		if (!member->doorbells[i].pair_id && member->doorbells[i].generation < generation &&
+		    member->doorbells[i].generation < newest)
+			remove_doorbell(member, i);
+}
+
+void shmb_member_drain_doorbells(struct shmb_member *member)
+{
+	char bytes[64];
+
+	for (uint32_t i = 0; i < member->n_doorbells; i++)
+		if (member->doorbells[i].kind == SHMB_FD_SOCKET)
+			while (recv(member->doorbells[i].fd, bytes, sizeof(bytes), MSG_DONTWAIT) ==
+			       (ssize_t)sizeof(bytes))
+				;
+}
+
+/* ---- joining and leaving ----------------------------------------------------------------------- */
+
+static int attach(struct shmb_member *member)
+{
+	struct shmb_channel *channel = member->channel;
+	struct shmb_msg_attach request = { .channel_id = channel->id, .role = member->role,
+					   .flags = member->flags };
+	uint32_t kind = member->role == SHMB_ROLE_PUBLISHER ? SHMB_SEGMENT_LANE :
+							      SHMB_SEGMENT_CURSOR;
+	uint64_t len = SHMB_BLOCK_LEN + (member->role == SHMB_ROLE_PUBLISHER ?
+						 (uint64_t)channel->lane_len :
+						 (uint64_t)channel->max_publishers *
+							 sizeof(struct shmb_cursor_lane));
+	struct shmb_received received;
+	struct shmb_msg_grant grant;
+	struct shmb_event *event = NULL;
+	int result, index;
+
+	result = shmb_client_request(channel->client, SHMB_MSG_ATTACH, &request, sizeof(request),
+				     SHMB_MSG_GRANT, sizeof(grant), &received);
+	if (result == 0) {
+		memcpy(&grant, received.message.body, sizeof(grant));
+		event = shmb_event_new(&received);
+		if (!event)
+			result = shmb_fail(-ENOMEM, "no memory for a member");
+	}
+	shmb_received_deinit(&received);
+	if (result < 0)
+		return result;
+	member->id = grant.member_id;
+	member->slot = grant.slot;
+	event->generation = grant.doorbell_generation;
+	index = shmb_event_find(event, SHMB_FD_ROLE_OWN);
+	if (index < 0 || event->descriptors[index].segment_len != len ||
+	    grant.slot >= (member->role == SHMB_ROLE_PUBLISHER ? channel->max_publishers :
+								  channel->max_subscribers))
+		result = shmb_fail(-EPROTO, "the broker's grant does not fit the channel");
+	else
+		result = shmb_map_writer(&member->own, event->fds[index],
+					 &event->descriptors[index], kind);
+	if (result == 0)
+		result = add_doorbell(member, event, 0);
+	shmb_event_free(event);
+	return result;
+}
+
+/* Client locked. */
+static void leave(struct shmb_member *member)
+{
+	struct shmb_msg_id request = { .id = member->id };
+
+	if (member->id)
+		shmb_client_tell(member->client, SHMB_MSG_DETACH, &request, sizeof(request));
+}
+
+static void deinit(struct shmb_member *member)
+{
+	shmb_map_deinit(&member->own);
+	while (member->n_doorbells)
+		remove_doorbell(member, member->n_doorbells - 1);
+	free(member->doorbells);
+	member->doorbells = NULL;
+	member->epoll_fd = shmb_fd_close(member->epoll_fd);
+}
+
+/* After a broker restart, client locked: the same member, with a new doorbell. */
+static int resume(struct shmb_resumable *resumable)
+{
+	struct shmb_member *member = shmb_container_of(resumable, struct shmb_member, resumable);
+	uint32_t n_max = (SHMB_PACKET_LEN_MAX / 2) / sizeof(uint64_t);
+	uint32_t n = member->inbox.n_pair_ids < n_max ? member->inbox.n_pair_ids : n_max;
+	struct shmb_msg_resume request = { .member_id = member->id,
+					   .channel_id = member->channel->id,
+					   .n_pairs = n };
+	uint8_t body[sizeof(request) + SHMB_PACKET_LEN_MAX / 2];
+	struct shmb_received received;
+	struct shmb_msg_grant grant;
+	struct shmb_event *event;
+	int result;
+
+	memcpy(body, &request, sizeof(request));
+	if (n)
+		memcpy(body + sizeof(request), member->inbox.pair_ids, n * sizeof(uint64_t));
+	result = shmb_client_request(member->client, SHMB_MSG_RESUME, body,
+				     (uint32_t)(sizeof(request) + n * sizeof(uint64_t)),
+				     SHMB_MSG_GRANT, sizeof(grant), &received);
+	if (result == 0) {
+		memcpy(&grant, received.message.body, sizeof(grant));
+		event = shmb_event_new(&received);
+		if (event)
+			event->generation = grant.doorbell_generation;
+		if (!event || shmb_inbox_put(&member->inbox, event) < 0) {
+			shmb_event_free(event);
+			result = -ENOMEM;
+		}
+	}
+	shmb_received_deinit(&received);
+	return result == -ENOENT ? -ESTALE : result;
+}
+
+int shmb_member_open(struct shmb_member *member, struct shmb_channel *channel,
+		     void (*prepare)(struct shmb_member *member))
+{
+	struct shmb_client *client = channel->client;
+	struct shmb_msg_id request;
+	int result;
+
+	member->client = client;
+	member->channel = channel;
+	member->fork_guard = client->fork_guard;
+	member->epoch = &channel->segment->epoch;
+	member->epoll_fd = -1;
+	member->resumable.resume = resume;
+
+	pthread_mutex_lock(&client->lock);
+	result = attach(member);
+	if (result == 0) {
+		prepare(member);
+		/* Peers may be announced as soon as we are active, before the answer comes. */
+		shmb_inbox_add(client, &member->inbox, member->id);
+		member->seen_epoch = SHMB_LOAD(member->epoch);
+		request.id = member->id;
+		result = shmb_client_request_ok(client, SHMB_MSG_ACTIVATE, &request,
+						sizeof(request));
+		if (result < 0)
+			shmb_inbox_remove(client, &member->inbox);
+	}
+	if (result == 0) {
+		shmb_client_add(client, &member->resumable);
+		channel->n_members++;
+	} else {
+		leave(member);
+	}
+	pthread_mutex_unlock(&client->lock);
+	if (result < 0)
+		deinit(member);
+	else
+		shmb_member_sync(member);
+	return result;
+}
+
+void shmb_member_close(struct shmb_member *member)
+{
+	struct shmb_client *client = member->client;
+
+	if (!*member->fork_guard) {
+		member->own.base = NULL; /* children do not have the mapping */
+		deinit(member);
+		return;
+	}
+	pthread_mutex_lock(&client->lock);
+	shmb_client_remove(client, &member->resumable);
+	shmb_inbox_remove(client, &member->inbox);
+	leave(member);
+	member->channel->n_members--;
+	pthread_mutex_unlock(&client->lock);
+	deinit(member);
+}
+
+/* ---- hearing of peers -------------------------------------------------------------------------- */
+
+static void handle_event(struct shmb_member *member, struct shmb_event *event)
+{
+	switch (event->type) {
+	case SHMB_MSG_PAIR:
+		if (add_doorbell(member, event, event->pair.pair_id) < 0 ||
+		    member->on_pair(member, event) < 0)
+			/* It stays unserved; the sentence is there for whoever asks. */
+			shmb_member_report(member, event->pair.pair_id, 0);
+		break;
+	case SHMB_MSG_UNPAIR:
+		member->on_unpair(member, &event->unpair);
+		for (uint32_t i = member->n_doorbells; i-- > 0;)
+			if (member->doorbells[i].pair_id == event->unpair.pair_id)
+				remove_doorbell(member, i);
+		break;
+	case SHMB_MSG_EVICTED:
+		member->evicted = true;
+		break;
+	case SHMB_MSG_GRANT:
+		add_doorbell(member, event, 0);
+		break;
+	}
+}
+
+void shmb_member_sync(struct shmb_member *member)
+{
+	struct shmb_client *client = member->client;
+	/* Q: pairs with the broker's release in channel_bump_epoch(): its messages were sent before. */
+	uint64_t epoch = SHMB_LOAD_ACQUIRE(member->epoch);
+	struct shmb_event *events;
+
+	pthread_mutex_lock(&client->lock);
+	shmb_client_drain(client);
+	if (client->stale)
+		member->evicted = true;
+	events = member->inbox.first;
+	member->inbox.first = NULL;
+	member->inbox.end = &member->inbox.first;
+	pthread_mutex_unlock(&client->lock);
+
+	while (events) {
+		struct shmb_event *event = events;
+
+		events = event->next;
+		handle_event(member, event);
+		shmb_event_free(event);
+	}
+	member->seen_epoch = epoch;
+}
+
+int shmb_member_enter_slow(struct shmb_member *member)
+{
+	if (!SHMB_LOAD(member->fork_guard))
+		return shmb_fail(-ECHILD, "this handle belongs to the parent process");
+	if (SHMB_LOAD(member->epoch) != member->seen_epoch)
+		shmb_member_sync(member);
+	if (member->evicted)
+		return shmb_fail(-ESTALE, "the broker has thrown this %s out: close it and open a "
+					  "new one",
+				 member->role == SHMB_ROLE_PUBLISHER ? "publisher" : "subscriber");
+	return 0;
+}
+
+void shmb_member_report(struct shmb_member *member, uint64_t pair_id, uint32_t reason)
+{
+	struct shmb_msg_report report = { .pair_id = pair_id, .member_id = member->id,
+					  .reason = reason };
+
+	pthread_mutex_lock(&member->client->lock);
+	shmb_client_tell(member->client, SHMB_MSG_REPORT, &report, sizeof(report));
+	pthread_mutex_unlock(&member->client->lock);
+}
+
+/* ---- sleeping on fds --------------------------------------------------------------------------- */
+
+/* The control socket is another one after each reconnection; its old fd left the set by itself. */
+static void watch_control(struct shmb_member *member)
+{
+	struct shmb_client *client = member->client;
+
+	pthread_mutex_lock(&client->lock);
+	if (client->connected && member->epoll_connections != client->connections) {
+		watch(member, client->connection.fd, COOKIE_CONTROL);
+		member->epoll_connections = client->connections;
+	}
+	pthread_mutex_unlock(&client->lock);
+}
+
+int shmb_member_epoll(struct shmb_member *member)
+{
+	if (member->epoll_fd < 0) {
+		member->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+		if (member->epoll_fd < 0)
+			return shmb_fail(-errno, "no epoll fd to sleep on: %s", strerror(errno));
+		for (uint32_t i = 0; i < member->n_doorbells; i++)
+			watch(member, member->doorbells[i].fd, (uint64_t)member->doorbells[i].fd);
+		member->epoll_connections = 0;
+	}
+	if (__atomic_load_n(&member->client->connections, __ATOMIC_RELAXED) !=
+	    member->epoll_connections)
+		watch_control(member);
+	return member->epoll_fd;
+}
+
+static int wait_events(int epoll_fd, struct epoll_event *events, int max, uint64_t left_ns)
+{
+	struct timespec timeout = shmb_clock_timespec(left_ns);
+	uint64_t ms = (left_ns + 999999) / 1000000;
+	int n = -1;
+
+#ifdef SYS_epoll_pwait2
+	n = (int)syscall(SYS_epoll_pwait2, epoll_fd, events, max, &timeout, NULL, 0);
+	if (n >= 0 || errno != ENOSYS)
+		return n;
+#endif
+	return epoll_wait(epoll_fd, events, max, ms > 1 << 30 ? 1 << 30 : (int)ms);
+}
+
+int shmb_member_sleep(struct shmb_member *member, uint64_t deadline_ns)
+{
+	struct epoll_event events[8];
+	uint64_t now, retry_at;
+	int n, fd = shmb_member_epoll(member);
+	bool control = false;
+
+	if (fd < 0)
+		return fd;
+	retry_at = shmb_client_retry_at_ns(member->client);
+	now = deadline_ns ? shmb_clock_now_ns() : 0;
+	if (deadline_ns > retry_at)
+		deadline_ns = retry_at > now ? retry_at : now;
+	n = wait_events(fd, events, SHMB_ARRAY_LEN(events), shmb_clock_left_ns(deadline_ns, now));
+	for (int i = 0; i < n; i++)
+		control |= events[i].data.u64 == COOKIE_CONTROL;
+	shmb_member_drain_doorbells(member);
+	/* The broker speaks, or has gone, or it is time to look for a new one. */
+	if (control || retry_at != UINT64_MAX)
+		shmb_member_sync(member);
+	return n > 0;
+}

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SHMB_LIB_MEMBER_H
+#define SHMB_LIB_MEMBER_H
+
+/*
+ * What publishers and subscribers have in common: being a member of a channel, hearing of peers
+ * that come and go, and sleeping on an fd.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <shmbroker/ring.h>
+
+#include "lib/api.h"
+#include "lib/channel.h"
+
+/**
+ * struct shmb_doorbell - an fd this member can be woken by
+ * @fd:		fd
+ * @kind:	SHMB_FD_EVENTFD or SHMB_FD_SOCKET
+ * @generation: of the member's own doorbells
+ * @pair_id:	of a doorbell that only one pair uses, else 0
+ */
+struct shmb_doorbell {
+	int fd;
+	uint32_t kind;
+	uint32_t generation;
+	uint64_t pair_id;
+};
+
+/**
+ * struct shmb_ringer - an fd to wake a peer with
+ * @fd:	  fd, -1: none
+ * @kind: SHMB_FD_EVENTFD or SHMB_FD_SOCKET
+ */
+struct shmb_ringer {
+	int fd;
+	uint32_t kind;
+};
+
+/**
+ * struct shmb_member - base of struct shmb_publisher and struct shmb_subscriber
+ * @resumable:	    in the client's list
+ * @inbox:	    of its events
+ * @client:	    of the channel
+ * @channel:	    it is a member of
+ * @fork_guard:	    1 in the process that made it
+ * @epoch:	    the channel's epoch word
+ * @seen_epoch:	    up to which the inbox has been emptied
+ * @id:		    as the broker calls it
+ * @role:	    SHMB_ROLE_*
+ * @flags:	    SHMB_MEMBER_*
+ * @slot:	    in the channel
+ * @own:	    the segment it writes
+ * @evicted:	    the broker has thrown it out
+ * @doorbells:	    fds it can be woken by
+ * @n_doorbells:    of @doorbells
+ * @doorbell_changes: counts changes of @doorbells
+ * @epoll_fd:	    sleeps on the doorbells and the control socket; -1 until needed
+ * @epoll_connections: which connection's socket is in there
+ * @on_pair:	    a peer came, or its ringer changed
+ * @on_unpair:	    a peer went
+ */
+struct shmb_member {
+	struct shmb_resumable resumable;
+	struct shmb_inbox inbox;
+	struct shmb_client *client;
+	struct shmb_channel *channel;
+	const uint8_t *fork_guard;
+	const uint64_t *epoch;
+	uint64_t seen_epoch;
+	uint64_t id;
+	uint32_t role;
+	uint32_t flags;
+	uint32_t slot;
+	struct shmb_map own;
+	bool evicted;
+	struct shmb_doorbell *doorbells;
+	uint32_t n_doorbells;
+	uint32_t doorbell_changes;
+	int epoll_fd;
+	uint32_t epoll_connections;
+	int (*on_pair)(struct shmb_member *member, struct shmb_event *event);
+	void (*on_unpair)(struct shmb_member *member, const struct shmb_msg_unpair *unpair);
+};
+
+/**
+ * shmb_member_open() - become a member
+ * @member:  role, flags and callbacks are set, the rest is zero; filled
+ * @channel: channel
+ * @prepare: called when the member's own segment is mapped and nobody else knows it yet
+ *
+ * Return: 0; as of shmb_publisher_open(); nothing is left on failure.
+ */
+int shmb_member_open(struct shmb_member *member, struct shmb_channel *channel,
+		     void (*prepare)(struct shmb_member *member));
+
+/* Leaves the channel; the callbacks are not called any more. */
+void shmb_member_close(struct shmb_member *member);
+
+/**
+ * shmb_member_sync() - take in what the broker has said since
+ * @member: member
+ *
+ * Context: the thread that uses the member; may block while another thread talks to the broker.
+ */
+void shmb_member_sync(struct shmb_member *member);
+
+/* Tell the broker that the peer of a pair broke the layout. */
+void shmb_member_report(struct shmb_member *member, uint64_t pair_id, uint32_t reason);
+
+/* The fd to sleep on. Returns it, or a negative errno value. */
+int shmb_member_epoll(struct shmb_member *member);
+
+/**
+ * shmb_member_sleep() - sleep until a doorbell rings, the broker speaks, or the deadline
+ * @member:	 armed
+ * @deadline_ns: when to wake up anyway
+ *
+ * Consumes the wake-up. Return: 1: woken; 0: deadline.
+ */
+int shmb_member_sleep(struct shmb_member *member, uint64_t deadline_ns);
+
+/* Empty the doorbells that need it (sockets). */
+void shmb_member_drain_doorbells(struct shmb_member *member);
+
+/* Close own doorbells older than @generation, but for the newest. */
+void shmb_member_retire_doorbells(struct shmb_member *member, uint32_t generation);
+
+/* Ring a peer that sleeps on an fd: one system call that never blocks. */
+void shmb_ringer_ring(const struct shmb_ringer *ringer);
+
+/* Takes the fd of a role out of an event. Returns its index in the event, or -1. */
+int shmb_event_find(const struct shmb_event *event, uint16_t role);
+
+/* Takes the ringer out of a PAIR event, closing the one there was. */
+void shmb_ringer_replace(struct shmb_ringer *ringer, struct shmb_event *event);
+
+/*
+ * May the handle be used, and is it up to date? Hot: two loads of lines that rarely change.
+ * The sentence of a failure is set.
+ */
+int shmb_member_enter_slow(struct shmb_member *member);
+
+static inline int shmb_member_enter(struct shmb_member *member)
+{
+	/*
+	 * Q: pairs with the broker's release of the epoch in channel_bump_epoch(): relaxed is
+	 * enough here, since the slow path loads it again with acquire before it uses anything.
+	 */
+	if (shmb_likely(SHMB_LOAD(member->fork_guard) &&
+			SHMB_LOAD(member->epoch) == member->seen_epoch && !member->evicted))
+		return 0;
+	return shmb_member_enter_slow(member);
+}
+
+#endif

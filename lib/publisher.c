@@ -1,0 +1,654 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * struct shmb_publisher: one lane, and the subscribers that read it.
+ *
+ * Publishing is plain stores into the lane and one release store (ring.h); then one fence and a
+ * look at each subscriber's sleep word. Cursors are read only when the cached limit is used up.
+ * Membership is taken in at the start of a call, when the channel's epoch has moved, so a new
+ * reliable subscriber is known before anything it was promised could be overwritten.
+ */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <shmbroker/shmbroker.h>
+
+#include "lib/api.h"
+#include "lib/clock.h"
+#include "lib/copy.h"
+#include "lib/error.h"
+#include "lib/fd.h"
+#include "lib/member.h"
+
+/* One process sleeps on a bell, with few threads; a hostile one may queue thousands. */
+#define WAKE_MAX 8
+
+/* How long a publisher that waits for space looks at the cursors itself after it has armed. */
+#define ARM_LOOK_NS 5000ull
+
+/* A publisher that waits for space looks again this often, whatever happens. */
+#define SPACE_BACKSTOP_NS 10000000ull
+
+/**
+ * struct pub_pair - a subscriber that reads our lane
+ * @id:	      of the pair
+ * @cursor:   holds @words
+ * @words:    the subscriber's cursor, read-only
+ * @slot:     our slot in it
+ * @bell:     holds @bell_words
+ * @bell_words: the bell we ring
+ * @ringer:   rings it when it sleeps on an fd
+ * @lossy:    it never holds us back
+ * @attached: it has taken over our start position, so its own position counts
+ * @head:     it has read up to here
+ */
+struct pub_pair {
+	uint64_t id;
+	struct shmb_map cursor;
+	const struct shmb_cursor_segment *words;
+	const struct shmb_cursor_lane *slot;
+	struct shmb_map bell;
+	struct shmb_bell_segment *bell_words;
+	struct shmb_ringer ringer;
+	bool lossy;
+	bool attached;
+	uint64_t head;
+};
+
+/**
+ * struct sleeper - what a publish looks at for each subscriber, packed
+ * @sleep: its sleep word
+ * @rung:  the sleep word for which we have rung
+ */
+struct sleeper {
+	const uint32_t *sleep;
+	uint32_t rung;
+};
+
+struct shmb_publisher {
+	struct shmb_member member;
+	struct shmb_lane_writer writer;
+	struct shmb_view view;
+	struct sleeper *sleepers;
+	struct pub_pair *pairs;
+	uint32_t n_pairs;
+	uint32_t cap_pairs;
+	uint32_t record_len_max;
+	uint32_t record_len;
+	uint32_t flags;
+	uint32_t loan_len;
+	bool loaned;
+	bool distrusts;
+	uint32_t space_epoch;
+	uint64_t dropped;
+	uint64_t refused;
+	uint64_t rings;
+};
+
+static struct shmb_publisher *to_publisher(struct shmb_member *member)
+{
+	return shmb_container_of(member, struct shmb_publisher, member);
+}
+
+/* ---- subscribers that come and go -------------------------------------------------------------- */
+
+static struct pub_pair *find_pair(struct shmb_publisher *publisher, uint64_t id)
+{
+	for (uint32_t i = 0; i < publisher->n_pairs; i++)
+		if (publisher->pairs[i].id == id)
+			return &publisher->pairs[i];
+	return NULL;
+}
+
+static int reserve_pair(struct shmb_publisher *publisher)
+{
+	uint32_t cap = publisher->cap_pairs ? 2 * publisher->cap_pairs : 4;
+	struct sleeper *sleepers;
+	struct pub_pair *pairs;
+
+	if (publisher->n_pairs < publisher->cap_pairs)
+		return 0;
+	pairs = realloc(publisher->pairs, cap * sizeof(*pairs));
+	if (pairs)
+		publisher->pairs = pairs;
+	sleepers = realloc(publisher->sleepers, cap * sizeof(*sleepers));
+	if (sleepers)
+		publisher->sleepers = sleepers;
+	if (!pairs || !sleepers)
+		return shmb_fail(-ENOMEM, "no memory for a subscriber");
+	publisher->cap_pairs = cap;
+	return 0;
+}
+
+static void deinit_pair(struct pub_pair *pair)
+{
+	shmb_map_deinit(&pair->cursor);
+	shmb_map_deinit(&pair->bell);
+	shmb_fd_close(pair->ringer.fd);
+}
+
+static int map_pair(struct shmb_publisher *publisher, struct pub_pair *pair,
+		    struct shmb_event *event)
+{
+	int cursor = shmb_event_find(event, SHMB_FD_ROLE_PEER);
+	int bell = shmb_event_find(event, SHMB_FD_ROLE_BELL);
+	uint64_t cursor_len = SHMB_BLOCK_LEN + (uint64_t)publisher->member.channel->max_publishers *
+						       sizeof(struct shmb_cursor_lane);
+	int result;
+
+	if (cursor < 0 || bell < 0 || event->descriptors[cursor].segment_len != cursor_len)
+		return shmb_fail(-EPROTO, "the broker announced a subscriber without its segments");
+	result = shmb_map_reader(&pair->cursor, event->fds[cursor], &event->descriptors[cursor],
+				 SHMB_SEGMENT_CURSOR);
+	if (result == 0)
+		result = shmb_map_writer(&pair->bell, event->fds[bell], &event->descriptors[bell],
+					 SHMB_SEGMENT_BELL);
+	if (result < 0)
+		return result;
+	pair->words = pair->cursor.base;
+	pair->slot = (const struct shmb_cursor_lane *)(const void *)((const uint8_t *)pair->words +
+								     SHMB_BLOCK_LEN) +
+		     publisher->member.slot;
+	pair->bell_words = pair->bell.base;
+	return 0;
+}
+
+static int on_pair(struct shmb_member *member, struct shmb_event *event)
+{
+	struct shmb_publisher *publisher = to_publisher(member);
+	struct shmb_lane_writer *writer = &publisher->writer;
+	struct pub_pair *pair = find_pair(publisher, event->pair.pair_id);
+	struct pub_pair fresh = { .id = event->pair.pair_id, .ringer.fd = -1 };
+	int result;
+
+	if (!pair) {
+		result = reserve_pair(publisher);
+		if (result == 0)
+			result = map_pair(publisher, &fresh, event);
+		if (result < 0) {
+			deinit_pair(&fresh);
+			return result;
+		}
+		fresh.lossy = event->pair.flags & SHMB_PAIR_LOSSY;
+		fresh.head = writer->position;
+		publisher->sleepers[publisher->n_pairs] =
+			(struct sleeper){ .sleep = &fresh.words->sleep };
+		pair = &publisher->pairs[publisher->n_pairs++];
+		*pair = fresh;
+		SHMB_STORE(&pair->bell_words->start_position, writer->position);
+		SHMB_STORE(&pair->bell_words->start_sequence, writer->sequence);
+		/*
+		 * K: pairs with L in the subscriber's attach_lane(). Killed before: the subscriber
+		 * has nothing to read from us, and there was nothing.
+		 */
+		SHMB_STORE_RELEASE(&pair->bell_words->attached, 1);
+	}
+	shmb_ringer_replace(&pair->ringer, event);
+	/* Tells the sleeper which of its doorbells it may close. Killed before: one too many open. */
+	SHMB_STORE(&pair->bell_words->doorbell_generation, event->pair.doorbell_generation);
+	writer->limit = 0; /* somebody new may be slowest: look before the next record */
+	return 0;
+}
+
+static void on_unpair(struct shmb_member *member, const struct shmb_msg_unpair *unpair)
+{
+	struct shmb_publisher *publisher = to_publisher(member);
+	struct pub_pair *pair = find_pair(publisher, unpair->pair_id);
+
+	if (!pair)
+		return;
+	deinit_pair(pair);
+	publisher->n_pairs--;
+	publisher->sleepers[pair - publisher->pairs] = publisher->sleepers[publisher->n_pairs];
+	*pair = publisher->pairs[publisher->n_pairs];
+	publisher->writer.limit = 0;
+}
+
+/* ---- space ------------------------------------------------------------------------------------- */
+
+/* How far a reliable subscriber has read; a position that cannot be true leaves the last one. */
+static uint64_t read_head(struct shmb_publisher *publisher, struct pub_pair *pair)
+{
+	uint64_t head;
+
+	/* M: pairs with N in the subscriber's attach_lane(): the position is there before the id. */
+	if (!pair->attached && SHMB_LOAD_ACQUIRE(&pair->slot->pair_id) != pair->id)
+		return pair->head;
+	pair->attached = true;
+	/* D: pairs with C in the subscriber's store_cursor(): it is done with what lies before. */
+	head = SHMB_LOAD_ACQUIRE(&pair->slot->position);
+	if (head >= pair->head && head <= publisher->writer.position && !(head & 7)) {
+		pair->head = head;
+	} else if (head < pair->head || head > publisher->writer.position) {
+		if (!publisher->distrusts)
+			shmb_member_report(&publisher->member, pair->id, EBADMSG);
+		publisher->distrusts = true;
+	}
+	return pair->head;
+}
+
+/* Look at all cursors. The limit stays where a reader that lies has stopped. */
+static void refresh_limit(struct shmb_publisher *publisher)
+{
+	struct shmb_lane_writer *writer = &publisher->writer;
+	uint64_t limit = UINT64_MAX;
+
+	for (uint32_t i = 0; i < publisher->n_pairs; i++) {
+		uint64_t head;
+
+		if (publisher->pairs[i].lossy)
+			continue;
+		head = read_head(publisher, &publisher->pairs[i]);
+		/* The ring, less the zero word behind the last record. */
+		if (head + writer->mask + 1 - 8 < limit)
+			limit = head + writer->mask + 1 - 8;
+	}
+	writer->limit = limit;
+}
+
+static uint8_t *claim(struct shmb_publisher *publisher, uint32_t len)
+{
+	uint8_t *payload = shmb_lane_claim(&publisher->writer, len);
+
+	if (shmb_likely(payload))
+		return payload;
+	refresh_limit(publisher);
+	return shmb_lane_claim(&publisher->writer, len);
+}
+
+/* ---- ringing ----------------------------------------------------------------------------------- */
+
+static void ring(struct shmb_publisher *publisher, uint32_t i, uint32_t sleep)
+{
+	struct pub_pair *pair = &publisher->pairs[i];
+
+	publisher->sleepers[i].rung = sleep;
+	if ((sleep & SHMB_SLEEP_MODE_MASK) == SHMB_SLEEP_FUTEX) {
+		/*
+		 * The word changes before the wake: a sleeper that has not slept yet finds it
+		 * changed. Killed between the two: the broker wakes the peers of a dead process.
+		 */
+		SHMB_STORE(&pair->bell_words->wake, SHMB_LOAD(&pair->bell_words->wake) + 1);
+		syscall(SYS_futex, &pair->bell_words->wake, FUTEX_WAKE, WAKE_MAX, NULL, NULL, 0);
+	} else {
+		shmb_ringer_ring(&pair->ringer);
+	}
+	publisher->rings++;
+	SHMB_STORE(&publisher->writer.lane->rings, publisher->rings);
+}
+
+/* After the records are visible: wake who sleeps, once per sleep. */
+static inline void ring_sleepers(struct shmb_publisher *publisher)
+{
+	uint32_t n = publisher->n_pairs;
+
+	if (!n)
+		return;
+	/*
+	 * I: pairs with J in the subscriber's arm(): either we see its sleep word here, or it sees
+	 * our records there.
+	 */
+	shmb_fence();
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t sleep = SHMB_LOAD(publisher->sleepers[i].sleep);
+
+		if (shmb_unlikely((sleep & SHMB_SLEEP_MODE_MASK) != SHMB_SLEEP_AWAKE &&
+				  sleep != publisher->sleepers[i].rung))
+			ring(publisher, i, sleep);
+	}
+}
+
+/* ---- publishing -------------------------------------------------------------------------------- */
+
+static int check_len(const struct shmb_publisher *publisher, uint32_t len)
+{
+	if (publisher->record_len && len != publisher->record_len)
+		return shmb_fail(-EINVAL, "a record of this channel has %u bytes, this one %u",
+				 publisher->record_len, len);
+	if (len > publisher->record_len_max)
+		return shmb_fail(-EMSGSIZE, "a record of this channel has at most %u bytes, this one "
+					    "%u: create it with a larger lane_len",
+				 publisher->record_len_max, len);
+	return 0;
+}
+
+/* Everything that must hold before a record can be written. */
+static inline int enter(struct shmb_publisher *publisher, uint32_t len)
+{
+	int result;
+
+	if (shmb_unlikely(!publisher))
+		return shmb_fail(-EINVAL, "publisher is NULL");
+	result = shmb_member_enter(&publisher->member);
+	if (shmb_unlikely(result < 0))
+		return result;
+	if (shmb_unlikely(publisher->loaned))
+		return shmb_fail(-EBUSY, "a loan is out: publish or cancel it first");
+	if (shmb_unlikely(len > publisher->record_len_max ||
+			  (publisher->record_len && len != publisher->record_len)))
+		return check_len(publisher, len);
+	return 0;
+}
+
+static int refuse(struct shmb_publisher *publisher)
+{
+	publisher->refused++;
+	SHMB_STORE(&publisher->writer.lane->refused, publisher->refused);
+	return shmb_fail(-EAGAIN, "the lane is full: a reliable subscriber is %llu bytes behind",
+			 (unsigned long long)publisher->writer.mask + 1);
+}
+
+static int full(struct shmb_publisher *publisher)
+{
+	if (!(publisher->flags & SHMB_PUBLISHER_DROP_NEWEST))
+		return refuse(publisher);
+	publisher->dropped++;
+	SHMB_STORE(&publisher->writer.lane->dropped, publisher->dropped);
+	return 0;
+}
+
+SHMB_API int32_t shmb_publisher_send_typed(struct shmb_publisher *publisher, const void *data,
+					   uint32_t len, uint32_t type)
+{
+	int result = enter(publisher, len);
+	uint8_t *payload;
+
+	if (shmb_unlikely(result < 0))
+		return result;
+	if (shmb_unlikely((!data && len) || type > 0xffff))
+		return shmb_fail(-EINVAL, "data is NULL, or type %u is over 65535", type);
+	payload = claim(publisher, len);
+	if (shmb_unlikely(!payload))
+		return full(publisher);
+	shmb_copy(payload, data, len);
+	shmb_lane_commit(&publisher->writer, len, type, 0);
+	ring_sleepers(publisher);
+	return 0;
+}
+
+SHMB_API int32_t shmb_publisher_send(struct shmb_publisher *publisher, const void *data,
+				     uint32_t len)
+{
+	return shmb_publisher_send_typed(publisher, data, len, 0);
+}
+
+/* Lengths first, so that nothing is sent if one of them is wrong. */
+static int check_lens(const struct shmb_publisher *publisher, const uint32_t *lens, uint32_t count)
+{
+	int result = 0;
+
+	for (uint32_t i = 0; lens && i < count && result == 0; i++)
+		result = check_len(publisher, lens[i]);
+	return result;
+}
+
+SHMB_API int32_t shmb_publisher_send_many(struct shmb_publisher *publisher, const void *data,
+					  uint32_t len, const uint32_t *lens, uint32_t count)
+{
+	uint64_t batch_max = publisher ? (publisher->writer.mask + 1) / 2 : 0;
+	const uint8_t *from = data;
+	int result = enter(publisher, lens && count ? lens[0] : len);
+	uint32_t sent = 0;
+	uint64_t start;
+
+	if (result == 0 && count > INT32_MAX)
+		result = shmb_fail(-EINVAL, "at most %d records at once", INT32_MAX);
+	if (result == 0 && !data && (lens || len))
+		result = shmb_fail(-EINVAL, "data is NULL");
+	if (result == 0)
+		result = check_lens(publisher, lens, count);
+	if (result < 0 || count == 0)
+		return result;
+	start = publisher->writer.position;
+	while (sent < count) {
+		uint32_t this_len = lens ? lens[sent] : len;
+		uint8_t *payload = shmb_lane_claim(&publisher->writer, this_len);
+
+		if (shmb_unlikely(!payload)) {
+			/* Readers cannot make room for a batch they do not see. */
+			shmb_lane_flush(&publisher->writer);
+			payload = claim(publisher, this_len);
+			if (!payload)
+				break;
+		}
+		shmb_copy(payload, from, this_len);
+		shmb_lane_commit(&publisher->writer, this_len, 0, 1);
+		from += this_len;
+		sent++;
+		/* A batch must not run into its own start, nor keep readers waiting for ever. */
+		if (shmb_unlikely(publisher->writer.position - start > batch_max)) {
+			shmb_lane_flush(&publisher->writer);
+			ring_sleepers(publisher);
+			start = publisher->writer.position;
+		}
+	}
+	shmb_lane_flush(&publisher->writer);
+	ring_sleepers(publisher);
+	if (sent < count && publisher->flags & SHMB_PUBLISHER_DROP_NEWEST) {
+		publisher->dropped += count - sent;
+		SHMB_STORE(&publisher->writer.lane->dropped, publisher->dropped);
+		return (int32_t)count;
+	}
+	return sent ? (int32_t)sent : refuse(publisher);
+}
+
+SHMB_API int32_t shmb_publisher_loan(struct shmb_publisher *publisher, uint32_t len)
+{
+	int result = enter(publisher, len);
+	uint8_t *payload;
+
+	if (result < 0)
+		return result;
+	payload = claim(publisher, len);
+	if (!payload)
+		return refuse(publisher);
+	publisher->loaned = true;
+	publisher->loan_len = len;
+	publisher->view.data = (uint64_t)(uintptr_t)payload;
+	publisher->view.len = len;
+	publisher->view.count = 1;
+	publisher->view.sequence = publisher->writer.sequence;
+	return 0;
+}
+
+static int enter_loan(struct shmb_publisher *publisher)
+{
+	if (!publisher)
+		return shmb_fail(-EINVAL, "publisher is NULL");
+	if (!*publisher->member.fork_guard)
+		return shmb_fail(-ECHILD, "this handle belongs to the parent process");
+	if (!publisher->loaned)
+		return shmb_fail(-EINVAL, "nothing is loaned");
+	return 0;
+}
+
+SHMB_API int32_t shmb_publisher_publish(struct shmb_publisher *publisher, uint32_t len)
+{
+	int result = enter_loan(publisher);
+
+	if (result == 0 && len > publisher->loan_len)
+		result = shmb_fail(-EINVAL, "%u bytes were loaned, not %u", publisher->loan_len, len);
+	if (result == 0)
+		result = check_len(publisher, len);
+	if (result == 0)
+		result = publisher->member.evicted ? shmb_member_enter_slow(&publisher->member) : 0;
+	if (result < 0)
+		return result;
+	publisher->loaned = false;
+	shmb_lane_commit(&publisher->writer, len, 0, 0);
+	ring_sleepers(publisher);
+	return 0;
+}
+
+SHMB_API int32_t shmb_publisher_cancel(struct shmb_publisher *publisher)
+{
+	int result = enter_loan(publisher);
+
+	/* Nobody knows of the bytes behind the position: they are simply used again. */
+	if (result == 0)
+		publisher->loaned = false;
+	return result;
+}
+
+/* ---- waiting for space ------------------------------------------------------------------------- */
+
+/*
+ * May a record be claimed? As shmb_lane_claim(), without writing anything.
+ */
+static bool fits(struct shmb_publisher *publisher, uint32_t len)
+{
+	struct shmb_lane_writer *writer = &publisher->writer;
+	uint64_t span = shmb_record_span(len);
+	uint64_t rest = writer->mask + 1 - (writer->position & writer->mask);
+	uint64_t end = writer->position + (span > rest ? rest : 0) + span;
+
+	if (end <= writer->limit)
+		return true;
+	refresh_limit(publisher);
+	return end <= writer->limit;
+}
+
+/*
+ * Sleep until a reader has made progress. Readers look at our word after they have stored their
+ * position but do not fence, which would cost them more than it is worth. So once armed we look
+ * for longer than a store can take to become visible; the backstop catches the rest.
+ */
+static void sleep_for_space(struct shmb_publisher *publisher, uint32_t len, uint64_t deadline)
+{
+	uint32_t *word = &publisher->writer.lane->space_wait;
+	uint32_t asleep = ++publisher->space_epoch << 2 | SHMB_SLEEP_FD;
+	uint64_t armed_at;
+	bool fit = false;
+
+	if (shmb_member_epoll(&publisher->member) < 0)
+		return;
+	/* Killed while it is set: readers ring a process that is gone, once. */
+	SHMB_STORE(word, asleep);
+	/* O: pairs with P in the subscriber's ring_publishers(), which fences before it sleeps. */
+	shmb_fence();
+	armed_at = shmb_clock_now_ns();
+	do
+		fit = fits(publisher, len);
+	while (!fit && shmb_clock_now_ns() - armed_at < ARM_LOOK_NS);
+	if (!fit) {
+		uint64_t backstop = shmb_clock_now_ns() + SPACE_BACKSTOP_NS;
+
+		shmb_member_sleep(&publisher->member, deadline < backstop ? deadline : backstop);
+	}
+	SHMB_STORE(word, publisher->space_epoch << 2 | SHMB_SLEEP_AWAKE);
+}
+
+SHMB_API int32_t shmb_publisher_wait(struct shmb_publisher *publisher, uint32_t len,
+				     int64_t timeout_ns)
+{
+	uint64_t deadline = 0;
+	int result = enter(publisher, len);
+
+	while (result == 0 && !fits(publisher, len)) {
+		if (!deadline)
+			deadline = shmb_clock_deadline_ns(timeout_ns);
+		if (shmb_clock_now_ns() >= deadline)
+			return shmb_fail(-ETIMEDOUT, "no room for %u bytes in the lane in time", len);
+		sleep_for_space(publisher, len, deadline);
+		result = enter(publisher, len);
+	}
+	return result;
+}
+
+SHMB_API int32_t shmb_publisher_send_wait(struct shmb_publisher *publisher, const void *data,
+					  uint32_t len, int64_t timeout_ns)
+{
+	int32_t result = shmb_publisher_wait(publisher, len, timeout_ns);
+
+	return result < 0 ? result : shmb_publisher_send_typed(publisher, data, len, 0);
+}
+
+/* ---- opening and closing ----------------------------------------------------------------------- */
+
+static void prepare(struct shmb_member *member)
+{
+	struct shmb_publisher *publisher = to_publisher(member);
+
+	shmb_lane_writer_init(&publisher->writer, member->own.base, member->channel->lane_len);
+}
+
+SHMB_API int32_t shmb_publisher_open(struct shmb_channel *channel,
+				     const struct shmb_publisher_options *options,
+				     struct shmb_publisher **ret_publisher)
+{
+	struct shmb_publisher *publisher;
+	int result;
+
+	if (!channel || !ret_publisher)
+		return shmb_fail(-EINVAL, "channel or ret_publisher is NULL");
+	if (!*channel->client->fork_guard)
+		return shmb_fail(-ECHILD, "this channel belongs to the parent process");
+	if (options && options->options_len != sizeof(*options))
+		return shmb_fail(-EINVAL, "publisher options of %u bytes, this library has %zu",
+				 options->options_len, sizeof(*options));
+	if (options && options->flags & ~SHMB_PUBLISHER_DROP_NEWEST)
+		return shmb_fail(-EINVAL, "unknown publisher flags 0x%x", options->flags);
+	publisher = calloc(1, sizeof(*publisher));
+	if (!publisher)
+		return shmb_fail(-ENOMEM, "no memory for a publisher");
+	publisher->flags = options ? options->flags : 0;
+	publisher->record_len = channel->record_len;
+	publisher->record_len_max = shmb_record_len_max(channel->lane_len);
+	publisher->member.role = SHMB_ROLE_PUBLISHER;
+	publisher->member.on_pair = on_pair;
+	publisher->member.on_unpair = on_unpair;
+	result = shmb_member_open(&publisher->member, channel, prepare);
+	if (result < 0) {
+		free(publisher);
+		return result;
+	}
+	publisher->view.publisher_id = publisher->member.id;
+	*ret_publisher = publisher;
+	return 0;
+}
+
+SHMB_API int32_t shmb_publisher_close(struct shmb_publisher *publisher)
+{
+	if (!publisher)
+		return 0;
+	/* In a forked child the mappings are not there to be unmapped. */
+	for (uint32_t i = 0; i < publisher->n_pairs; i++) {
+		if (!*publisher->member.fork_guard)
+			publisher->pairs[i].cursor.base = publisher->pairs[i].bell.base = NULL;
+		deinit_pair(&publisher->pairs[i]);
+	}
+	shmb_member_close(&publisher->member);
+	free(publisher->pairs);
+	free(publisher->sleepers);
+	free(publisher);
+	return 0;
+}
+
+SHMB_API struct shmb_view *shmb_publisher_view(struct shmb_publisher *publisher)
+{
+	return publisher ? &publisher->view : NULL;
+}
+
+SHMB_API int32_t shmb_publisher_stats(struct shmb_publisher *publisher,
+				      struct shmb_publisher_stats *stats, uint32_t cap)
+{
+	struct shmb_publisher_stats all = { 0 };
+
+	if (!publisher || !stats)
+		return shmb_fail(-EINVAL, "publisher or stats is NULL");
+	all.publisher_id = publisher->member.id;
+	all.published = publisher->writer.sequence;
+	all.published_len = publisher->writer.position;
+	all.dropped = publisher->dropped;
+	all.refused = publisher->refused;
+	all.rings = publisher->rings;
+	all.n_subscribers = publisher->n_pairs;
+	memcpy(stats, &all, cap < sizeof(all) ? cap : sizeof(all));
+	return 0;
+}

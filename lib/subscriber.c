@@ -1,0 +1,869 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * struct shmb_subscriber: the lanes of all publishers of a channel, read in turns.
+ *
+ * Each lane is read by ring.h; the cursor tells the publishers how far. Sleeping is announced in
+ * one word of the cursor, and announced means: from here on whoever publishes rings. Peers that
+ * have gone are read to their end before they are forgotten.
+ */
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "lib/api.h"
+#include "lib/clock.h"
+#include "lib/copy.h"
+#include "lib/error.h"
+#include "lib/fd.h"
+#include "lib/subscriber.h"
+
+#define BURST		   16u /* records of one lane before the next one has its turn */
+#define FUTEX_LANES_MAX	   7u  /* more are waited for by fd */
+#define SPIN_DEFAULT_NS	   50000u
+#define SPIN_TRUST_NS	   1000000u /* first guess of how long records take to come: do not spin */
+#define SPIN_PROBE	   64u /* one wait of so many spins, whatever experience says */
+#define BACKSTOP_NS	   5000000000ull
+
+#ifndef SYS_futex_waitv
+#define SYS_futex_waitv 449
+#endif
+
+struct futex_wait { /* struct futex_waitv of newer headers */
+	uint64_t value;
+	uint64_t address;
+	uint32_t flags;
+	uint32_t reserved;
+};
+
+#define FUTEX_WAIT_32_SHARED 2u /* FUTEX_32, not private */
+
+/**
+ * struct sub_lane - a publisher whose lane we read
+ * @pair_id:	  of the pair
+ * @publisher_id: whose lane it is
+ * @lane:	  holds the lane
+ * @bell:	  holds @bell_words
+ * @bell_words:	  the publisher rings it; says where we begin
+ * @reader:	  where we are
+ * @slot:	  our position as the publisher sees it
+ * @ringer:	  wakes the publisher when it waits for space
+ * @space_rung:	  its sleep word for which we have rung
+ * @attached:	  @reader is set
+ * @gone:	  the publisher has gone: read to the end, then forget
+ * @corrupt:	  it broke the layout: never read again
+ */
+struct sub_lane {
+	uint64_t pair_id;
+	uint64_t publisher_id;
+	struct shmb_map lane;
+	struct shmb_map bell;
+	const struct shmb_bell_segment *bell_words;
+	struct shmb_lane_reader reader;
+	struct shmb_cursor_lane *slot;
+	struct shmb_ringer ringer;
+	uint32_t space_rung;
+	bool attached;
+	bool gone;
+	bool corrupt;
+};
+
+struct shmb_subscriber {
+	struct shmb_member member;
+	struct shmb_view view;
+	struct shmb_cursor_segment *cursor;
+	struct sub_lane **lanes;
+	uint32_t n_lanes;
+	uint32_t cap_lanes;
+	uint32_t current;
+	uint32_t burst;
+	uint32_t lane_changes;
+	uint32_t record_len; /* of every record, 0: untyped */
+	bool lossy;
+	bool failed; /* a lane was found corrupt: the next call says so */
+	struct sub_lane *peeked;
+	uint32_t n_peeked;
+	uint64_t received;
+	uint64_t lost;
+	uint32_t sleep_epoch;
+	uint32_t spin_ns;
+	uint64_t gap_ns; /* how long waits take, smoothed */
+	uint32_t waits;
+	bool no_waitv;
+	uint64_t sleeps;
+	uint64_t backstops;
+	void *waitset;
+};
+
+static struct shmb_subscriber *to_subscriber(struct shmb_member *member)
+{
+	return shmb_container_of(member, struct shmb_subscriber, member);
+}
+
+/* ---- publishers that come and go --------------------------------------------------------------- */
+
+static struct sub_lane *find_lane(struct shmb_subscriber *subscriber, uint64_t pair_id)
+{
+	for (uint32_t i = 0; i < subscriber->n_lanes; i++)
+		if (subscriber->lanes[i]->pair_id == pair_id)
+			return subscriber->lanes[i];
+	return NULL;
+}
+
+static void free_lane(struct sub_lane *lane)
+{
+	shmb_map_deinit(&lane->lane);
+	shmb_map_deinit(&lane->bell);
+	shmb_fd_close(lane->ringer.fd);
+	free(lane);
+}
+
+static void remove_lane(struct shmb_subscriber *subscriber, uint32_t index)
+{
+	free_lane(subscriber->lanes[index]);
+	/* Keep the order: whoever has waited longest is next. */
+	memmove(&subscriber->lanes[index], &subscriber->lanes[index + 1],
+		(subscriber->n_lanes - index - 1) * sizeof(subscriber->lanes[0]));
+	subscriber->n_lanes--;
+	subscriber->lane_changes++;
+	if (subscriber->current > index)
+		subscriber->current--;
+	if (subscriber->current >= subscriber->n_lanes)
+		subscriber->current = 0;
+	subscriber->burst = 0;
+}
+
+static int map_lane(struct shmb_subscriber *subscriber, struct sub_lane *lane,
+		    struct shmb_event *event)
+{
+	const struct shmb_channel *channel = subscriber->member.channel;
+	int peer = shmb_event_find(event, SHMB_FD_ROLE_PEER);
+	int bell = shmb_event_find(event, SHMB_FD_ROLE_BELL);
+	int result;
+
+	if (peer < 0 || bell < 0 || event->pair.slot >= channel->max_publishers ||
+	    event->pair.lane_len != channel->lane_len ||
+	    event->descriptors[peer].segment_len != SHMB_BLOCK_LEN + (uint64_t)channel->lane_len)
+		return shmb_fail(-EPROTO, "the broker announced a publisher that does not fit the "
+					  "channel");
+	result = shmb_map_reader(&lane->lane, event->fds[peer], &event->descriptors[peer],
+				 SHMB_SEGMENT_LANE);
+	if (result == 0)
+		result = shmb_map_reader(&lane->bell, event->fds[bell], &event->descriptors[bell],
+					 SHMB_SEGMENT_BELL);
+	if (result < 0)
+		return result;
+	lane->bell_words = lane->bell.base;
+	lane->slot = (struct shmb_cursor_lane *)(void *)((uint8_t *)subscriber->cursor +
+							 SHMB_BLOCK_LEN) +
+		     event->pair.slot;
+	return 0;
+}
+
+static int on_pair(struct shmb_member *member, struct shmb_event *event)
+{
+	struct shmb_subscriber *subscriber = to_subscriber(member);
+	struct sub_lane *lane = find_lane(subscriber, event->pair.pair_id);
+	int result;
+
+	if (lane) {
+		shmb_ringer_replace(&lane->ringer, event);
+		return 0;
+	}
+	if (subscriber->n_lanes == subscriber->cap_lanes) {
+		uint32_t cap = subscriber->cap_lanes ? 2 * subscriber->cap_lanes : 4;
+		struct sub_lane **grown = realloc(subscriber->lanes, cap * sizeof(struct sub_lane *));
+
+		if (!grown)
+			return shmb_fail(-ENOMEM, "no memory for a publisher");
+		subscriber->lanes = grown;
+		subscriber->cap_lanes = cap;
+	}
+	lane = calloc(1, sizeof(*lane));
+	if (!lane)
+		return shmb_fail(-ENOMEM, "no memory for a publisher");
+	lane->pair_id = event->pair.pair_id;
+	lane->publisher_id = event->pair.peer_id;
+	lane->ringer.fd = -1;
+	result = map_lane(subscriber, lane, event);
+	if (result < 0) {
+		free_lane(lane);
+		return result;
+	}
+	shmb_ringer_replace(&lane->ringer, event);
+	subscriber->lanes[subscriber->n_lanes++] = lane;
+	subscriber->lane_changes++;
+	return 0;
+}
+
+static void on_unpair(struct shmb_member *member, const struct shmb_msg_unpair *unpair)
+{
+	struct sub_lane *lane = find_lane(to_subscriber(member), unpair->pair_id);
+
+	if (lane)
+		lane->gone = true;
+}
+
+/* The publisher says where we begin, once it knows of us. */
+static bool attach_lane(struct shmb_subscriber *subscriber, struct sub_lane *lane)
+{
+	const struct shmb_bell_segment *bell = lane->bell_words;
+	uint64_t position, sequence;
+
+	/* L: pairs with K in the publisher's on_pair(): the start is there. */
+	if (!SHMB_LOAD_ACQUIRE(&bell->attached))
+		return false;
+	position = SHMB_LOAD(&bell->start_position);
+	sequence = SHMB_LOAD(&bell->start_sequence);
+	shmb_lane_reader_init(&lane->reader, lane->lane.base, subscriber->member.channel->lane_len,
+			      position, sequence);
+	lane->attached = true;
+	if (lane->gone)
+		return true; /* the slot may be somebody else's by now */
+	SHMB_STORE(&lane->slot->position, lane->reader.position);
+	SHMB_STORE(&lane->slot->sequence, sequence);
+	SHMB_STORE(&lane->slot->lost, 0);
+	/*
+	 * N: pairs with M in the publisher's read_head(). Killed before: the publisher counts us
+	 * from its own start position, until the broker tells it that we have gone.
+	 */
+	SHMB_STORE_RELEASE(&lane->slot->pair_id, lane->pair_id);
+	return true;
+}
+
+/* ---- reading ----------------------------------------------------------------------------------- */
+
+static void ring_publisher(struct sub_lane *lane)
+{
+	uint32_t sleep = SHMB_LOAD(&((const struct shmb_lane_segment *)lane->lane.base)->space_wait);
+
+	if (shmb_likely((sleep & SHMB_SLEEP_MODE_MASK) == SHMB_SLEEP_AWAKE ||
+			sleep == lane->space_rung))
+		return;
+	lane->space_rung = sleep;
+	shmb_ringer_ring(&lane->ringer);
+}
+
+/* Tell the publisher how far we are. Killed before: some records come twice, to our successor. */
+static inline void store_cursor(struct sub_lane *lane)
+{
+	if (shmb_unlikely(lane->gone))
+		return;
+	SHMB_STORE(&lane->slot->sequence, lane->reader.sequence);
+	/* C: pairs with D in the publisher's read_head(): we are done with what lies before. */
+	SHMB_STORE_RELEASE(&lane->slot->position, lane->reader.position);
+	ring_publisher(lane);
+}
+
+static void condemn(struct shmb_subscriber *subscriber, struct sub_lane *lane)
+{
+	lane->corrupt = true;
+	subscriber->failed = true;
+	if (!lane->gone)
+		shmb_member_report(&subscriber->member, lane->pair_id, EBADMSG);
+}
+
+static void count_lost(struct shmb_subscriber *subscriber, struct sub_lane *lane, uint64_t lost)
+{
+	if (!lost)
+		return;
+	subscriber->lost += lost;
+	subscriber->view.lost = subscriber->lost;
+	if (!lane->gone)
+		SHMB_STORE(&lane->slot->lost, SHMB_LOAD(&lane->slot->lost) + lost);
+}
+
+/* The next record of one lane. Returns 1 or 0; a lane found corrupt has none. */
+static inline int look(struct shmb_subscriber *subscriber, struct sub_lane *lane,
+		       struct shmb_record *record)
+{
+	int result;
+
+	if (shmb_unlikely(!lane->attached) && (lane->corrupt || !attach_lane(subscriber, lane)))
+		return 0;
+	if (shmb_unlikely(lane->corrupt))
+		return 0;
+	if (shmb_unlikely(subscriber->lossy)) {
+		uint64_t lost = 0;
+
+		result = shmb_lane_peek_lossy(&lane->reader, record, &lost);
+		count_lost(subscriber, lane, lost);
+	} else {
+		result = shmb_lane_peek(&lane->reader, record);
+	}
+	if (shmb_unlikely(result < 0 || (result && subscriber->record_len &&
+					 record->len != subscriber->record_len))) {
+		condemn(subscriber, lane);
+		return 0;
+	}
+	return result;
+}
+
+static void next_turn(struct shmb_subscriber *subscriber)
+{
+	subscriber->burst = 0;
+	if (++subscriber->current >= subscriber->n_lanes)
+		subscriber->current = 0;
+}
+
+/* The next record of any lane, in turns. Returns its lane, or NULL if there is none. */
+static inline struct sub_lane *next_record(struct shmb_subscriber *subscriber,
+					   struct shmb_record *record)
+{
+	for (uint32_t left = subscriber->n_lanes; left > 0; left--) {
+		struct sub_lane *lane;
+
+		if (shmb_unlikely(subscriber->burst >= BURST))
+			next_turn(subscriber);
+		lane = subscriber->lanes[subscriber->current];
+		if (shmb_likely(look(subscriber, lane, record))) {
+			subscriber->burst++;
+			return lane;
+		}
+		/* Its publisher stored nothing more before it went: this was the end. */
+		if (shmb_unlikely(lane->gone))
+			remove_lane(subscriber, subscriber->current);
+		else
+			next_turn(subscriber);
+	}
+	return NULL;
+}
+
+static int nothing(struct shmb_subscriber *subscriber)
+{
+	if (!subscriber->failed)
+		return -EAGAIN;
+	subscriber->failed = false;
+	return shmb_fail(-EBADMSG, "a publisher wrote bytes that cannot be records: it is not read "
+				   "any more");
+}
+
+static inline int enter(struct shmb_subscriber *subscriber)
+{
+	int result;
+
+	if (shmb_unlikely(!subscriber))
+		return shmb_fail(-EINVAL, "subscriber is NULL");
+	result = shmb_member_enter(&subscriber->member);
+	/* Of a subscriber that was thrown out, what had come can still be read. */
+	return result == -ESTALE && subscriber->n_lanes ? 0 : result;
+}
+
+static inline void describe(struct shmb_subscriber *subscriber, const struct sub_lane *lane,
+			    const struct shmb_record *record)
+{
+	subscriber->view.len = record->len;
+	subscriber->view.type = record->type;
+	subscriber->view.sequence = lane->reader.sequence;
+	subscriber->view.publisher_id = lane->publisher_id;
+}
+
+/* Copies a record out. Returns false if a lossy reader was lapped meanwhile. */
+static inline bool take(struct shmb_subscriber *subscriber, struct sub_lane *lane,
+			const struct shmb_record *record, void *data)
+{
+	shmb_copy(data, record->data, record->len);
+	if (shmb_unlikely(subscriber->lossy) && shmb_lane_lapped(&lane->reader))
+		return false;
+	shmb_lane_skip(&lane->reader, record);
+	subscriber->received++;
+	return true;
+}
+
+SHMB_API int32_t shmb_subscriber_recv(struct shmb_subscriber *subscriber, void *data, uint32_t cap)
+{
+	struct shmb_record record;
+	struct sub_lane *lane;
+	int result = enter(subscriber);
+
+	if (shmb_unlikely(result < 0))
+		return result;
+	if (shmb_unlikely(subscriber->n_peeked))
+		return shmb_fail(-EBUSY, "records are peeked at: release them first");
+	do {
+		lane = next_record(subscriber, &record);
+		if (!lane)
+			return nothing(subscriber);
+		describe(subscriber, lane, &record);
+		if (shmb_unlikely(record.len > cap || !data)) {
+			if (record.len)
+				return shmb_fail(-EMSGSIZE, "the record has %u bytes, the buffer %u",
+						 record.len, data ? cap : 0);
+			data = &record; /* an empty record needs no room */
+		}
+	} while (!take(subscriber, lane, &record, data));
+	store_cursor(lane);
+	return (int32_t)record.len;
+}
+
+SHMB_API int32_t shmb_subscriber_recv_many(struct shmb_subscriber *subscriber, void *data,
+					   uint32_t cap, uint32_t *lens, uint32_t max)
+{
+	struct sub_lane *lane = NULL, *before = NULL;
+	struct shmb_record record;
+	uint8_t *to = data;
+	uint32_t n = 0;
+	int result = enter(subscriber);
+
+	if (result < 0)
+		return result;
+	if (!data || max == 0 || max > INT32_MAX)
+		return shmb_fail(-EINVAL, "data is NULL, or max %u is not 1 to %d", max, INT32_MAX);
+	if (subscriber->n_peeked)
+		return shmb_fail(-EBUSY, "records are peeked at: release them first");
+	while (n < max) {
+		lane = next_record(subscriber, &record);
+		if (before && before != lane)
+			store_cursor(before);
+		before = lane;
+		if (!lane)
+			break;
+		if (shmb_unlikely(record.len > cap)) {
+			if (n)
+				break;
+			describe(subscriber, lane, &record);
+			return shmb_fail(-EMSGSIZE, "the record has %u bytes, the buffer %u",
+					 record.len, cap);
+		}
+		if (n == 0)
+			describe(subscriber, lane, &record);
+		if (shmb_unlikely(!take(subscriber, lane, &record, to)))
+			continue;
+		if (lens)
+			lens[n] = record.len;
+		to += record.len;
+		cap -= record.len;
+		n++;
+	}
+	if (before)
+		store_cursor(before);
+	return n ? (int32_t)n : nothing(subscriber);
+}
+
+/* ---- looking without copying ------------------------------------------------------------------- */
+
+/* How many records of the same length follow each other, from the first on, at most @max. */
+static uint32_t count_run(const struct sub_lane *lane, const struct shmb_record *first,
+			  uint32_t max)
+{
+	struct shmb_lane_reader reader = lane->reader;
+	struct shmb_record record = *first;
+	uint32_t n = 0;
+
+	do {
+		const uint8_t *end = record.data + record.span;
+
+		shmb_lane_skip(&reader, &record);
+		n++;
+		if (n == max || shmb_lane_peek(&reader, &record) != 1 || record.data != end)
+			break;
+	} while (record.len == first->len);
+	return n;
+}
+
+SHMB_API int32_t shmb_subscriber_peek(struct shmb_subscriber *subscriber, uint32_t max)
+{
+	struct shmb_record record;
+	struct sub_lane *lane;
+	uint32_t n;
+	int result = enter(subscriber);
+
+	if (result < 0)
+		return result;
+	if (max == 0)
+		return shmb_fail(-EINVAL, "max is 0");
+	if (subscriber->n_peeked)
+		return (int32_t)subscriber->n_peeked;
+	do {
+		lane = next_record(subscriber, &record);
+		if (!lane)
+			return nothing(subscriber);
+		n = max == 1 ? 1 : count_run(lane, &record, max > INT32_MAX ? INT32_MAX : max);
+	} while (subscriber->lossy && shmb_lane_lapped(&lane->reader));
+	describe(subscriber, lane, &record);
+	subscriber->view.data = (uint64_t)(uintptr_t)record.data;
+	subscriber->view.count = n;
+	subscriber->view.stride = (uint32_t)record.span;
+	subscriber->peeked = lane;
+	subscriber->n_peeked = n;
+	return (int32_t)n;
+}
+
+SHMB_API int32_t shmb_subscriber_release(struct shmb_subscriber *subscriber, uint32_t count)
+{
+	struct sub_lane *lane;
+	uint64_t lost = 0;
+
+	if (!subscriber)
+		return shmb_fail(-EINVAL, "subscriber is NULL");
+	if (!*subscriber->member.fork_guard)
+		return shmb_fail(-ECHILD, "this handle belongs to the parent process");
+	if (count > subscriber->n_peeked)
+		return shmb_fail(-EINVAL, "%u records are peeked at, not %u", subscriber->n_peeked,
+				 count);
+	lane = subscriber->peeked;
+	subscriber->n_peeked = 0;
+	subscriber->peeked = NULL;
+	if (count == 0)
+		return 0;
+	if (subscriber->lossy && shmb_lane_lapped(&lane->reader)) {
+		if (shmb_lane_resync(&lane->reader, &lost) == 0)
+			count_lost(subscriber, lane, lost);
+		return shmb_fail(-ESTALE, "the records were overwritten while you looked at them");
+	}
+	/* All of them have the stride that the view says; it is ours, not the publisher's. */
+	lane->reader.position += (uint64_t)count * subscriber->view.stride;
+	lane->reader.sequence += count;
+	subscriber->received += count;
+	store_cursor(lane);
+	return 0;
+}
+
+/* ---- waiting ----------------------------------------------------------------------------------- */
+
+int shmb_subscriber_ready(struct shmb_subscriber *subscriber)
+{
+	struct shmb_record record;
+	int result = enter(subscriber);
+
+	if (result < 0)
+		return result;
+	if (subscriber->failed || subscriber->n_peeked)
+		return 1;
+	if (next_record(subscriber, &record)) {
+		/* Only looked at: its turn is not over. */
+		subscriber->burst--;
+		return 1;
+	}
+	return subscriber->failed;
+}
+
+/* Publishers that armed while our position was on its way look stuck: nobody sleeps before this. */
+static void ring_publishers(struct shmb_subscriber *subscriber)
+{
+	/* P: pairs with O in the publisher's sleep_for_space(), after the fence of arm(). */
+	for (uint32_t i = 0; i < subscriber->n_lanes; i++)
+		if (!subscriber->lanes[i]->gone)
+			ring_publisher(subscriber->lanes[i]);
+}
+
+static int arm(struct shmb_subscriber *subscriber, uint32_t mode)
+{
+	uint32_t asleep = ++subscriber->sleep_epoch << 2 | mode;
+
+	/* Killed while it is set: publishers ring for a process that is gone, once each. */
+	SHMB_STORE(&subscriber->cursor->sleep, asleep);
+	/*
+	 * J: pairs with I in the publisher's ring_sleepers(): either it sees our word, or we see
+	 * its records.
+	 */
+	shmb_fence();
+	ring_publishers(subscriber);
+	return shmb_subscriber_ready(subscriber);
+}
+
+int shmb_subscriber_arm_fd(struct shmb_subscriber *subscriber)
+{
+	uint32_t oldest = UINT32_MAX;
+
+	/* Doorbells of earlier brokers go when no publisher rings them any more. */
+	if (subscriber->member.n_doorbells > 1) {
+		for (uint32_t i = 0; i < subscriber->n_lanes; i++) {
+			const struct shmb_bell_segment *bell = subscriber->lanes[i]->bell_words;
+			uint32_t used = SHMB_LOAD(&bell->doorbell_generation);
+
+			if (!subscriber->lanes[i]->gone && used < oldest)
+				oldest = used;
+		}
+		shmb_member_retire_doorbells(&subscriber->member, oldest);
+	}
+	return arm(subscriber, SHMB_SLEEP_FD);
+}
+
+void shmb_subscriber_disarm(struct shmb_subscriber *subscriber)
+{
+	SHMB_STORE(&subscriber->cursor->sleep, subscriber->sleep_epoch << 2 | SHMB_SLEEP_AWAKE);
+}
+
+static void count_sleep(struct shmb_subscriber *subscriber)
+{
+	subscriber->sleeps++;
+	SHMB_STORE(&subscriber->cursor->sleeps, subscriber->sleeps);
+	SHMB_STORE(&subscriber->cursor->updated_ns, shmb_clock_now_ns());
+}
+
+/*
+ * Sleep on the wake words of all bells, ours from the broker included. Their values are read
+ * before arming, so a ring that comes between is not slept through. Returns 1 woken, 0 deadline,
+ * -ENOSYS if the kernel cannot.
+ */
+static int sleep_futex(struct shmb_subscriber *subscriber, uint64_t deadline)
+{
+	struct futex_wait waits[FUTEX_LANES_MAX + 1];
+	const uint32_t *broker = &subscriber->member.client->bell->wake;
+	struct timespec until = shmb_clock_timespec(deadline);
+	uint32_t changes = subscriber->lane_changes, n = 0;
+	long woken;
+
+	waits[n++] = (struct futex_wait){ .value = SHMB_LOAD(broker),
+					  .address = (uint64_t)(uintptr_t)broker,
+					  .flags = FUTEX_WAIT_32_SHARED };
+	for (uint32_t i = 0; i < subscriber->n_lanes; i++) {
+		const uint32_t *wake = &subscriber->lanes[i]->bell_words->wake;
+
+		waits[n++] = (struct futex_wait){ .value = SHMB_LOAD(wake),
+						  .address = (uint64_t)(uintptr_t)wake,
+						  .flags = FUTEX_WAIT_32_SHARED };
+	}
+	if (arm(subscriber, SHMB_SLEEP_FUTEX))
+		return 1;
+	if (subscriber->lane_changes != changes)
+		return 1; /* a publisher came or went while we armed */
+	count_sleep(subscriber);
+	woken = syscall(SYS_futex_waitv, waits, n, 0, &until, CLOCK_MONOTONIC);
+	if (woken < 0 && (errno == ENOSYS || errno == EPERM))
+		return -ENOSYS;
+	return woken >= 0 || errno != ETIMEDOUT;
+}
+
+static int sleep_fd(struct shmb_subscriber *subscriber, uint64_t deadline)
+{
+	int result = shmb_member_epoll(&subscriber->member);
+
+	if (result < 0)
+		return result;
+	if (shmb_subscriber_arm_fd(subscriber))
+		return 1;
+	count_sleep(subscriber);
+	return shmb_member_sleep(&subscriber->member, deadline);
+}
+
+/* Sleep once, bounded. Returns 0 or an error that keeps it from sleeping. */
+static int sleep_once(struct shmb_subscriber *subscriber, uint64_t deadline)
+{
+	uint64_t backstop = shmb_clock_now_ns() + BACKSTOP_NS;
+	bool bounded = backstop < deadline;
+	int woken = -ENOSYS;
+
+	if (bounded)
+		deadline = backstop;
+	/* Without a broker nobody rings its bell: the fd sleeper looks for a new one. */
+	if (!subscriber->no_waitv && subscriber->n_lanes <= FUTEX_LANES_MAX &&
+	    shmb_client_retry_at_ns(subscriber->member.client) == UINT64_MAX) {
+		woken = sleep_futex(subscriber, deadline);
+		subscriber->no_waitv = woken == -ENOSYS;
+	}
+	if (woken == -ENOSYS)
+		woken = sleep_fd(subscriber, deadline);
+	shmb_subscriber_disarm(subscriber);
+	if (woken < 0)
+		return woken;
+	if (woken == 0 && bounded) {
+		/* Did the backstop find what a ring should have told? */
+		if (shmb_subscriber_ready(subscriber) == 1)
+			shmb_subscriber_count_backstop(subscriber);
+		/* A futex sleeper does not see the socket: look whether the broker is still there. */
+		shmb_member_sync(&subscriber->member);
+	} else if (woken == 1) {
+		/* Perhaps it was the broker, with something that moves no epoch. */
+		shmb_member_enter(&subscriber->member);
+	}
+	return 0;
+}
+
+/* Poll for a while, if experience says that it is worth it. Returns as shmb_subscriber_ready(). */
+static int spin(struct shmb_subscriber *subscriber, uint64_t start_ns, uint64_t deadline)
+{
+	uint64_t end = start_ns + subscriber->spin_ns;
+	int result = 0;
+
+	/* Now and then try it all the same: a partner that sleeps looks slow because we do. */
+	if (subscriber->spin_ns == 0 ||
+	    (subscriber->gap_ns > subscriber->spin_ns && ++subscriber->waits % SPIN_PROBE))
+		return 0;
+	do {
+		for (int i = 0; i < 32 && !result; i++) {
+			shmb_pause();
+			result = shmb_subscriber_ready(subscriber);
+		}
+	} while (!result && shmb_clock_now_ns() < (end < deadline ? end : deadline));
+	return result;
+}
+
+SHMB_API int32_t shmb_subscriber_wait(struct shmb_subscriber *subscriber, int64_t timeout_ns)
+{
+	int result = subscriber ? shmb_subscriber_ready(subscriber) : enter(subscriber);
+	uint64_t start, deadline;
+
+	if (result)
+		return result < 0 ? result : 0;
+	start = shmb_clock_now_ns();
+	deadline = shmb_clock_deadline_ns(timeout_ns);
+	result = spin(subscriber, start, deadline);
+	while (!result && shmb_clock_now_ns() < deadline) {
+		result = sleep_once(subscriber, deadline);
+		if (!result)
+			result = shmb_subscriber_ready(subscriber);
+	}
+	/* An eighth of the news: a few quick records in a row bring the spinning back. */
+	subscriber->gap_ns += (shmb_clock_now_ns() - start) / 8 - subscriber->gap_ns / 8;
+	if (result > 0)
+		return 0;
+	return result ? result : shmb_fail(-ETIMEDOUT, "no record came in time");
+}
+
+SHMB_API int32_t shmb_subscriber_fd(struct shmb_subscriber *subscriber)
+{
+	if (!subscriber)
+		return shmb_fail(-EINVAL, "subscriber is NULL");
+	if (!*subscriber->member.fork_guard)
+		return shmb_fail(-ECHILD, "this handle belongs to the parent process");
+	return shmb_member_epoll(&subscriber->member);
+}
+
+SHMB_API int32_t shmb_subscriber_arm(struct shmb_subscriber *subscriber)
+{
+	int result = enter(subscriber);
+
+	if (result < 0)
+		return result;
+	/* Take the wake-ups that have come, or the fd would stay readable. */
+	result = shmb_member_sleep(&subscriber->member, 0);
+	if (result >= 0)
+		result = shmb_subscriber_arm_fd(subscriber);
+	if (result)
+		shmb_subscriber_disarm(subscriber);
+	return result;
+}
+
+/* ---- opening and closing ----------------------------------------------------------------------- */
+
+static void prepare(struct shmb_member *member)
+{
+	to_subscriber(member)->cursor = member->own.base;
+}
+
+/* On one CPU the publisher cannot run while we spin. */
+static bool one_cpu(void)
+{
+	cpu_set_t set;
+
+	return sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) == 1;
+}
+
+SHMB_API int32_t shmb_subscriber_open(struct shmb_channel *channel,
+				      const struct shmb_subscriber_options *options,
+				      struct shmb_subscriber **ret_subscriber)
+{
+	uint32_t known = SHMB_SUBSCRIBER_LOSSY | SHMB_SUBSCRIBER_NO_SPIN;
+	struct shmb_subscriber *subscriber;
+	int result;
+
+	if (!channel || !ret_subscriber)
+		return shmb_fail(-EINVAL, "channel or ret_subscriber is NULL");
+	if (!*channel->client->fork_guard)
+		return shmb_fail(-ECHILD, "this channel belongs to the parent process");
+	if (options && options->options_len != sizeof(*options))
+		return shmb_fail(-EINVAL, "subscriber options of %u bytes, this library has %zu",
+				 options->options_len, sizeof(*options));
+	if (options && options->flags & ~known)
+		return shmb_fail(-EINVAL, "unknown subscriber flags 0x%x", options->flags);
+	subscriber = calloc(1, sizeof(*subscriber));
+	if (!subscriber)
+		return shmb_fail(-ENOMEM, "no memory for a subscriber");
+	subscriber->lossy = options && options->flags & SHMB_SUBSCRIBER_LOSSY;
+	subscriber->spin_ns = options && options->spin_ns ? options->spin_ns : SPIN_DEFAULT_NS;
+	if ((options && options->flags & SHMB_SUBSCRIBER_NO_SPIN) || one_cpu())
+		subscriber->spin_ns = 0;
+	subscriber->gap_ns = SPIN_TRUST_NS;
+	subscriber->record_len = channel->record_len;
+	subscriber->member.role = SHMB_ROLE_SUBSCRIBER;
+	subscriber->member.flags = subscriber->lossy ? SHMB_MEMBER_LOSSY : 0;
+	subscriber->member.on_pair = on_pair;
+	subscriber->member.on_unpair = on_unpair;
+	result = shmb_member_open(&subscriber->member, channel, prepare);
+	if (result < 0) {
+		free(subscriber);
+		return result;
+	}
+	*ret_subscriber = subscriber;
+	return 0;
+}
+
+SHMB_API int32_t shmb_subscriber_close(struct shmb_subscriber *subscriber)
+{
+	if (!subscriber)
+		return 0;
+	if (subscriber->waitset)
+		return shmb_fail(-EBUSY, "the subscriber is in a wait set: remove it first");
+	for (uint32_t i = 0; i < subscriber->n_lanes; i++) {
+		/* In a forked child the mappings are not there to be unmapped. */
+		if (!*subscriber->member.fork_guard)
+			subscriber->lanes[i]->lane.base = subscriber->lanes[i]->bell.base = NULL;
+		free_lane(subscriber->lanes[i]);
+	}
+	shmb_member_close(&subscriber->member);
+	free(subscriber->lanes);
+	free(subscriber);
+	return 0;
+}
+
+SHMB_API struct shmb_view *shmb_subscriber_view(struct shmb_subscriber *subscriber)
+{
+	return subscriber ? &subscriber->view : NULL;
+}
+
+struct shmb_member *shmb_subscriber_member(struct shmb_subscriber *subscriber)
+{
+	return &subscriber->member;
+}
+
+void shmb_subscriber_count_backstop(struct shmb_subscriber *subscriber)
+{
+	subscriber->backstops++;
+	SHMB_STORE(&subscriber->cursor->backstops, subscriber->backstops);
+}
+
+int shmb_subscriber_set_waitset(struct shmb_subscriber *subscriber, void *waitset)
+{
+	if (waitset && subscriber->waitset)
+		return shmb_fail(-EEXIST, "the subscriber is in a wait set already");
+	subscriber->waitset = waitset;
+	return 0;
+}
+
+SHMB_API int32_t shmb_subscriber_stats(struct shmb_subscriber *subscriber,
+				       struct shmb_subscriber_stats *stats, uint32_t cap)
+{
+	struct shmb_subscriber_stats all = { 0 };
+	int result = enter(subscriber);
+
+	if (result < 0)
+		return result;
+	if (!stats)
+		return shmb_fail(-EINVAL, "stats is NULL");
+	all.subscriber_id = subscriber->member.id;
+	all.received = subscriber->received;
+	all.lost = subscriber->lost;
+	all.sleeps = subscriber->sleeps;
+	all.backstops = subscriber->backstops;
+	all.n_publishers = subscriber->n_lanes;
+	for (uint32_t i = 0; i < subscriber->n_lanes; i++) {
+		struct sub_lane *lane = subscriber->lanes[i];
+		const struct shmb_lane_segment *words = lane->lane.base;
+		uint64_t published;
+
+		if (!lane->attached && !attach_lane(subscriber, lane))
+			continue;
+		published = SHMB_LOAD(&words->sequence_hint);
+		if (published > lane->reader.sequence)
+			all.pending += published - lane->reader.sequence;
+	}
+	memcpy(stats, &all, cap < sizeof(all) ? cap : sizeof(all));
+	return 0;
+}
