@@ -23,6 +23,7 @@ static PyObject *client_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 	PyObject *timeout = Py_None, *self;
 	struct shmb_client *client = NULL;
 	int start = 1;
+	PyThreadState *thread;
 	int32_t r;
 
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|z#z#zzpO:Client", names, &address,
@@ -39,9 +40,10 @@ static PyObject *client_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 	self = PyType_GenericAlloc(type, 0);
 	if (!self)
 		return NULL;
-	Py_BEGIN_ALLOW_THREADS r = shmb_client_open(&options, &client);
-	Py_END_ALLOW_THREADS if (r < 0)
-	{
+	thread = PyEval_SaveThread();
+	r = shmb_client_open(&options, &client);
+	PyEval_RestoreThread(thread);
+	if (r < 0) {
 		core_fail(r, SIDE_CONNECT);
 		Py_DECREF(self);
 		return NULL;
@@ -130,6 +132,7 @@ static PyObject *channel_new(PyTypeObject *type, PyObject *args, PyObject *Py_UN
 	struct shmb_channel *channel = NULL;
 	struct handle *client;
 	PyObject *client_object, *self;
+	PyThreadState *thread;
 	int32_t r;
 
 	if (!PyArg_ParseTuple(args, "O!s#z#IIII:Channel", client_type, &client_object, &name,
@@ -145,9 +148,10 @@ static PyObject *channel_new(PyTypeObject *type, PyObject *args, PyObject *Py_UN
 	if (!self)
 		return NULL;
 	client->busy++;
-	Py_BEGIN_ALLOW_THREADS r =
-		shmb_channel_open(client->ptr, name, (uint32_t)name_len, &options, &channel);
-	Py_END_ALLOW_THREADS client->busy--;
+	thread = PyEval_SaveThread();
+	r = shmb_channel_open(client->ptr, name, (uint32_t)name_len, &options, &channel);
+	PyEval_RestoreThread(thread);
+	client->busy--;
 	if (r < 0) {
 		core_fail(r, SIDE_OTHER);
 		Py_DECREF(self);
@@ -279,10 +283,13 @@ static PyStructSequence_Desc info_desc = {
 static int32_t broker_close(struct handle *handle)
 {
 	struct shmb_broker *broker = handle->ptr;
+	PyThreadState *thread;
 	int32_t r;
 
-	Py_BEGIN_ALLOW_THREADS r = shmb_broker_stop(broker);
-	Py_END_ALLOW_THREADS return r;
+	thread = PyEval_SaveThread();
+	r = shmb_broker_stop(broker);
+	PyEval_RestoreThread(thread);
+	return r;
 }
 
 static PyObject *broker_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -291,6 +298,7 @@ static PyObject *broker_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 	struct shmb_broker_options options = { .options_len = sizeof(options) };
 	struct shmb_broker *broker = NULL;
 	PyObject *self, *directory = NULL;
+	PyThreadState *thread;
 	int32_t r;
 
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:Broker", names, &directory))
@@ -306,8 +314,10 @@ static PyObject *broker_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 		Py_XDECREF(directory);
 		return NULL;
 	}
-	Py_BEGIN_ALLOW_THREADS r = shmb_broker_start(&options, &broker);
-	Py_END_ALLOW_THREADS Py_XDECREF(directory);
+	thread = PyEval_SaveThread();
+	r = shmb_broker_start(&options, &broker);
+	PyEval_RestoreThread(thread);
+	Py_XDECREF(directory);
 	if (r < 0) {
 		core_fail(r, SIDE_OTHER);
 		Py_DECREF(self);

@@ -373,14 +373,16 @@ int32_t handle_wait(struct handle *handle, wait_fn wait, void *arg, int64_t dead
 {
 	for (;;) {
 		int64_t left = deadline_ns - now_ns();
+		PyThreadState *thread;
 		int32_t r;
 
 		if (left < 0)
 			left = 0;
 		handle->busy++;
-		Py_BEGIN_ALLOW_THREADS r =
-			wait(handle->ptr, arg, left < SLICE_NS ? left : SLICE_NS);
-		Py_END_ALLOW_THREADS handle->busy--;
+		thread = PyEval_SaveThread();
+		r = wait(handle->ptr, arg, left < SLICE_NS ? left : SLICE_NS);
+		PyEval_RestoreThread(thread);
+		handle->busy--;
 		if (r != -ETIMEDOUT)
 			return r;
 		if (PyErr_CheckSignals() < 0)

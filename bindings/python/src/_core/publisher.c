@@ -23,6 +23,7 @@ static PyObject *publisher_new(PyTypeObject *type, PyObject *args, PyObject *Py_
 	struct publisher *publisher;
 	PyObject *channel_object, *record, *self;
 	struct handle *channel;
+	PyThreadState *thread;
 	int32_t r;
 
 	if (!PyArg_ParseTuple(args, "O!OI:Publisher", channel_type, &channel_object, &record,
@@ -40,8 +41,10 @@ static PyObject *publisher_new(PyTypeObject *type, PyObject *args, PyObject *Py_
 		return NULL;
 	}
 	channel->busy++;
-	Py_BEGIN_ALLOW_THREADS r = shmb_publisher_open(channel->ptr, &options, &ptr);
-	Py_END_ALLOW_THREADS channel->busy--;
+	thread = PyEval_SaveThread();
+	r = shmb_publisher_open(channel->ptr, &options, &ptr);
+	PyEval_RestoreThread(thread);
+	channel->busy--;
 	if (r < 0) {
 		core_fail(r, SIDE_OTHER);
 		Py_DECREF(self);

@@ -55,6 +55,7 @@ static PyObject *subscriber_new(PyTypeObject *type, PyObject *args, PyObject *Py
 	struct subscriber *subscriber;
 	PyObject *channel_object, *record, *self;
 	struct handle *channel;
+	PyThreadState *thread;
 	int32_t r;
 
 	if (!PyArg_ParseTuple(args, "O!OII:Subscriber", channel_type, &channel_object, &record,
@@ -72,8 +73,10 @@ static PyObject *subscriber_new(PyTypeObject *type, PyObject *args, PyObject *Py
 		return NULL;
 	}
 	channel->busy++;
-	Py_BEGIN_ALLOW_THREADS r = shmb_subscriber_open(channel->ptr, &options, &ptr);
-	Py_END_ALLOW_THREADS channel->busy--;
+	thread = PyEval_SaveThread();
+	r = shmb_subscriber_open(channel->ptr, &options, &ptr);
+	PyEval_RestoreThread(thread);
+	channel->busy--;
 	if (r < 0) {
 		core_fail(r, SIDE_OTHER);
 		Py_DECREF(self);
