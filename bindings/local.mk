@@ -1,1 +1,2 @@
-# Each binding is built by its language's own tool; see bindings/*/README.md.
+# Python and Rust are built by their languages' own tools; see bindings/*/README.md.
+include %D%/c/local.mk

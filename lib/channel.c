@@ -36,8 +36,9 @@ static int check_options(const struct shmb_channel_options *options)
 		return shmb_fail(-EINVAL, "lane_len is a power of two from %u to %u, not %u",
 				 SHMB_LANE_LEN_MIN, SHMB_LANE_LEN_MAX, options->lane_len);
 	if (options->max_publishers > 4096 || options->max_subscribers > 4096)
-		return shmb_fail(-EINVAL, "a channel has at most 4096 publishers and 4096 "
-					  "subscribers, not %u and %u",
+		return shmb_fail(-EINVAL,
+				 "a channel has at most 4096 publishers and 4096 "
+				 "subscribers, not %u and %u",
 				 options->max_publishers, options->max_subscribers);
 	if (options->schema_len && !options->schema)
 		return shmb_fail(-EINVAL, "schema_len is %u but schema is NULL",
@@ -59,9 +60,9 @@ static int explain_mismatch(const struct shmb_message *message, const void *sche
 	if (!schema_len)
 		return shmb_fail(-EPROTOTYPE, "the channel has the schema '%.*s', you have none",
 				 (int)SHMB_SCHEMA_NAME_LEN,
-				 theirs_len >= sizeof(struct shmb_schema) ?
-					 ((const struct shmb_schema *)(const void *)theirs)->name :
-					 "?");
+				 theirs_len >= sizeof(struct shmb_schema)
+					 ? ((const struct shmb_schema *)(const void *)theirs)->name
+					 : "?");
 	if (shmb_schema_compare(theirs, theirs_len, schema, schema_len) == -EPROTOTYPE)
 		return -EPROTOTYPE;
 	return shmb_fail(-EPROTOTYPE, "the channel has another schema");
@@ -130,8 +131,7 @@ static int request_open(struct shmb_channel *channel, struct shmb_msg_open *requ
 /* After a broker restart: the same name must still be the same channel. */
 static int resume(struct shmb_resumable *resumable)
 {
-	struct shmb_channel *channel =
-		shmb_container_of(resumable, struct shmb_channel, resumable);
+	struct shmb_channel *channel = shmb_container_of(resumable, struct shmb_channel, resumable);
 	struct shmb_msg_open request = { .flags = SHMB_OPEN_ANY_SCHEMA,
 					 .pattern = SHMB_PATTERN_STREAM };
 	struct shmb_msg_opened opened = { 0 };
@@ -305,8 +305,9 @@ SHMB_API int32_t shmb_channel_wait_members(struct shmb_channel *channel, uint32_
 		if (n_publishers >= publishers && n_subscribers >= subscribers)
 			return 0;
 		if (!left)
-			return shmb_fail(-ETIMEDOUT, "%u publishers and %u subscribers are there, "
-						     "waited for %u and %u",
+			return shmb_fail(-ETIMEDOUT,
+					 "%u publishers and %u subscribers are there, "
+					 "waited for %u and %u",
 					 n_publishers, n_subscribers, publishers, subscribers);
 		/*
 		 * Nobody rings for counts, and meeting is no hot path: look every few milliseconds.

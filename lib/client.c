@@ -163,13 +163,13 @@ void shmb_client_remove(struct shmb_client *client, struct shmb_resumable *resum
 static uint64_t event_member(const struct shmb_message *message)
 {
 	uint64_t id = 0;
-	uint32_t offset = message->type == SHMB_MSG_EVICTED ? offsetof(struct shmb_msg_id, id) :
-			  message->type == SHMB_MSG_UNPAIR ?
-							      offsetof(struct shmb_msg_unpair, member_id) :
-							      offsetof(struct shmb_msg_pair, member_id);
-	uint32_t len = message->type == SHMB_MSG_EVICTED ? sizeof(struct shmb_msg_id) :
-		       message->type == SHMB_MSG_UNPAIR	 ? sizeof(struct shmb_msg_unpair) :
-							   sizeof(struct shmb_msg_pair);
+	uint32_t offset = message->type == SHMB_MSG_EVICTED ? offsetof(struct shmb_msg_id, id)
+			  : message->type == SHMB_MSG_UNPAIR
+				  ? offsetof(struct shmb_msg_unpair, member_id)
+				  : offsetof(struct shmb_msg_pair, member_id);
+	uint32_t len = message->type == SHMB_MSG_EVICTED  ? sizeof(struct shmb_msg_id)
+		       : message->type == SHMB_MSG_UNPAIR ? sizeof(struct shmb_msg_unpair)
+							  : sizeof(struct shmb_msg_pair);
 
 	if (message->body_len == len)
 		memcpy(&id, message->body + offset, sizeof(id));
@@ -236,7 +236,8 @@ static int refusal(const struct shmb_message *message)
 		return shmb_fail(-EPROTO, "the broker sent a short error");
 	memcpy(&error, message->body, sizeof(error));
 	if (error.code == 0 || error.code >= SHMB_ARRAY_LEN(refusals))
-		return shmb_fail(-EPROTO, "the broker refused with the unknown code %u", error.code);
+		return shmb_fail(-EPROTO, "the broker refused with the unknown code %u",
+				 error.code);
 	if (error.code == SHMB_CODE_QUOTA && error.limit)
 		return shmb_fail(-EDQUOT, "over the quota: asked for %llu, the limit is %llu",
 				 (unsigned long long)error.asked, (unsigned long long)error.limit);
@@ -282,8 +283,9 @@ static int round_trip(struct shmb_client *client, uint32_t type, const void *bod
 	if (received->message.type != reply_type || received->message.body_len < reply_len) {
 		shmb_received_deinit(received);
 		disconnect(client);
-		return shmb_fail(-EPROTO, "the broker answered request %u with message %u of %u bytes",
-				 type, received->message.type, received->message.body_len);
+		return shmb_fail(-EPROTO,
+				 "the broker answered request %u with message %u of %u bytes", type,
+				 received->message.type, received->message.body_len);
 	}
 	return 0;
 }
@@ -356,10 +358,9 @@ static int connect_once(struct shmb_client *client, uint64_t deadline_ns)
 	if (result == 0)
 		result = shmb_keyfile_load_public(client->broker_key_file, broker_key);
 	if (result == 0)
-		result = shmb_connection_open(&client->connection, client->address,
-					      &client->keypair, broker_key, client->label,
-					      !!(client->flags & SHMB_CLIENT_ALLOW_RELAY),
-					      deadline_ns);
+		result = shmb_connection_open(
+			&client->connection, client->address, &client->keypair, broker_key,
+			client->label, !!(client->flags & SHMB_CLIENT_ALLOW_RELAY), deadline_ns);
 	if (result < 0)
 		return result;
 	client->connected = true;
@@ -424,8 +425,9 @@ static int reconnect(struct shmb_client *client)
 		client->stale = true;
 	disconnect(client);
 	/* Whoever sleeps wakes up for the next attempt, so attempts must get rare. */
-	client->retry_delay_ns =
-		client->retry_delay_ns * 2 > RETRY_MAX_NS ? RETRY_MAX_NS : client->retry_delay_ns * 2;
+	client->retry_delay_ns = client->retry_delay_ns * 2 > RETRY_MAX_NS
+					 ? RETRY_MAX_NS
+					 : client->retry_delay_ns * 2;
 	__atomic_store_n(&client->retry_at_ns, shmb_clock_now_ns() + client->retry_delay_ns,
 			 __ATOMIC_RELAXED);
 	return shmb_fail(-ENOTCONN, "there is no broker now at %s", client->address);
@@ -561,7 +563,8 @@ static int choose_address(struct shmb_client *client, const struct shmb_client_o
 			result = shmb_runtime_join(client->address, sizeof(client->address), dir,
 						   SHMB_SOCKET_FILE);
 		if (result < 0)
-			return shmb_fail(result, "the user's runtime directory has too long a name");
+			return shmb_fail(result,
+					 "the user's runtime directory has too long a name");
 		client->start = !(client->flags & SHMB_CLIENT_NO_START);
 	}
 	if (client->address[0] != '/')
@@ -599,7 +602,8 @@ static int init(struct shmb_client *client, const struct shmb_client_options *op
 	default_label(client->label, sizeof(client->label));
 	if (options) {
 		if (options->options_len != sizeof(*options))
-			return shmb_fail(-EINVAL, "client options of %u bytes, this library has %zu",
+			return shmb_fail(-EINVAL,
+					 "client options of %u bytes, this library has %zu",
 					 options->options_len, sizeof(*options));
 		if (options->flags & ~(SHMB_CLIENT_NO_START | SHMB_CLIENT_ALLOW_RELAY))
 			return shmb_fail(-EINVAL, "unknown client flags 0x%x", options->flags);

@@ -101,7 +101,8 @@ static int check_peer_view(const struct shmb_handshake_2_payload *broker,
 	}
 	if (broker->peer_pid == own->own_pid && broker->peer_uid == own->own_uid)
 		return 0;
-	return shmb_fail(-EKEYREJECTED, "the broker sees pid %u of uid %u, this is pid %u of uid %u",
+	return shmb_fail(-EKEYREJECTED,
+			 "the broker sees pid %u of uid %u, this is pid %u of uid %u",
 			 broker->peer_pid, broker->peer_uid, own->own_pid, own->own_uid);
 }
 
@@ -128,7 +129,9 @@ static int receive_packet(struct shmb_connection *connection, int *fds, uint32_t
 		char room[CMSG_SPACE(sizeof(int) * SHMB_PACKET_FDS_MAX)];
 	} control;
 	struct iovec data = { connection->packet, sizeof(connection->packet) };
-	struct msghdr header = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.room,
+	struct msghdr header = { .msg_iov = &data,
+				 .msg_iovlen = 1,
+				 .msg_control = control.room,
 				 .msg_controllen = sizeof(control.room) };
 	bool truncated;
 	ssize_t len;
@@ -162,8 +165,9 @@ static int receive_packet(struct shmb_connection *connection, int *fds, uint32_t
 	if (len == 0)
 		return shmb_fail(-ENOTCONN, "the broker has closed the connection");
 	if (truncated)
-		return shmb_fail(-EPROTO, "a packet or its fds did not arrive whole (is there a free "
-					  "file descriptor?)");
+		return shmb_fail(-EPROTO,
+				 "a packet or its fds did not arrive whole (is there a free "
+				 "file descriptor?)");
 	return (int)len;
 }
 
@@ -196,9 +200,10 @@ static int shake_hands(struct shmb_connection *connection, const struct shmb_noi
 		return shmb_fail(-ETIMEDOUT, "the broker does not answer");
 	/* A broker closes without a word on whoever it does not let in, or a key it does not hold. */
 	if (result == -ENOTCONN)
-		return shmb_fail(-EKEYREJECTED, "the broker refused the connection: it has another key "
-						"than its broker.pub says, or this user or key is not "
-						"let in, or it is too busy");
+		return shmb_fail(-EKEYREJECTED,
+				 "the broker refused the connection: it has another key "
+				 "than its broker.pub says, or this user or key is not "
+				 "let in, or it is too busy");
 	if (result < 0)
 		return result;
 	result = shmb_session_connected(&connection->session, connection->packet, (uint32_t)result,
@@ -214,8 +219,8 @@ static int shake_hands(struct shmb_connection *connection, const struct shmb_noi
 
 int shmb_connection_open(struct shmb_connection *connection, const char *address,
 			 const struct shmb_noise_keypair *own,
-			 const uint8_t broker_key[SHMB_KEY_LEN], const char *label,
-			 int allow_relay, uint64_t deadline_ns)
+			 const uint8_t broker_key[SHMB_KEY_LEN], const char *label, int allow_relay,
+			 uint64_t deadline_ns)
 {
 	int result;
 
@@ -234,8 +239,9 @@ int shmb_connection_open(struct shmb_connection *connection, const char *address
 int shmb_connection_send(struct shmb_connection *connection, uint32_t type, uint32_t request_id,
 			 const void *body, uint32_t body_len, uint64_t deadline_ns)
 {
-	struct shmb_message message = { .type = type, .request_id = request_id, .body = body,
-					.body_len = body_len };
+	struct shmb_message message = {
+		.type = type, .request_id = request_id, .body = body, .body_len = body_len
+	};
 	int len = shmb_session_seal(&connection->session, &message, connection->packet);
 
 	if (len < 0)
@@ -253,8 +259,7 @@ int shmb_connection_receive(struct shmb_connection *connection, struct shmb_rece
 	result = receive_packet(connection, received->fds, &n_fds, deadline_ns);
 	if (result >= 0) {
 		result = shmb_session_open(&connection->session, connection->packet,
-					   (uint32_t)result, connection->plain,
-					   &received->message);
+					   (uint32_t)result, connection->plain, &received->message);
 		if (result < 0)
 			shmb_fail(result, "the broker sent a packet that is not authentic");
 		else if (received->message.fd_count != n_fds)

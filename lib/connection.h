@@ -50,8 +50,8 @@ struct shmb_received {
  */
 int shmb_connection_open(struct shmb_connection *connection, const char *address,
 			 const struct shmb_noise_keypair *own,
-			 const uint8_t broker_key[SHMB_KEY_LEN], const char *label,
-			 int allow_relay, uint64_t deadline_ns);
+			 const uint8_t broker_key[SHMB_KEY_LEN], const char *label, int allow_relay,
+			 uint64_t deadline_ns);
 
 /**
  * shmb_connection_send() - seal and send one message; clients send no fds

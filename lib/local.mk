@@ -43,7 +43,7 @@ lib_LTLIBRARIES += %D%/libshmbroker.la
 %C%_libshmbroker_la_LIBADD  = daemon/libbroker.la %D%/libshmb.la
 %C%_libshmbroker_la_LDFLAGS = $(AM_LDFLAGS) -no-undefined \
 	-version-info $(SHMB_ABI) \
-	-Wl,--version-script=$(top_srcdir)/%D%/libshmbroker.map
+	-Wl,-Bsymbolic-functions -Wl,--version-script=$(top_srcdir)/%D%/libshmbroker.map
 EXTRA_%C%_libshmbroker_la_DEPENDENCIES = %D%/libshmbroker.map
 EXTRA_DIST += %D%/libshmbroker.map
 

@@ -24,13 +24,14 @@
 
 #define PIECE_LEN (16ull << 20) /* a fallocate of more could not be interrupted for long */
 
+#define SMALL_LEN (256ull << 10) /* not worth asking the control group for */
+
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ  22
 #define MADV_POPULATE_WRITE 23
 #endif
 
-static const char *const kind_names[] = { "?",	  "registry", "channel",
-					  "lane", "cursor",   "bell" };
+static const char *const kind_names[] = { "?", "registry", "channel", "lane", "cursor", "bell" };
 
 static int check_header(const struct shmb_map *map, uint32_t kind,
 			const struct shmb_fd_descriptor *descriptor)
@@ -85,8 +86,7 @@ void shmb_map_deinit(struct shmb_map *map)
 
 	if (!map->base)
 		return;
-	munmap((uint8_t *)map->base - guard,
-	       (map->len + guard - 1) / guard * guard + 2 * guard);
+	munmap((uint8_t *)map->base - guard, (map->len + guard - 1) / guard * guard + 2 * guard);
 	map->base = NULL;
 	map->len = 0;
 }
@@ -159,15 +159,16 @@ static uint64_t control_group_room(void)
 static int check_room(uint64_t len)
 {
 	struct rlimit limit;
-	uint64_t room = control_group_room();
+	uint64_t room = len > SMALL_LEN ? control_group_room() : UINT64_MAX;
 
 	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
 	    limit.rlim_cur < len)
 		return shmb_fail(-EFBIG, "RLIMIT_FSIZE allows %llu bytes, the segment needs %llu",
 				 (unsigned long long)limit.rlim_cur, (unsigned long long)len);
 	if (room < len)
-		return shmb_fail(-ENOSPC, "the memory control group has %llu bytes left, the segment "
-					  "needs %llu",
+		return shmb_fail(-ENOSPC,
+				 "the memory control group has %llu bytes left, the segment "
+				 "needs %llu",
 				 (unsigned long long)room, (unsigned long long)len);
 	return 0;
 }

@@ -128,14 +128,15 @@ void shmb_member_drain_doorbells(struct shmb_member *member)
 static int attach(struct shmb_member *member)
 {
 	struct shmb_channel *channel = member->channel;
-	struct shmb_msg_attach request = { .channel_id = channel->id, .role = member->role,
+	struct shmb_msg_attach request = { .channel_id = channel->id,
+					   .role = member->role,
 					   .flags = member->flags };
-	uint32_t kind = member->role == SHMB_ROLE_PUBLISHER ? SHMB_SEGMENT_LANE :
-							      SHMB_SEGMENT_CURSOR;
-	uint64_t len = SHMB_BLOCK_LEN + (member->role == SHMB_ROLE_PUBLISHER ?
-						 (uint64_t)channel->lane_len :
-						 (uint64_t)channel->max_publishers *
-							 sizeof(struct shmb_cursor_lane));
+	uint32_t kind =
+		member->role == SHMB_ROLE_PUBLISHER ? SHMB_SEGMENT_LANE : SHMB_SEGMENT_CURSOR;
+	uint64_t len = SHMB_BLOCK_LEN + (member->role == SHMB_ROLE_PUBLISHER
+						 ? (uint64_t)channel->lane_len
+						 : (uint64_t)channel->max_publishers *
+							   sizeof(struct shmb_cursor_lane));
 	struct shmb_received received;
 	struct shmb_msg_grant grant;
 	struct shmb_event *event = NULL;
@@ -157,8 +158,8 @@ static int attach(struct shmb_member *member)
 	event->generation = grant.doorbell_generation;
 	index = shmb_event_find(event, SHMB_FD_ROLE_OWN);
 	if (index < 0 || event->descriptors[index].segment_len != len ||
-	    grant.slot >= (member->role == SHMB_ROLE_PUBLISHER ? channel->max_publishers :
-								  channel->max_subscribers))
+	    grant.slot >= (member->role == SHMB_ROLE_PUBLISHER ? channel->max_publishers
+							       : channel->max_subscribers))
 		result = shmb_fail(-EPROTO, "the broker's grant does not fit the channel");
 	else
 		result = shmb_map_writer(&member->own, event->fds[index],
@@ -341,15 +342,17 @@ int shmb_member_enter_slow(struct shmb_member *member)
 	if (SHMB_LOAD(member->epoch) != member->seen_epoch)
 		shmb_member_sync(member);
 	if (member->evicted)
-		return shmb_fail(-ESTALE, "the broker has thrown this %s out: close it and open a "
-					  "new one",
+		return shmb_fail(-ESTALE,
+				 "the broker has thrown this %s out: close it and open a "
+				 "new one",
 				 member->role == SHMB_ROLE_PUBLISHER ? "publisher" : "subscriber");
 	return 0;
 }
 
 void shmb_member_report(struct shmb_member *member, uint64_t pair_id, uint32_t reason)
 {
-	struct shmb_msg_report report = { .pair_id = pair_id, .member_id = member->id,
+	struct shmb_msg_report report = { .pair_id = pair_id,
+					  .member_id = member->id,
 					  .reason = reason };
 
 	pthread_mutex_lock(&member->client->lock);

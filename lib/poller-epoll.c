@@ -44,13 +44,11 @@ static int epoll_remove(struct shmb_poller *poller, int fd, uint64_t cookie)
 	return epoll_ctl(poller->epoll_fd, EPOLL_CTL_DEL, fd, NULL) < 0 ? -errno : 0;
 }
 
-static int epoll_wait_until(struct shmb_poller *poller, uint64_t *cookies, uint32_t *ready,
-			    int max, uint64_t deadline_ns)
+static int epoll_wait_until(struct shmb_poller *poller, uint64_t *cookies, uint32_t *ready, int max,
+			    uint64_t deadline_ns)
 {
 	struct epoll_event events[64];
-	uint64_t left = deadline_ns ?
-				shmb_clock_left_ns(deadline_ns, shmb_clock_now_ns()) :
-				0;
+	uint64_t left = deadline_ns ? shmb_clock_left_ns(deadline_ns, shmb_clock_now_ns()) : 0;
 	struct timespec timeout = shmb_clock_timespec(left);
 	uint64_t ms = (left + 999999) / 1000000;
 	int n = -1;

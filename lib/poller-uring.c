@@ -118,8 +118,7 @@ static int uring_add(struct shmb_poller *poller, int fd, uint32_t events, bool e
 
 		if (!grown)
 			return shmb_fail(-ENOMEM, "no memory for a wait set");
-		memset(grown + ring->cap_entries, 0,
-		       (cap - ring->cap_entries) * sizeof(*grown));
+		memset(grown + ring->cap_entries, 0, (cap - ring->cap_entries) * sizeof(*grown));
 		ring->entries = grown;
 		ring->cap_entries = cap;
 	}
@@ -146,7 +145,8 @@ static int uring_remove(struct shmb_poller *poller, int fd, uint64_t cookie)
 			continue;
 		sqe = get_sqe(ring);
 		if (!sqe)
-			return shmb_fail(-EBUSY, "the io_uring of a wait set takes no more requests");
+			return shmb_fail(-EBUSY,
+					 "the io_uring of a wait set takes no more requests");
 		io_uring_prep_poll_remove(sqe, user_data(ring, i));
 		sqe->user_data = IGNORED;
 		ring->entries[i].used = false;
@@ -195,8 +195,8 @@ static int uring_wait(struct shmb_poller *poller, uint64_t *cookies, uint32_t *e
 	struct io_uring_cqe *cqe;
 	int result;
 
-	result = left ? io_uring_submit_and_wait_timeout(&ring->ring, &cqe, 1, &timeout, NULL) :
-			io_uring_submit_and_get_events(&ring->ring);
+	result = left ? io_uring_submit_and_wait_timeout(&ring->ring, &cqe, 1, &timeout, NULL)
+		      : io_uring_submit_and_get_events(&ring->ring);
 	if (result < 0 && result != -ETIME && result != -EINTR && result != -EAGAIN &&
 	    result != -EBUSY)
 		return result;

@@ -26,8 +26,7 @@ struct shmb_poller_ops {
 	const char *name;
 	int (*open)(struct shmb_poller *poller);
 	void (*close)(struct shmb_poller *poller);
-	int (*add)(struct shmb_poller *poller, int fd, uint32_t events, bool edge,
-		   uint64_t cookie);
+	int (*add)(struct shmb_poller *poller, int fd, uint32_t events, bool edge, uint64_t cookie);
 	int (*remove)(struct shmb_poller *poller, int fd, uint64_t cookie);
 	int (*wait)(struct shmb_poller *poller, uint64_t *cookies, uint32_t *events, int max,
 		    uint64_t deadline_ns);

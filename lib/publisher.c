@@ -312,8 +312,9 @@ static int check_len(const struct shmb_publisher *publisher, uint32_t len)
 		return shmb_fail(-EINVAL, "a record of this channel has %u bytes, this one %u",
 				 publisher->record_len, len);
 	if (len > publisher->record_len_max)
-		return shmb_fail(-EMSGSIZE, "a record of this channel has at most %u bytes, this one "
-					    "%u: create it with a larger lane_len",
+		return shmb_fail(-EMSGSIZE,
+				 "a record of this channel has at most %u bytes, this one "
+				 "%u: create it with a larger lane_len",
 				 publisher->record_len_max, len);
 	return 0;
 }
@@ -473,7 +474,8 @@ SHMB_API int32_t shmb_publisher_publish(struct shmb_publisher *publisher, uint32
 	int result = enter_loan(publisher);
 
 	if (result == 0 && len > publisher->loan_len)
-		result = shmb_fail(-EINVAL, "%u bytes were loaned, not %u", publisher->loan_len, len);
+		result = shmb_fail(-EINVAL, "%u bytes were loaned, not %u", publisher->loan_len,
+				   len);
 	if (result == 0)
 		result = check_len(publisher, len);
 	if (result == 0)
@@ -554,7 +556,8 @@ SHMB_API int32_t shmb_publisher_wait(struct shmb_publisher *publisher, uint32_t 
 		if (!deadline)
 			deadline = shmb_clock_deadline_ns(timeout_ns);
 		if (shmb_clock_now_ns() >= deadline)
-			return shmb_fail(-ETIMEDOUT, "no room for %u bytes in the lane in time", len);
+			return shmb_fail(-ETIMEDOUT, "no room for %u bytes in the lane in time",
+					 len);
 		sleep_for_space(publisher, len, deadline);
 		result = enter(publisher, len);
 	}

@@ -151,8 +151,9 @@ int shmb_spawn_broker(uint64_t deadline_ns)
 	if (!strcmp(answer, "ready") || strstr(answer, "already"))
 		return 0;
 	if (strstr(answer, "no shmbrokerd found"))
-		return shmb_fail(-ENOENT, "no broker is running, and there is no shmbrokerd to start "
-					  "(in %s, $PATH or $SHMBROKER_DAEMON)",
+		return shmb_fail(-ENOENT,
+				 "no broker is running, and there is no shmbrokerd to start "
+				 "(in %s, $PATH or $SHMBROKER_DAEMON)",
 				 SHMB_SBINDIR);
 	return shmb_fail(-ECONNREFUSED, "the broker did not start: %s",
 			 answer[0] ? answer : "it gave no reason");

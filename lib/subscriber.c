@@ -23,12 +23,12 @@
 #include "lib/fd.h"
 #include "lib/subscriber.h"
 
-#define BURST		   16u /* records of one lane before the next one has its turn */
-#define FUTEX_LANES_MAX	   7u  /* more are waited for by fd */
-#define SPIN_DEFAULT_NS	   50000u
-#define SPIN_TRUST_NS	   1000000u /* first guess of how long records take to come: do not spin */
-#define SPIN_PROBE	   64u /* one wait of so many spins, whatever experience says */
-#define BACKSTOP_NS	   5000000000ull
+#define BURST		16u /* records of one lane before the next one has its turn */
+#define FUTEX_LANES_MAX 7u /* more are waited for by fd */
+#define SPIN_DEFAULT_NS 50000u
+#define SPIN_TRUST_NS	1000000u /* first guess of how long records take to come: do not spin */
+#define SPIN_PROBE	64u /* one wait of so many spins, whatever experience says */
+#define BACKSTOP_NS	5000000000ull
 
 #ifndef SYS_futex_waitv
 #define SYS_futex_waitv 449
@@ -177,7 +177,8 @@ static int on_pair(struct shmb_member *member, struct shmb_event *event)
 	}
 	if (subscriber->n_lanes == subscriber->cap_lanes) {
 		uint32_t cap = subscriber->cap_lanes ? 2 * subscriber->cap_lanes : 4;
-		struct sub_lane **grown = realloc(subscriber->lanes, cap * sizeof(struct sub_lane *));
+		struct sub_lane **grown =
+			realloc(subscriber->lanes, cap * sizeof(struct sub_lane *));
 
 		if (!grown)
 			return shmb_fail(-ENOMEM, "no memory for a publisher");
@@ -240,7 +241,8 @@ static bool attach_lane(struct shmb_subscriber *subscriber, struct sub_lane *lan
 
 static void ring_publisher(struct sub_lane *lane)
 {
-	uint32_t sleep = SHMB_LOAD(&((const struct shmb_lane_segment *)lane->lane.base)->space_wait);
+	uint32_t sleep =
+		SHMB_LOAD(&((const struct shmb_lane_segment *)lane->lane.base)->space_wait);
 
 	if (shmb_likely((sleep & SHMB_SLEEP_MODE_MASK) == SHMB_SLEEP_AWAKE ||
 			sleep == lane->space_rung))
@@ -392,7 +394,8 @@ SHMB_API int32_t shmb_subscriber_recv(struct shmb_subscriber *subscriber, void *
 		describe(subscriber, lane, &record);
 		if (shmb_unlikely(record.len > cap || !data)) {
 			if (record.len)
-				return shmb_fail(-EMSGSIZE, "the record has %u bytes, the buffer %u",
+				return shmb_fail(-EMSGSIZE,
+						 "the record has %u bytes, the buffer %u",
 						 record.len, data ? cap : 0);
 			data = &record; /* an empty record needs no room */
 		}

@@ -340,8 +340,8 @@ SHMB_API int32_t shmb_waitset_wait(struct shmb_waitset *waitset, struct shmb_rea
 	if (!ready || !max)
 		return shmb_fail(-EINVAL, "ready is NULL or max is 0");
 	result = open_poller(waitset);
-	return result < 0 ? result :
-			    wait_until(waitset, ready, max, shmb_clock_deadline_ns(timeout_ns));
+	return result < 0 ? result
+			  : wait_until(waitset, ready, max, shmb_clock_deadline_ns(timeout_ns));
 }
 
 /* ---- what is in it ----------------------------------------------------------------------------- */
@@ -449,7 +449,8 @@ SHMB_API int32_t shmb_waitset_remove(struct shmb_waitset *waitset,
 {
 	int result = check_usable(waitset);
 
-	for (struct entry *entry = result == 0 ? waitset->entries : NULL; entry; entry = entry->next)
+	for (struct entry *entry = result == 0 ? waitset->entries : NULL; entry;
+	     entry = entry->next)
 		if (subscriber && entry->subscriber == subscriber) {
 			remove_entry(waitset, entry);
 			return 0;
@@ -461,7 +462,8 @@ SHMB_API int32_t shmb_waitset_remove_fd(struct shmb_waitset *waitset, int32_t fd
 {
 	int result = check_usable(waitset);
 
-	for (struct entry *entry = result == 0 ? waitset->entries : NULL; entry; entry = entry->next)
+	for (struct entry *entry = result == 0 ? waitset->entries : NULL; entry;
+	     entry = entry->next)
 		if (!entry->subscriber && entry->fd == fd) {
 			remove_entry(waitset, entry);
 			return 0;

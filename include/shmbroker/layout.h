@@ -34,10 +34,10 @@
 	SHMB_LAYOUT_ASSERT(offsetof(struct type, field) == (offset), #type "." #field)
 #define SHMB_SIZE(type, size) SHMB_LAYOUT_ASSERT(sizeof(struct type) == (size), #type)
 
-#define SHMB_SEGMENT_MAGIC 0x31474553424d4853ull /* "SHMBSEG1" read as a little-endian u64 */
-#define SHMB_BYTE_ORDER	   0x01020304u		 /* read as 0x04030201: a foreign byte order */
-#define SHMB_BLOCK_LEN	   4096u		 /* the fixed block at the start of a segment */
-#define SHMB_NAME_LEN_MAX  128u
+#define SHMB_SEGMENT_MAGIC	  0x31474553424d4853ull /* "SHMBSEG1" read as a little-endian u64 */
+#define SHMB_BYTE_ORDER		  0x01020304u /* read as 0x04030201: a foreign byte order */
+#define SHMB_BLOCK_LEN		  4096u /* the fixed block at the start of a segment */
+#define SHMB_NAME_LEN_MAX	  128u
 #define SHMB_SEGMENT_NAME_LEN_MAX 64u
 
 #define SHMB_SEGMENT_REGISTRY 1u
@@ -93,8 +93,8 @@ SHMB_SIZE(shmb_segment_header, 128);
 #define SHMB_RECORD_MORE       (1ull << 29) /* reserved: continued in the next record */
 #define SHMB_RECORD_PAD	       (1ull << 30) /* skip to the start of the ring */
 #define SHMB_RECORD_VALID      (1ull << 31) /* published */
-#define SHMB_RECORD_TYPE_SHIFT 32	    /* bits 32-47: the application's record type */
-#define SHMB_RECORD_SEQ_SHIFT  48	    /* bits 48-63: low bits of the record's sequence number */
+#define SHMB_RECORD_TYPE_SHIFT 32 /* bits 32-47: the application's record type */
+#define SHMB_RECORD_SEQ_SHIFT  48 /* bits 48-63: low bits of the record's sequence number */
 
 /**
  * struct shmb_lane_mark - a record boundary where a lapped reader may go on

@@ -122,26 +122,26 @@ SHMB_SIZE(shmb_version_reject, 16);
 /* ---- messages -------------------------------------------------------------------------------- */
 
 /* client to broker */
-#define SHMB_MSG_READY	   1u /* struct shmb_msg_ready; no reply */
-#define SHMB_MSG_JOIN	   2u /* struct shmb_msg_join -> JOINED + bell */
-#define SHMB_MSG_OPEN	   3u /* struct shmb_msg_open, schema -> OPENED + channel */
-#define SHMB_MSG_CLOSE	   4u /* struct shmb_msg_id (channel) -> OK */
-#define SHMB_MSG_ATTACH	   5u /* struct shmb_msg_attach -> GRANT + lane or cursor, doorbell */
-#define SHMB_MSG_ACTIVATE  6u /* struct shmb_msg_id (member) -> OK; its segment is allocated */
-#define SHMB_MSG_DETACH	   7u /* struct shmb_msg_id (member) -> OK */
-#define SHMB_MSG_RESUME	   8u /* struct shmb_msg_resume, u64 pair ids -> GRANT + doorbell */
-#define SHMB_MSG_REPORT	   9u /* struct shmb_msg_report -> OK; a peer broke the layout */
-#define SHMB_MSG_PING	   10u /* empty -> OK */
+#define SHMB_MSG_READY	  1u /* struct shmb_msg_ready; no reply */
+#define SHMB_MSG_JOIN	  2u /* struct shmb_msg_join -> JOINED + bell */
+#define SHMB_MSG_OPEN	  3u /* struct shmb_msg_open, schema -> OPENED + channel */
+#define SHMB_MSG_CLOSE	  4u /* struct shmb_msg_id (channel) -> OK */
+#define SHMB_MSG_ATTACH	  5u /* struct shmb_msg_attach -> GRANT + lane or cursor, doorbell */
+#define SHMB_MSG_ACTIVATE 6u /* struct shmb_msg_id (member) -> OK; its segment is allocated */
+#define SHMB_MSG_DETACH	  7u /* struct shmb_msg_id (member) -> OK */
+#define SHMB_MSG_RESUME	  8u /* struct shmb_msg_resume, u64 pair ids -> GRANT + doorbell */
+#define SHMB_MSG_REPORT	  9u /* struct shmb_msg_report -> OK; a peer broke the layout */
+#define SHMB_MSG_PING	  10u /* empty -> OK */
 /* broker to client: replies */
-#define SHMB_MSG_OK	   64u /* empty */
-#define SHMB_MSG_ERROR	   65u /* struct shmb_msg_error, then the channel's schema if code 7 */
-#define SHMB_MSG_JOINED	   66u /* struct shmb_msg_joined */
-#define SHMB_MSG_OPENED	   67u /* struct shmb_msg_opened */
-#define SHMB_MSG_GRANT	   68u /* struct shmb_msg_grant */
+#define SHMB_MSG_OK	64u /* empty */
+#define SHMB_MSG_ERROR	65u /* struct shmb_msg_error, then the channel's schema if code 7 */
+#define SHMB_MSG_JOINED 66u /* struct shmb_msg_joined */
+#define SHMB_MSG_OPENED 67u /* struct shmb_msg_opened */
+#define SHMB_MSG_GRANT	68u /* struct shmb_msg_grant */
 /* broker to client: events, request_id 0 */
-#define SHMB_MSG_PAIR	   96u /* struct shmb_msg_pair + peer's segment, bell, doorbell */
-#define SHMB_MSG_UNPAIR	   97u /* struct shmb_msg_unpair */
-#define SHMB_MSG_EVICTED   98u /* struct shmb_msg_id (member): the broker has thrown it out */
+#define SHMB_MSG_PAIR	 96u /* struct shmb_msg_pair + peer's segment, bell, doorbell */
+#define SHMB_MSG_UNPAIR	 97u /* struct shmb_msg_unpair */
+#define SHMB_MSG_EVICTED 98u /* struct shmb_msg_id (member): the broker has thrown it out */
 
 struct shmb_message_header {
 	uint32_t type;
@@ -231,8 +231,8 @@ struct shmb_msg_joined {
 };
 SHMB_SIZE(shmb_msg_joined, 56);
 
-#define SHMB_OPEN_CREATE    (1u << 0) /* create it if it does not exist */
-#define SHMB_OPEN_EXCLUSIVE (1u << 1) /* refuse if it exists */
+#define SHMB_OPEN_CREATE     (1u << 0) /* create it if it does not exist */
+#define SHMB_OPEN_EXCLUSIVE  (1u << 1) /* refuse if it exists */
 #define SHMB_OPEN_ANY_SCHEMA (1u << 2) /* take whatever schema the channel has */
 
 /**
@@ -269,7 +269,7 @@ SHMB_SIZE(shmb_msg_opened, 32);
 
 struct shmb_msg_attach {
 	uint64_t channel_id;
-	uint32_t role;	/* SHMB_ROLE_* */
+	uint32_t role; /* SHMB_ROLE_* */
 	uint32_t flags; /* SHMB_MEMBER_LOSSY */
 };
 SHMB_SIZE(shmb_msg_attach, 16);
@@ -337,7 +337,7 @@ SHMB_SIZE(shmb_msg_pair, 48);
 struct shmb_msg_unpair {
 	uint64_t pair_id;
 	uint64_t member_id; /* the receiver's */
-	uint32_t reason;    /* SHMB_GONE_* */
+	uint32_t reason; /* SHMB_GONE_* */
 	uint32_t zero;
 };
 SHMB_SIZE(shmb_msg_unpair, 24);
@@ -345,7 +345,7 @@ SHMB_SIZE(shmb_msg_unpair, 24);
 struct shmb_msg_report {
 	uint64_t pair_id;
 	uint64_t member_id; /* the sender's */
-	uint32_t reason;    /* which rule the peer broke */
+	uint32_t reason; /* which rule the peer broke */
 	uint32_t zero;
 };
 SHMB_SIZE(shmb_msg_report, 24);

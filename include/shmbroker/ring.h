@@ -45,12 +45,12 @@
  * in for the machine.
  */
 #ifndef SHMB_LOAD
-#define SHMB_LOAD(pointer)		    __atomic_load_n((pointer), __ATOMIC_RELAXED)
-#define SHMB_LOAD_ACQUIRE(pointer)	    __atomic_load_n((pointer), __ATOMIC_ACQUIRE)
-#define SHMB_STORE(pointer, value)	    __atomic_store_n((pointer), (value), __ATOMIC_RELAXED)
-#define SHMB_STORE_RELEASE(pointer, value)  __atomic_store_n((pointer), (value), __ATOMIC_RELEASE)
-#define SHMB_FENCE_ACQUIRE()		    __atomic_thread_fence(__ATOMIC_ACQUIRE)
-#define SHMB_FENCE_RELEASE()		    __atomic_thread_fence(__ATOMIC_RELEASE)
+#define SHMB_LOAD(pointer)		   __atomic_load_n((pointer), __ATOMIC_RELAXED)
+#define SHMB_LOAD_ACQUIRE(pointer)	   __atomic_load_n((pointer), __ATOMIC_ACQUIRE)
+#define SHMB_STORE(pointer, value)	   __atomic_store_n((pointer), (value), __ATOMIC_RELAXED)
+#define SHMB_STORE_RELEASE(pointer, value) __atomic_store_n((pointer), (value), __ATOMIC_RELEASE)
+#define SHMB_FENCE_ACQUIRE()		   __atomic_thread_fence(__ATOMIC_ACQUIRE)
+#define SHMB_FENCE_RELEASE()		   __atomic_thread_fence(__ATOMIC_RELEASE)
 #endif
 
 #ifdef __cplusplus
@@ -241,9 +241,9 @@ SHMB_INLINE void shmb_lane_flush(struct shmb_lane_writer *writer)
 {
 	if (writer->batch_header) {
 		/* A: pairs with B in shmb_lane_peek(): the whole batch is there. */
-		SHMB_STORE_RELEASE(shmb_lane_word(writer->ring,
-						  writer->batch_position & writer->mask),
-				   writer->batch_header);
+		SHMB_STORE_RELEASE(
+			shmb_lane_word(writer->ring, writer->batch_position & writer->mask),
+			writer->batch_header);
 		writer->batch_header = 0;
 	}
 	/* Hints for inspectors. Killed before: they are one publication behind. */
@@ -376,8 +376,10 @@ SHMB_INLINE int shmb_lane_peek(struct shmb_lane_reader *reader, struct shmb_reco
 		reader->position += span;
 	}
 	if (__builtin_expect(len > reader->record_len_max ||
-			     header >> SHMB_RECORD_SEQ_SHIFT != (reader->sequence & 0xffff) ||
-			     header & (SHMB_RECORD_EXT | SHMB_RECORD_MORE), 0))
+				     header >> SHMB_RECORD_SEQ_SHIFT !=
+					     (reader->sequence & 0xffff) ||
+				     header & (SHMB_RECORD_EXT | SHMB_RECORD_MORE),
+			     0))
 		return -EBADMSG;
 	record->data = reader->ring + offset + SHMB_RECORD_HEADER_LEN;
 	record->len = len;

@@ -20,11 +20,11 @@
 
 #include <shmbroker/layout.h>
 
-#define SHMB_SCHEMA_MAGIC	0x31544853u /* "SHT1" */
-#define SHMB_SCHEMA_FIELDS_MAX	200u
-#define SHMB_SCHEMA_NAME_LEN	48u
-#define SHMB_FIELD_NAME_LEN	40u
-#define SHMB_FIELD_NO_PARENT	0xffffu
+#define SHMB_SCHEMA_MAGIC      0x31544853u /* "SHT1" */
+#define SHMB_SCHEMA_FIELDS_MAX 200u
+#define SHMB_SCHEMA_NAME_LEN   48u
+#define SHMB_FIELD_NAME_LEN    40u
+#define SHMB_FIELD_NO_PARENT   0xffffu
 
 #define SHMB_KIND_U8	 1u
 #define SHMB_KIND_I8	 2u
@@ -90,6 +90,7 @@ SHMB_SIZE(shmb_schema, 64);
 #define SHMB_SCHEMA_LEN_MAX 12864u /* SHMB_SCHEMA_LEN(SHMB_SCHEMA_FIELDS_MAX) */
 
 #if !defined(__cplusplus)
+/* clang-format off */
 #define SHMB_KIND_OF(expression) \
 	_Generic((expression), \
 		_Bool: SHMB_KIND_BOOL, \
@@ -160,6 +161,7 @@ SHMB_SIZE(shmb_schema, 64);
 			  .name = type_name }, \
 		.fields = { __VA_ARGS__ }, \
 	}
+/* clang-format on */
 #endif
 
 #ifdef __cplusplus

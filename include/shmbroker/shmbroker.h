@@ -100,7 +100,7 @@ const char *shmb_strerror(int32_t result);
 
 /* ---- client ----------------------------------------------------------------------------------- */
 
-#define SHMB_CLIENT_NO_START   (1u << 0) /* do not start a per-user broker */
+#define SHMB_CLIENT_NO_START	(1u << 0) /* do not start a per-user broker */
 #define SHMB_CLIENT_ALLOW_RELAY (1u << 1) /* accept a broker that sees another process than us */
 
 /**

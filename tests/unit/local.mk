@@ -21,6 +21,14 @@ unit_tests += %D%/test-session
 %C%_test_session_SOURCES = %D%/test-session.c
 unit_tests += %D%/test-schema
 %C%_test_schema_SOURCES = %D%/test-schema.c
+unit_tests += %D%/test-client
+%C%_test_client_SOURCES = %D%/test-client.c %D%/fixture.h
+unit_tests += %D%/test-stream
+%C%_test_stream_SOURCES = %D%/test-stream.c %D%/fixture.h
+unit_tests += %D%/test-waitset
+%C%_test_waitset_SOURCES = %D%/test-waitset.c %D%/fixture.h
+unit_tests += %D%/test-restart
+%C%_test_restart_SOURCES = %D%/test-restart.c %D%/fixture.h
 
 unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_noise_LDADD = $(unit_ldadd)
@@ -33,6 +41,10 @@ unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_runtime_LDADD = $(unit_ldadd)
 %C%_test_session_LDADD = $(unit_ldadd)
 %C%_test_schema_LDADD = $(unit_ldadd)
+%C%_test_client_LDADD = $(unit_ldadd)
+%C%_test_stream_LDADD = $(unit_ldadd)
+%C%_test_waitset_LDADD = $(unit_ldadd)
+%C%_test_restart_LDADD = $(unit_ldadd)
 
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)

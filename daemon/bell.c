@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "daemon/bell.h"
+
+#define WAKE_MAX 64
+
+void bell_ring(struct client *client)
+{
+	struct shmb_bell_segment *bell = client->object.segment.map;
+
+	/*
+	 * Who is about to sleep compares this word in the kernel, and does not. pairs with the
+	 * acquire load of the wake word before a client's sleep, which then finds what was sent
+	 */
+	__atomic_store_n(&bell->wake, bell->wake + 1, __ATOMIC_RELEASE);
+	syscall(SYS_futex, &bell->wake, FUTEX_WAKE, WAKE_MAX, NULL, NULL, 0);
+}
+
+void bell_set_backlog(struct client *client, bool backlog)
+{
+	struct shmb_bell_segment *bell = client->object.segment.map;
+
+	/* pairs with the client's acquire load after it has emptied its socket */
+	__atomic_store_n(&bell->backlog, backlog, __ATOMIC_RELEASE);
+}

@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <sodium.h>
+
+#include "daemon/channel.h"
+#include "daemon/view.h"
+
+#define PAGE_LEN 4096u
+
+/* The key makes it impossible to choose names that collide. */
+static uint64_t name_hash(const struct broker *broker, const void *name, uint32_t name_len)
+{
+	uint64_t hash;
+
+	_Static_assert(sizeof(hash) == crypto_shorthash_BYTES, "");
+	_Static_assert(sizeof(broker->name_key) == crypto_shorthash_KEYBYTES, "");
+	crypto_shorthash((unsigned char *)&hash, name, name_len, broker->name_key);
+	return hash;
+}
+
+static uint64_t segment_len(uint32_t schema_len)
+{
+	return (SHMB_BLOCK_LEN + (uint64_t)schema_len + PAGE_LEN - 1) & ~(uint64_t)(PAGE_LEN - 1);
+}
+
+struct channel *channel_find(const struct broker *broker, const void *name, uint32_t name_len)
+{
+	struct table_node *node;
+
+	node = table_find(&broker->names, name_hash(broker, name, name_len));
+	for (; node; node = table_next(node)) {
+		struct channel *channel = shmb_container_of(node, struct channel, by_name);
+
+		if (channel->name_len == name_len && memcmp(channel->name, name, name_len) == 0)
+			return channel;
+	}
+	return NULL;
+}
+
+/* A channel object without segment and entry, in both tables. */
+static struct channel *channel_alloc(struct broker *broker, uint64_t id, const void *name,
+				     uint32_t name_len)
+{
+	struct channel *channel = calloc(1, sizeof(*channel));
+
+	if (!channel)
+		return NULL;
+	channel->object.kind = SHMB_ENTRY_CHANNEL;
+	channel->object.entry = REGISTRY_NO_ENTRY;
+	channel->broker = broker;
+	channel->name_len = name_len;
+	memcpy(channel->name, name, name_len);
+	list_init(&channel->openings);
+	if (table_add(&broker->objects, &channel->object.node, id) < 0)
+		goto fail;
+	if (table_add(&broker->names, &channel->by_name, name_hash(broker, name, name_len)) < 0) {
+		table_remove(&broker->objects, &channel->object.node);
+		goto fail;
+	}
+	list_append(&broker->channels, &channel->link);
+	return channel;
+fail:
+	free(channel);
+	return NULL;
+}
+
+static int channel_charge(struct channel *channel, struct quota_user *user)
+{
+	uint64_t len = segment_len(channel->schema_len);
+
+	if (quota_charge(user, QUOTA_CHANNELS, 1) < 0)
+		return -EDQUOT;
+	if (quota_charge(user, QUOTA_BYTES, len) < 0) {
+		quota_release(user, QUOTA_CHANNELS, 1);
+		return -EDQUOT;
+	}
+	user->n_refs++;
+	channel->user = user;
+	return 0;
+}
+
+/* Before anybody else has it. */
+static void channel_fill(struct channel *channel, const void *schema)
+{
+	struct shmb_channel_segment *map = channel->object.segment.map;
+
+	map->channel_id = object_id(&channel->object);
+	map->pattern = SHMB_PATTERN_STREAM;
+	map->lane_len = channel->lane_len;
+	map->max_publishers = channel->max_publishers;
+	map->max_subscribers = channel->max_subscribers;
+	map->schema_len = channel->schema_len;
+	map->name_len = channel->name_len;
+	memcpy(map->name, channel->name, channel->name_len);
+	if (channel->schema_len)
+		memcpy((uint8_t *)map + SHMB_BLOCK_LEN, schema, channel->schema_len);
+	channel->map = map;
+}
+
+static int channel_register(struct channel *channel, uint32_t uid)
+{
+	struct shmb_registry_entry entry = {
+		.kind = SHMB_ENTRY_CHANNEL,
+		.id = object_id(&channel->object),
+		.segment_len = channel->object.segment.len,
+		.uid = uid,
+		.pattern = SHMB_PATTERN_STREAM,
+		.lane_len = channel->lane_len,
+		.max_publishers = channel->max_publishers,
+		.max_subscribers = channel->max_subscribers,
+		.schema_len = channel->schema_len,
+		.name_len = channel->name_len,
+	};
+
+	memcpy(entry.segment, channel->object.segment.name, sizeof(entry.segment));
+	memcpy(entry.name, channel->name, channel->name_len);
+	return registry_add(&channel->broker->registry, &entry, &channel->object.entry);
+}
+
+int channel_new(struct broker *broker, struct quota_user *user, uint32_t uid,
+		const struct shmb_msg_open *open, const void *schema, struct channel **ret_channel)
+{
+	struct channel *channel;
+	int r;
+
+	channel = channel_alloc(broker, registry_next_id(&broker->registry), open->name,
+				open->name_len);
+	if (!channel)
+		return -ENOMEM;
+	channel->lane_len = open->lane_len;
+	channel->max_publishers = open->max_publishers;
+	channel->max_subscribers = open->max_subscribers;
+	channel->schema_len = open->schema_len;
+	r = channel_charge(channel, user);
+	if (r == 0)
+		r = segment_create(&broker->maker, SHMB_SEGMENT_CHANNEL,
+				   object_id(&channel->object), segment_len(open->schema_len),
+				   SEGMENT_ALLOCATE | SEGMENT_MAP, &channel->object.segment);
+	if (r == 0) {
+		channel_fill(channel, schema);
+		r = channel_register(channel, uid);
+	}
+	if (r < 0) {
+		channel_free(channel, false);
+		return r;
+	}
+	*ret_channel = channel;
+	return 0;
+}
+
+static bool entry_valid(const struct shmb_registry_entry *entry)
+{
+	uint32_t len = entry->lane_len;
+
+	return len >= SHMB_LANE_LEN_MIN && len <= SHMB_LANE_LEN_MAX && (len & (len - 1)) == 0 &&
+	       entry->max_publishers && entry->max_publishers <= CHANNEL_MEMBERS_MAX &&
+	       entry->max_subscribers && entry->max_subscribers <= CHANNEL_MEMBERS_MAX &&
+	       entry->name_len && entry->segment_len == segment_len(entry->schema_len);
+}
+
+int channel_adopt(struct broker *broker, const struct shmb_registry_entry *entry, uint32_t slot)
+{
+	struct quota_user *user;
+	struct channel *channel;
+	int r;
+
+	if (!entry_valid(entry) || channel_find(broker, entry->name, entry->name_len))
+		return -EINVAL;
+	channel = channel_alloc(broker, entry->id, entry->name, entry->name_len);
+	user = quota_user_get(&broker->quota, entry->uid);
+	if (!channel || !user) {
+		r = -ENOMEM;
+		goto out;
+	}
+	channel->lane_len = entry->lane_len;
+	channel->max_publishers = entry->max_publishers;
+	channel->max_subscribers = entry->max_subscribers;
+	channel->schema_len = entry->schema_len;
+	r = channel_charge(channel, user);
+	if (r == 0)
+		r = segment_adopt(&broker->maker, (const char *)entry->segment,
+				  SHMB_SEGMENT_CHANNEL, entry->id, entry->segment_len, SEGMENT_MAP,
+				  &channel->object.segment);
+	if (r == 0) {
+		channel->map = channel->object.segment.map;
+		channel->object.entry = slot;
+		channel->adopted = true;
+	}
+out:
+	quota_user_put(&broker->quota, user);
+	if (r < 0 && channel)
+		channel_free(channel, true);
+	return r;
+}
+
+static struct opening *opening_find(const struct channel *channel, const struct client *client)
+{
+	struct list *link, *safe;
+
+	list_for_each(link, safe, &client->openings)
+	{
+		struct opening *opening = list_entry(link, struct opening, client_link);
+
+		if (opening->channel == channel)
+			return opening;
+	}
+	return NULL;
+}
+
+bool channel_is_open(const struct channel *channel, const struct client *client)
+{
+	return opening_find(channel, client) != NULL;
+}
+
+int channel_open(struct channel *channel, struct client *client)
+{
+	struct opening *opening = opening_find(channel, client);
+
+	if (opening) {
+		opening->count++;
+		return 0;
+	}
+	opening = calloc(1, sizeof(*opening));
+	if (!opening)
+		return -ENOMEM;
+	opening->client = client;
+	opening->channel = channel;
+	opening->count = 1;
+	list_append(&client->openings, &opening->client_link);
+	list_append(&channel->openings, &opening->channel_link);
+	return 0;
+}
+
+static void opening_free(struct opening *opening)
+{
+	struct channel *channel = opening->channel;
+
+	list_remove(&opening->client_link);
+	list_remove(&opening->channel_link);
+	free(opening);
+	channel_put(channel);
+}
+
+int channel_close(struct channel *channel, struct client *client)
+{
+	struct opening *opening = opening_find(channel, client);
+
+	if (!opening)
+		return -ENOENT;
+	if (--opening->count == 0)
+		opening_free(opening);
+	return 0;
+}
+
+void channel_close_all(struct client *client)
+{
+	struct list *link, *safe;
+
+	list_for_each(link, safe, &client->openings)
+		opening_free(list_entry(link, struct opening, client_link));
+}
+
+const void *channel_schema(const struct channel *channel)
+{
+	return (const uint8_t *)channel->map + SHMB_BLOCK_LEN;
+}
+
+void channel_changed(struct channel *channel)
+{
+	struct shmb_channel_segment *map = channel->map;
+
+	for (unsigned role = 0; role < 2; role++)
+		for (uint32_t i = 0; i < channel->n_slots[role]; i++)
+			if (channel->slots[role][i])
+				view_flush(channel->slots[role][i]->client, false);
+	__atomic_store_n(&map->n_publishers, channel->n_active[0], __ATOMIC_RELAXED);
+	__atomic_store_n(&map->n_subscribers, channel->n_active[1], __ATOMIC_RELAXED);
+	/*
+	 * Killed before: those who were told act on what they were told, and a successor moves the
+	 * epoch. pairs with the acquire load of the epoch in every publish and receive
+	 */
+	__atomic_store_n(&map->epoch, map->epoch + 1, __ATOMIC_RELEASE);
+}
+
+void channel_put(struct channel *channel)
+{
+	if (list_empty(&channel->openings) && channel->n_members[0] == 0 &&
+	    channel->n_members[1] == 0 && !channel->adopted)
+		channel_free(channel, false);
+}
+
+void channel_free(struct channel *channel, bool keep)
+{
+	struct broker *broker = channel->broker;
+
+	if (keep) {
+		segment_release(&channel->object.segment);
+	} else {
+		registry_remove(&broker->registry, channel->object.entry);
+		segment_destroy(&channel->object.segment);
+	}
+	table_remove(&broker->objects, &channel->object.node);
+	table_remove(&broker->names, &channel->by_name);
+	list_remove(&channel->link);
+	if (channel->user) {
+		quota_release(channel->user, QUOTA_CHANNELS, 1);
+		quota_release(channel->user, QUOTA_BYTES, segment_len(channel->schema_len));
+		quota_user_put(&broker->quota, channel->user);
+	}
+	free(channel->slots[0]);
+	free(channel->slots[1]);
+	free(channel);
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SHMB_DAEMON_CHANNEL_H
+#define SHMB_DAEMON_CHANNEL_H
+
+#include "daemon/model.h"
+
+#define CHANNEL_LANE_LEN_DEFAULT (1u << 20)
+#define CHANNEL_MEMBERS_DEFAULT	 64u
+#define CHANNEL_MEMBERS_MAX	 4096u
+
+/* Finds a channel by name, or NULL. */
+struct channel *channel_find(const struct broker *broker, const void *name, uint32_t name_len);
+
+/**
+ * channel_new() - make a channel
+ * @broker: broker
+ * @user:   pays
+ * @uid:    of the creator
+ * @open:   checked: its name is valid and free, its limits are final
+ * @schema: open->schema_len bytes, checked
+ * @ret_channel: stores the channel, which goes with its last opening or member
+ *
+ * Return: 0; -EDQUOT; -ENOSPC; -ENOMEM; -EMFILE; another negative errno value.
+ */
+int channel_new(struct broker *broker, struct quota_user *user, uint32_t uid,
+		const struct shmb_msg_open *open, const void *schema, struct channel **ret_channel);
+
+/* Takes over what an earlier broker has noted. */
+int channel_adopt(struct broker *broker, const struct shmb_registry_entry *entry, uint32_t slot);
+
+/* Opens it once more for a client. Returns 0 or -ENOMEM. */
+int channel_open(struct channel *channel, struct client *client);
+
+/* Undoes one channel_open(). Returns 0, or -ENOENT if the client does not have it open. */
+int channel_close(struct channel *channel, struct client *client);
+
+/* Undoes all of them. */
+void channel_close_all(struct client *client);
+
+/* Has the client opened it? */
+bool channel_is_open(const struct channel *channel, const struct client *client);
+
+/* The channel's schema, channel->schema_len bytes. */
+const void *channel_schema(const struct channel *channel);
+
+/**
+ * channel_changed() - membership has changed
+ * @channel: channel
+ *
+ * Tells the members, then moves the epoch: who sees the new epoch finds in its socket what has
+ * changed, or the word that there is more to come.
+ */
+void channel_changed(struct channel *channel);
+
+/* Frees it if nobody needs it. */
+void channel_put(struct channel *channel);
+
+/* Frees it; it has no members and no openings. With @keep its segment and entry stay. */
+void channel_free(struct channel *channel, bool keep);
+
+#endif

@@ -1,0 +1,583 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include <errno.h>
+#include <string.h>
+
+#include <sodium.h>
+
+#include <shmbroker/schema.h>
+
+#include "lib/name.h"
+
+#include "daemon/channel.h"
+#include "daemon/client.h"
+#include "daemon/control.h"
+#include "daemon/member.h"
+#include "daemon/pair.h"
+#include "daemon/view.h"
+
+/**
+ * struct request - a request and the answer that its handler makes
+ * @connection: from whom
+ * @client:	NULL before JOIN
+ * @message:	the request
+ * @type:	of the answer, OK if the handler does not say
+ * @body:	of the answer
+ * @body_len:	of the answer
+ * @parcel:	rides with the answer
+ * @granted:	member whose doorbell rides with the answer
+ * @resumed:	tell it of its pairs after the answer
+ * @limit:	-EDQUOT: which limit was reached
+ * @asked:	-EDQUOT: by which number
+ * @mismatch:	-EPROTOTYPE: the channel that has another schema
+ */
+struct request {
+	struct connection *connection;
+	struct client *client;
+	const struct shmb_message *message;
+	uint32_t type;
+	union {
+		struct shmb_msg_joined joined;
+		struct shmb_msg_opened opened;
+		struct shmb_msg_grant grant;
+	} body;
+	uint32_t body_len;
+	struct parcel parcel;
+	struct member *granted;
+	bool resumed;
+	uint64_t limit;
+	uint64_t asked;
+	const struct channel *mismatch;
+};
+
+static const struct {
+	int error;
+	uint32_t code;
+} codes[] = {
+	{ EACCES, SHMB_CODE_DENIED_OR_UNKNOWN },
+	{ ENOENT, SHMB_CODE_DENIED_OR_UNKNOWN },
+	{ EDQUOT, SHMB_CODE_QUOTA },
+	{ EUSERS, SHMB_CODE_QUOTA },
+	{ EINVAL, SHMB_CODE_BAD_REQUEST },
+	{ EALREADY, SHMB_CODE_BAD_REQUEST },
+	{ EBUSY, SHMB_CODE_BUSY },
+	{ ESTALE, SHMB_CODE_GONE },
+	{ EPROTOTYPE, SHMB_CODE_SCHEMA },
+	{ EEXIST, SHMB_CODE_EXISTS },
+	{ ENOSPC, SHMB_CODE_NO_MEMORY },
+	{ ENOMEM, SHMB_CODE_NO_MEMORY },
+	{ EMFILE, SHMB_CODE_NO_FDS },
+	{ ENFILE, SHMB_CODE_NO_FDS },
+};
+
+static uint32_t code_of(int error)
+{
+	for (size_t i = 0; i < SHMB_ARRAY_LEN(codes); i++)
+		if (codes[i].error == -error)
+			return codes[i].code;
+	return SHMB_CODE_INTERNAL;
+}
+
+static bool request_permits(const struct request *request, uint32_t op, const void *name,
+			    uint32_t name_len)
+{
+	const struct connection *connection = request->connection;
+	struct policy_subject subject = {
+		.uid = connection->peer.uid,
+		.gid = connection->peer.gid,
+		.groups = connection->peer.groups,
+		.n_groups = connection->peer.n_groups,
+		.key = connection->key,
+	};
+
+	return policy_check(connection->broker->policy, &subject, op, name, name_len, NULL);
+}
+
+/* Takes over the fixed part of the body. */
+static int request_body(const struct request *request, void *body, uint32_t len)
+{
+	if (request->message->body_len != len)
+		return -EINVAL;
+	memcpy(body, request->message->body, len);
+	return 0;
+}
+
+static struct channel *find_channel(const struct request *request, uint64_t id)
+{
+	struct object *object = broker_find(request->connection->broker, id, SHMB_ENTRY_CHANNEL);
+
+	return object ? shmb_container_of(object, struct channel, object) : NULL;
+}
+
+/* A member of this client, or NULL. */
+static struct member *find_member(const struct request *request, uint64_t id)
+{
+	struct broker *broker = request->connection->broker;
+	struct object *object = broker_find(broker, id, SHMB_ENTRY_PUBLISHER);
+	struct member *member;
+
+	if (!object)
+		object = broker_find(broker, id, SHMB_ENTRY_SUBSCRIBER);
+	if (!object)
+		return NULL;
+	member = shmb_container_of(object, struct member, object);
+	return member->client == request->client ? member : NULL;
+}
+
+static int handle_join(struct request *request)
+{
+	struct connection *connection = request->connection;
+	struct broker *broker = connection->broker;
+	struct client *client = NULL;
+	uint8_t token[SHMB_TOKEN_LEN];
+	struct shmb_msg_join join;
+	int r;
+
+	if (request->client)
+		return -EINVAL;
+	r = request_body(request, &join, sizeof(join));
+	if (r < 0)
+		return r;
+	memcpy(token, join.token, sizeof(token));
+	if (join.client_id)
+		client = client_rejoin(connection, join.client_id, token);
+	if (!client) {
+		r = client_new(connection, token, &client);
+		if (r < 0)
+			return r;
+	}
+	request->client = client;
+	request->type = SHMB_MSG_JOINED;
+	request->body.joined = (struct shmb_msg_joined){
+		.client_id = object_id(&client->object),
+		.instance = broker->maker.instance,
+		.broker_epoch = registry_epoch(&broker->registry),
+	};
+	memcpy(request->body.joined.token, token, sizeof(token));
+	request->body_len = sizeof(request->body.joined);
+	return parcel_add_segment(&request->parcel, &broker->maker, &client->object.segment,
+				  SHMB_FD_READ, SHMB_FD_ROLE_BELL);
+}
+
+/* Fills in defaults. */
+static int open_check(struct shmb_msg_open *open, const void *schema, uint32_t schema_len)
+{
+	uint32_t known = SHMB_OPEN_CREATE | SHMB_OPEN_EXCLUSIVE | SHMB_OPEN_ANY_SCHEMA;
+
+	if ((open->flags & ~known) || open->pattern != SHMB_PATTERN_STREAM || open->zero ||
+	    open->name_len > SHMB_NAME_LEN_MAX || open->schema_len != schema_len)
+		return -EINVAL;
+	if (shmb_name_check((const char *)open->name, open->name_len) < 0)
+		return -EINVAL;
+	if (schema_len && shmb_schema_check(schema, schema_len) < 0)
+		return -EINVAL;
+	if (!open->lane_len)
+		open->lane_len = CHANNEL_LANE_LEN_DEFAULT;
+	if (!open->max_publishers)
+		open->max_publishers = CHANNEL_MEMBERS_DEFAULT;
+	if (!open->max_subscribers)
+		open->max_subscribers = CHANNEL_MEMBERS_DEFAULT;
+	if (open->lane_len < SHMB_LANE_LEN_MIN || open->lane_len > SHMB_LANE_LEN_MAX ||
+	    (open->lane_len & (open->lane_len - 1)) || open->max_publishers > CHANNEL_MEMBERS_MAX ||
+	    open->max_subscribers > CHANNEL_MEMBERS_MAX)
+		return -EINVAL;
+	return 0;
+}
+
+static int open_existing(struct request *request, struct channel *channel,
+			 const struct shmb_msg_open *open, const void *schema)
+{
+	/* Absent and forbidden look the same. */
+	if (!request_permits(request, POLICY_PUBLISH, channel->name, channel->name_len) &&
+	    !request_permits(request, POLICY_SUBSCRIBE, channel->name, channel->name_len) &&
+	    !request_permits(request, POLICY_INSPECT, channel->name, channel->name_len))
+		return -EACCES;
+	if (open->flags & SHMB_OPEN_EXCLUSIVE)
+		return -EEXIST;
+	if (open->flags & SHMB_OPEN_ANY_SCHEMA)
+		return 0;
+	if (!channel->schema_len && !open->schema_len)
+		return 0;
+	if (!channel->schema_len || !open->schema_len ||
+	    shmb_schema_compare(channel_schema(channel), channel->schema_len, schema,
+				open->schema_len) < 0) {
+		request->mismatch = channel;
+		return -EPROTOTYPE;
+	}
+	return 0;
+}
+
+static int open_new(struct request *request, const struct shmb_msg_open *open, const void *schema,
+		    struct channel **ret_channel)
+{
+	struct client *client = request->client;
+	int r;
+
+	if (!(open->flags & SHMB_OPEN_CREATE))
+		return -ENOENT;
+	if (!request_permits(request, POLICY_CREATE, open->name, open->name_len))
+		return -EACCES;
+	r = channel_new(client->broker, client->user, client->uid, open, schema, ret_channel);
+	if (r == -EDQUOT) {
+		request->limit = client->user->limits.max[QUOTA_CHANNELS];
+		request->asked = client->user->used[QUOTA_CHANNELS] + 1;
+	}
+	return r;
+}
+
+static int handle_open(struct request *request)
+{
+	const struct shmb_message *message = request->message;
+	const void *schema = message->body + sizeof(struct shmb_msg_open);
+	struct channel *channel;
+	struct shmb_msg_open open;
+	bool created;
+	int r;
+
+	if (message->body_len < sizeof(open))
+		return -EINVAL;
+	memcpy(&open, message->body, sizeof(open));
+	r = open_check(&open, schema, message->body_len - (uint32_t)sizeof(open));
+	if (r < 0)
+		return r;
+	channel = channel_find(request->connection->broker, open.name, open.name_len);
+	created = !channel;
+	if (channel)
+		r = open_existing(request, channel, &open, schema);
+	else
+		r = open_new(request, &open, schema, &channel);
+	if (r < 0)
+		return r;
+	r = parcel_add_segment(&request->parcel, &request->connection->broker->maker,
+			       &channel->object.segment, SHMB_FD_READ, SHMB_FD_ROLE_PEER);
+	if (r == 0)
+		r = channel_open(channel, request->client);
+	if (r < 0) {
+		channel_put(channel);
+		return r;
+	}
+	request->type = SHMB_MSG_OPENED;
+	request->body.opened = (struct shmb_msg_opened){
+		.channel_id = object_id(&channel->object),
+		.created = created,
+		.pattern = SHMB_PATTERN_STREAM,
+		.lane_len = channel->lane_len,
+		.max_publishers = channel->max_publishers,
+		.max_subscribers = channel->max_subscribers,
+		.schema_len = channel->schema_len,
+	};
+	request->body_len = sizeof(request->body.opened);
+	return 0;
+}
+
+static int handle_close(struct request *request)
+{
+	struct channel *channel;
+	struct shmb_msg_id id;
+	int r;
+
+	r = request_body(request, &id, sizeof(id));
+	if (r < 0)
+		return r;
+	channel = find_channel(request, id.id);
+	return channel ? channel_close(channel, request->client) : -ENOENT;
+}
+
+static void explain_quota(struct request *request, const struct channel *channel, uint32_t role,
+			  int error)
+{
+	const struct quota_user *user = request->client->user;
+	uint64_t len = member_segment_len(channel, role);
+
+	if (error == -EUSERS) {
+		request->limit = channel->n_members[role - 1];
+		request->asked = request->limit + 1;
+	} else if (user->used[QUOTA_MEMBERS] >= user->limits.max[QUOTA_MEMBERS]) {
+		request->limit = user->limits.max[QUOTA_MEMBERS];
+		request->asked = user->used[QUOTA_MEMBERS] + 1;
+	} else {
+		request->limit = user->limits.max[QUOTA_BYTES];
+		request->asked = user->used[QUOTA_BYTES] + len;
+	}
+}
+
+static int reply_grant(struct request *request, struct member *member)
+{
+	request->type = SHMB_MSG_GRANT;
+	request->body.grant = (struct shmb_msg_grant){
+		.member_id = object_id(&member->object),
+		.segment_len = member->object.segment.len,
+		.slot = member->slot,
+		.doorbell_generation = member->generation,
+	};
+	request->body_len = sizeof(request->body.grant);
+	request->granted = member;
+	return parcel_add_fd(&request->parcel, member->doorbell, SHMB_FD_EVENTFD,
+			     SHMB_FD_ROLE_DOORBELL);
+}
+
+static int handle_attach(struct request *request)
+{
+	struct shmb_msg_attach attach;
+	struct channel *channel;
+	struct member *member;
+	uint32_t op;
+	int r;
+
+	r = request_body(request, &attach, sizeof(attach));
+	if (r < 0)
+		return r;
+	if (attach.role == SHMB_ROLE_PUBLISHER && attach.flags == 0)
+		op = POLICY_PUBLISH;
+	else if (attach.role == SHMB_ROLE_SUBSCRIBER && !(attach.flags & ~SHMB_MEMBER_LOSSY))
+		op = POLICY_SUBSCRIBE;
+	else
+		return -EINVAL;
+	channel = find_channel(request, attach.channel_id);
+	if (!channel || !channel_is_open(channel, request->client))
+		return -ENOENT;
+	if (!request_permits(request, op, channel->name, channel->name_len))
+		return -EACCES;
+	r = member_new(channel, request->client, attach.role, attach.flags, &member);
+	if (r < 0) {
+		if (r == -EDQUOT || r == -EUSERS)
+			explain_quota(request, channel, attach.role, r);
+		return r;
+	}
+	r = parcel_add_segment(&request->parcel, &request->connection->broker->maker,
+			       &member->object.segment, SHMB_FD_READ_WRITE, SHMB_FD_ROLE_OWN);
+	if (r == 0)
+		r = reply_grant(request, member);
+	if (r < 0) {
+		request->granted = NULL;
+		member_free(member, SHMB_GONE_DETACHED);
+	}
+	return r;
+}
+
+static int handle_activate(struct request *request)
+{
+	struct member *member;
+	struct shmb_msg_id id;
+	int r;
+
+	r = request_body(request, &id, sizeof(id));
+	if (r < 0)
+		return r;
+	member = find_member(request, id.id);
+	if (!member)
+		return -ESTALE;
+	r = member_activate(member);
+	if (r == -EDQUOT)
+		explain_quota(request, member->channel, member->role, r);
+	return r;
+}
+
+static int handle_detach(struct request *request)
+{
+	struct member *member;
+	struct shmb_msg_id id;
+	int r;
+
+	r = request_body(request, &id, sizeof(id));
+	if (r < 0)
+		return r;
+	member = find_member(request, id.id);
+	if (!member)
+		return -ESTALE;
+	member_free(member, SHMB_GONE_DETACHED);
+	return 0;
+}
+
+/* Is this one of the member's pairs? */
+static bool pair_is_mine(const struct request *request, const struct member *member, uint64_t id)
+{
+	struct object *object = broker_find(request->connection->broker, id, SHMB_ENTRY_PAIR);
+	struct pair *pair = object ? shmb_container_of(object, struct pair, object) : NULL;
+
+	return pair && pair->members[member->role - 1] == member;
+}
+
+static int handle_resume(struct request *request)
+{
+	const struct shmb_message *message = request->message;
+	struct shmb_msg_resume resume;
+	struct member *member;
+	uint64_t pair_id;
+	int r;
+
+	if (message->body_len < sizeof(resume))
+		return -EINVAL;
+	memcpy(&resume, message->body, sizeof(resume));
+	if (resume.zero || resume.n_pairs > SHMB_PACKET_LEN_MAX ||
+	    message->body_len != sizeof(resume) + resume.n_pairs * sizeof(pair_id))
+		return -EINVAL;
+	member = find_member(request, resume.member_id);
+	if (!member || object_id(&member->channel->object) != resume.channel_id)
+		return -ESTALE;
+	view_drop_denials(request->client, resume.member_id);
+	for (uint32_t i = 0; i < resume.n_pairs; i++) {
+		memcpy(&pair_id, message->body + sizeof(resume) + i * sizeof(pair_id),
+		       sizeof(pair_id));
+		if (pair_is_mine(request, member, pair_id))
+			continue;
+		r = view_deny(request->client, pair_id, resume.member_id);
+		if (r < 0)
+			return r;
+	}
+	r = member_resume(member);
+	if (r < 0)
+		return r;
+	request->resumed = true;
+	return reply_grant(request, member);
+}
+
+/*
+ * A report is an accusation that the broker cannot check. Inside one user it is believed: the
+ * member is thrown out. From another user it only parts the two, or else any subscriber could
+ * silence any publisher.
+ */
+static int handle_report(struct request *request)
+{
+	struct broker *broker = request->connection->broker;
+	struct member *member, *accused;
+	struct shmb_msg_report report;
+	struct object *object;
+	struct pair *pair;
+	bool believed;
+	int r;
+
+	r = request_body(request, &report, sizeof(report));
+	if (r < 0)
+		return r;
+	member = find_member(request, report.member_id);
+	/* Gone by itself meanwhile: so much the better. */
+	if (!member || !pair_is_mine(request, member, report.pair_id))
+		return 0;
+	object = broker_find(broker, report.pair_id, SHMB_ENTRY_PAIR);
+	pair = shmb_container_of(object, struct pair, object);
+	accused = pair->members[member->role == SHMB_ROLE_PUBLISHER];
+	believed = request->client->uid == 0 || request->client->uid == accused->client->uid;
+	log_line(&broker->log, LOG_WARNING, believed ? "member-evicted" : "pair-severed",
+		 "member=%llu pid=%u uid=%u reporter=%llu reporter_pid=%u rule=%u",
+		 (unsigned long long)object_id(&accused->object), accused->client->pid,
+		 accused->client->uid, (unsigned long long)report.member_id, request->client->pid,
+		 report.reason);
+	if (believed) {
+		member_free(accused, SHMB_GONE_EVICTED);
+	} else {
+		struct channel *channel = member->channel;
+
+		pair_free(pair, NULL, SHMB_GONE_EVICTED);
+		channel_changed(channel);
+	}
+	return 0;
+}
+
+static int handle_ping(struct request *request)
+{
+	return request->message->body_len == 0 ? 0 : -EINVAL;
+}
+
+static int (*const handlers[])(struct request *request) = {
+	[SHMB_MSG_JOIN] = handle_join,	       [SHMB_MSG_OPEN] = handle_open,
+	[SHMB_MSG_CLOSE] = handle_close,       [SHMB_MSG_ATTACH] = handle_attach,
+	[SHMB_MSG_ACTIVATE] = handle_activate, [SHMB_MSG_DETACH] = handle_detach,
+	[SHMB_MSG_RESUME] = handle_resume,     [SHMB_MSG_REPORT] = handle_report,
+	[SHMB_MSG_PING] = handle_ping,
+};
+
+static int request_handle(struct request *request)
+{
+	uint32_t type = request->message->type;
+
+	if (type >= SHMB_ARRAY_LEN(handlers) || !handlers[type])
+		return -EINVAL;
+	if (!request->client && type != SHMB_MSG_JOIN)
+		return -EINVAL;
+	return handlers[type](request);
+}
+
+static int reply_error(struct request *request, int error)
+{
+	const struct channel *mismatch = request->mismatch;
+	_Alignas(8) uint8_t body[sizeof(struct shmb_msg_error) + SHMB_SCHEMA_LEN_MAX];
+	struct shmb_msg_error head = {
+		.code = code_of(error),
+		.limit = request->limit,
+		.asked = request->asked,
+	};
+	uint32_t len = sizeof(head);
+
+	memcpy(body, &head, sizeof(head));
+	if (mismatch && mismatch->schema_len <= SHMB_SCHEMA_LEN_MAX) {
+		memcpy(body + len, channel_schema(mismatch), mismatch->schema_len);
+		len += mismatch->schema_len;
+	}
+	if (error != -EPROTOTYPE && error != -ENOENT && error != -EEXIST && error != -ESTALE)
+		log_line(&request->connection->broker->log, LOG_NOTICE, "request-refused",
+			 "uid=%u pid=%u request=%u code=%u limit=%llu asked=%llu",
+			 request->connection->peer.uid, request->connection->peer.pid,
+			 request->message->type, head.code, (unsigned long long)head.limit,
+			 (unsigned long long)head.asked);
+	return connection_send(request->connection, SHMB_MSG_ERROR, request->message->request_id,
+			       body, len, NULL);
+}
+
+static void on_message(struct connection *connection, const struct shmb_message *message)
+{
+	struct request request = {
+		.connection = connection,
+		.client = connection->client,
+		.message = message,
+		.type = SHMB_MSG_OK,
+	};
+	int r;
+
+	/* Events have the number 0; an answer to such a request would look like one. */
+	if (message->request_id == 0) {
+		control_events.gone(connection);
+		return;
+	}
+	r = request_handle(&request);
+	if (r < 0)
+		r = reply_error(&request, r);
+	else
+		r = connection_send(connection, request.type, message->request_id, &request.body,
+				    request.body_len, &request.parcel);
+	parcel_deinit(&request.parcel);
+	sodium_memzero(&request.body, sizeof(request.body));
+	/* An answer that cannot be sent ends the connection: the client comes back and asks anew. */
+	if (r < 0) {
+		connection_abort(connection);
+		return;
+	}
+	if (request.granted)
+		request.granted->given = true;
+	if (connection->client) {
+		view_flush(connection->client, true);
+		if (request.resumed)
+			member_announce(request.granted);
+	}
+}
+
+static void on_writable(struct connection *connection)
+{
+	if (connection->client)
+		view_flush(connection->client, true);
+}
+
+static void on_gone(struct connection *connection)
+{
+	struct client *client = connection->client;
+
+	connection_close(connection);
+	if (client)
+		client_disconnected(client);
+}
+
+const struct connection_events control_events = {
+	.message = on_message,
+	.writable = on_writable,
+	.gone = on_gone,
+};

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "lib/clock.h"
+
+#include "daemon/idle.h"
+
+void idle_check(struct broker *broker)
+{
+	bool alone = broker->n_connections == 0 && broker->n_members == 0;
+
+	if (!broker->idle)
+		return;
+	loop_timer_move(broker->idle,
+			alone ? shmb_clock_now_ns() + broker->config.idle_exit_ns : UINT64_MAX);
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "lib/error.h"
+#include "lib/fd.h"
+
+#include "daemon/listener.h"
+
+#define BACKLOG 512
+
+int listener_open(const char *path, uint32_t mode)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd, n, r = 0;
+
+	/* It gets its name when it listens, so that nobody finds a socket that refuses. */
+	n = snprintf(address.sun_path, sizeof(address.sun_path), "%s.n", path);
+	if (n < 0 || (size_t)n >= sizeof(address.sun_path))
+		return shmb_fail(-ENAMETOOLONG, "%s: too long for a socket's path", path);
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return shmb_fail(-errno, "no socket: %s", strerrordesc_np(errno));
+	unlink(address.sun_path);
+	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+	    chmod(address.sun_path, mode) < 0 || listen(fd, BACKLOG) < 0 ||
+	    rename(address.sun_path, path) < 0) {
+		r = shmb_fail(-errno, "%s: %s", path, strerrordesc_np(errno));
+		unlink(address.sun_path);
+		shmb_fd_close(fd);
+	}
+	return r < 0 ? r : fd;
+}
+
+int listener_check(int fd)
+{
+	socklen_t len = sizeof(int);
+	int domain, type, listening;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) < 0 || domain != AF_UNIX ||
+	    getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_SEQPACKET ||
+	    getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) < 0 || !listening)
+		return shmb_fail(-EINVAL, "fd %d is not a listening SOCK_SEQPACKET socket", fd);
+	return 0;
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SHMB_DAEMON_MEMBER_H
+#define SHMB_DAEMON_MEMBER_H
+
+#include "daemon/model.h"
+
+/**
+ * member_new() - attach a publisher or subscriber that nobody else sees yet
+ * @channel: channel
+ * @client:  client
+ * @role:    SHMB_ROLE_*
+ * @flags:   SHMB_MEMBER_LOSSY or 0
+ * @ret_member: stores the member
+ *
+ * Return: 0; -EUSERS: the channel has no slot left; -EDQUOT; -ENOSPC; -ENOMEM; -EMFILE; another
+ *	   negative errno value.
+ */
+int member_new(struct channel *channel, struct client *client, uint32_t role, uint32_t flags,
+	       struct member **ret_member);
+
+/* Takes over what an earlier broker has noted. */
+int member_adopt(struct channel *channel, struct client *client,
+		 const struct shmb_registry_entry *entry, uint32_t slot);
+
+/**
+ * member_activate() - let it meet the others
+ * @member: its client has allocated its segment
+ *
+ * Return: 0; -EALREADY; -EINVAL: the segment has not its length; -ENOMEM: it is not allocated, or
+ *	   there is no memory for a pair; -EDQUOT; -ENOSPC; -EMFILE. Nothing has changed then.
+ */
+int member_activate(struct member *member);
+
+/**
+ * member_resume() - its client is back and knows it
+ * @member: member; gets a new doorbell if it has had this one
+ *
+ * The caller announces its pairs with member_announce() after it has answered.
+ *
+ * Return: 0, -EMFILE, -ENFILE, -ENOMEM.
+ */
+int member_resume(struct member *member);
+
+/* Tells the member of all its pairs, and its peers of its new doorbell. */
+void member_announce(struct member *member);
+
+/* Bytes of its segment. */
+uint64_t member_segment_len(const struct channel *channel, uint32_t role);
+
+/**
+ * member_free() - detach it, and free what nobody needs any more
+ * @member: member
+ * @reason: SHMB_GONE_*; EVICTED also tells its client
+ */
+void member_free(struct member *member, uint32_t reason);
+
+#endif

@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SHMB_DAEMON_MODEL_H
+#define SHMB_DAEMON_MODEL_H
+
+/*
+ * What the broker knows, and how it hangs together:
+ *
+ *	broker --- clients --- members --- pairs --- 2 views
+ *	   |          |           |
+ *	   |      connection      |
+ *	   +------ channels ------+
+ *
+ * A client is a process that has joined; it outlives its connection. A member is a publisher or
+ * subscriber of a client on a channel. A pair is an active publisher and an active subscriber of
+ * one channel. A view is what one of the two clients has been told about the pair.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <shmbroker/protocol.h>
+
+#include "lib/noise.h"
+#include "lib/session.h"
+
+#include "daemon/list.h"
+#include "daemon/lock.h"
+#include "daemon/log.h"
+#include "daemon/loop.h"
+#include "daemon/opener.h"
+#include "daemon/peer.h"
+#include "daemon/policy.h"
+#include "daemon/quota.h"
+#include "daemon/registry.h"
+#include "daemon/segment.h"
+#include "daemon/table.h"
+
+struct broker;
+struct channel;
+struct client;
+struct connection;
+struct connection_events;
+struct member;
+struct pair;
+
+/**
+ * struct object - what has an id and an entry in the registry
+ * @node:    in broker.objects, by id
+ * @kind:    SHMB_ENTRY_*
+ * @entry:   slot in the registry, REGISTRY_NO_ENTRY: none
+ * @segment: its segment
+ */
+struct object {
+	struct table_node node;
+	uint32_t kind;
+	uint32_t entry;
+	struct segment segment;
+};
+
+static inline uint64_t object_id(const struct object *object)
+{
+	return object->node.key;
+}
+
+enum connection_state {
+	CONNECTION_ACCEPTED, /* waits for HANDSHAKE_1 */
+	CONNECTION_SENT, /* waits for READY */
+	CONNECTION_READY, /* waits for JOIN */
+	CONNECTION_JOINED,
+};
+
+/**
+ * struct connection - one control connection
+ * @link:	in broker.connections
+ * @broker:	broker
+ * @events:	who is told of what comes in
+ * @io:		its socket in the loop
+ * @fd:		the same socket; the loop's, valid until @io is closed
+ * @peer:	who it is
+ * @user:	who pays
+ * @deadline:	when it must have joined
+ * @state:	enum connection_state
+ * @half_open:	charged to QUOTA_HALF_OPEN
+ * @session:	keys
+ * @session_id:	named in HANDSHAKE_2 and READY
+ * @key:	public key of the client
+ * @label:	what it calls itself, NUL-padded
+ * @client:	NULL before JOIN
+ */
+struct connection {
+	struct list link;
+	struct broker *broker;
+	const struct connection_events *events;
+	struct loop_conn *io;
+	int fd;
+	struct peer peer;
+	struct quota_user *user;
+	struct loop_timer *deadline;
+	enum connection_state state;
+	bool half_open;
+	struct shmb_session session;
+	uint64_t session_id;
+	uint8_t key[SHMB_KEY_LEN];
+	uint8_t label[SHMB_LABEL_LEN_MAX];
+	struct client *client;
+};
+
+/**
+ * struct client - a process that has joined
+ * @object:	base; its segment is the bell that the broker rings
+ * @link:	in broker.clients
+ * @broker:	broker
+ * @connection:	NULL while it is away
+ * @user:	who pays
+ * @uid:	user
+ * @pid:	for display
+ * @start:	of its process
+ * @pidfd:	its process
+ * @death:	watches @pidfd
+ * @resume_key:	BLAKE2b-256 of its token
+ * @away:	when it is forgotten, if it is away and has no members
+ * @retry:	when to try again to send what could not be sent for want of something
+ * @members:	by member.client_link
+ * @openings:	channels it has open, by opening.client_link
+ * @dirty:	views and evictions that it has not been told yet, by view.dirty_link
+ */
+struct client {
+	struct object object;
+	struct list link;
+	struct broker *broker;
+	struct connection *connection;
+	struct quota_user *user;
+	uint32_t uid;
+	uint32_t pid;
+	uint64_t start;
+	int pidfd;
+	struct loop_watch *death;
+	uint8_t resume_key[32];
+	struct loop_timer *away;
+	struct loop_timer *retry;
+	struct list members;
+	struct list openings;
+	struct list dirty;
+};
+
+/* A client has a channel open, @count times. */
+struct opening {
+	struct list client_link;
+	struct list channel_link;
+	struct client *client;
+	struct channel *channel;
+	uint32_t count;
+};
+
+/**
+ * struct channel - a channel
+ * @object:	base; its segment is mapped here
+ * @link:	in broker.channels
+ * @by_name:	in broker.names
+ * @broker:	broker
+ * @user:	who pays
+ * @map:	its segment
+ * @openings:	who has it open, by opening.channel_link
+ * @lane_len, @max_publishers, @max_subscribers, @schema_len, @name_len, @name: as in layout.h
+ * @slots:	members by role - 1 and slot, grown as needed
+ * @n_slots:	length of each of @slots
+ * @n_members:	attached, by role - 1
+ * @n_active:	of them announced
+ * @adopted:	its openers from before a restart may still come back
+ */
+struct channel {
+	struct object object;
+	struct list link;
+	struct table_node by_name;
+	struct broker *broker;
+	struct quota_user *user;
+	struct shmb_channel_segment *map;
+	struct list openings;
+	uint32_t lane_len;
+	uint32_t max_publishers;
+	uint32_t max_subscribers;
+	uint32_t schema_len;
+	uint32_t name_len;
+	uint8_t name[SHMB_NAME_LEN_MAX];
+	struct member **slots[2];
+	uint32_t n_slots[2];
+	uint32_t n_members[2];
+	uint32_t n_active[2];
+	bool adopted;
+};
+
+/**
+ * struct view - what one client has been told of one pair, or of its member's eviction
+ * @dirty_link:	in client.dirty while it has to be told something
+ * @client:	whom it is for
+ * @pair:	NULL: there is no pair (any more)
+ * @pair_id:	of the pair; 0: an eviction
+ * @member_id:	the client's member
+ * @reason:	SHMB_GONE_*, when there is no pair any more
+ * @shown:	it was told of the pair
+ *
+ * Views are made together with the pair, so that telling somebody that it is gone needs no memory.
+ */
+struct view {
+	struct list dirty_link;
+	struct client *client;
+	struct pair *pair;
+	uint64_t pair_id;
+	uint64_t member_id;
+	uint32_t reason;
+	bool shown;
+};
+
+/**
+ * struct member - a publisher or subscriber
+ * @object:	base; its segment is the lane or cursor
+ * @client_link: in client.members
+ * @client:	whose it is
+ * @channel:	where it is
+ * @role:	SHMB_ROLE_*
+ * @flags:	SHMB_MEMBER_*
+ * @slot:	in channel.slots
+ * @doorbell:	eventfd that its peers of the same uid ring
+ * @generation:	of @doorbell
+ * @given:	the client has @doorbell
+ * @present:	its client, as connected now, knows this member
+ * @charged:	bytes charged for its segment
+ * @pairs:	by pair.member_links[role - 1]
+ * @eviction:	prepared for the day it is thrown out
+ */
+struct member {
+	struct object object;
+	struct list client_link;
+	struct client *client;
+	struct channel *channel;
+	uint32_t role;
+	uint32_t flags;
+	uint32_t slot;
+	int doorbell;
+	uint32_t generation;
+	bool given;
+	bool present;
+	uint64_t charged;
+	struct list pairs;
+	struct view *eviction;
+};
+
+/**
+ * struct pair - an active publisher and an active subscriber of one channel
+ * @object:	  base; its segment is the bell that the publisher rings
+ * @members:	  by role - 1
+ * @member_links: in member.pairs, by role - 1
+ * @views:	  by role - 1 of the member whose client it is for
+ * @user:	  who pays for the bell
+ * @sockets:	  peers of different uids: what rings the member of that role - 1: the end it waits
+ *		  on and the end the other rings, until they are sent; else -1
+ * @generation:	  of @sockets
+ */
+struct pair {
+	struct object object;
+	struct member *members[2];
+	struct list member_links[2];
+	struct view *views[2];
+	struct quota_user *user;
+	int sockets[2][2];
+	uint32_t generation;
+};
+
+/**
+ * struct broker_config - what can be configured
+ * @directory:	  holds the lock, the keys and usually the socket
+ * @socket_path:  NULL: SHMB_SOCKET_FILE in @directory
+ * @key_path:	  private key; NULL: SHMB_PRIVATE_FILE in @directory, made if there is none
+ * @socket_mode:  permissions of the socket
+ * @listen_fd:	  -1: make the socket; else it exists already, at @socket_path
+ * @backend:	  of the loop
+ * @idle_exit_ns: 0: never; else stop after so long without connections and members
+ * @away_ns:	  how long a client without members may be away; 0: 30 s
+ * @remove_all:	  when it stops, leave nothing behind, not even for clients that live on
+ * @policy:	  who may do what; the caller's
+ * @limits:	  of each uid
+ * @quota_rules:  exceptions; the caller's
+ * @n_quota_rules: length of @quota_rules
+ * @log:	  where lines go
+ */
+struct broker_config {
+	const char *directory;
+	const char *socket_path;
+	const char *key_path;
+	uint32_t socket_mode;
+	int listen_fd;
+	enum loop_backend backend;
+	uint64_t idle_exit_ns;
+	uint64_t away_ns;
+	bool remove_all;
+	const struct policy *policy;
+	struct quota_limits limits;
+	const struct quota_rule *quota_rules;
+	uint32_t n_quota_rules;
+	struct log log;
+};
+
+/**
+ * struct broker - all of it
+ * @config:	  as given
+ * @policy:	  in force
+ * @log:	  where lines go
+ * @loop:	  runs everything
+ * @lock:	  of the directory
+ * @maker:	  makes segments
+ * @registry:	  what a successor needs
+ * @key:	  of this broker
+ * @quota:	  who uses what
+ * @address:	  path of the socket
+ * @listen_fd:	  socket
+ * @listener:	  accepts on @listen_fd
+ * @made_key:	  it made its key files
+ * @made_directory: and its directory
+ * @connections:  by connection.link
+ * @clients:	  by client.link
+ * @channels:	  by channel.link
+ * @n_connections: length of @connections
+ * @n_members:	  members of all clients
+ * @objects:	  by id
+ * @names:	  channels by a keyed hash of their name
+ * @name_key:	  of that hash
+ * @idle:	  fires when nobody has been here for long enough
+ * @adoption:	  fires when those from before a restart had their chance to come back
+ * @next_session: session_id of the next connection
+ * @packet:	  scratch for packets going out
+ * @plain:	  scratch for messages coming in
+ */
+struct broker {
+	struct broker_config config;
+	const struct policy *policy;
+	struct log log;
+	struct loop *loop;
+	struct lock lock;
+	struct segment_maker maker;
+	struct registry registry;
+	struct shmb_noise_keypair key;
+	struct quota quota;
+	char address[108];
+	int listen_fd;
+	struct loop_listener *listener;
+	bool made_key;
+	bool made_directory;
+	struct list connections;
+	struct list clients;
+	struct list channels;
+	uint32_t n_connections;
+	uint32_t n_members;
+	struct table objects;
+	struct table names;
+	uint8_t name_key[16];
+	struct loop_timer *idle;
+	struct loop_timer *adoption;
+	uint64_t next_session;
+	_Alignas(8) uint8_t packet[SHMB_PACKET_LEN_MAX];
+	_Alignas(8) uint8_t plain[SHMB_PACKET_LEN_MAX];
+};
+
+/* Finds an object of a kind by its id, or NULL. */
+static inline struct object *broker_find(const struct broker *broker, uint64_t id, uint32_t kind)
+{
+	struct table_node *node = table_find(&broker->objects, id);
+	struct object *object = node ? shmb_container_of(node, struct object, node) : NULL;
+
+	return object && object->kind == kind ? object : NULL;
+}
+
+#endif

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "lib/fd.h"
+
+#include "daemon/pair.h"
+#include "daemon/view.h"
+
+#define BELL_LEN sizeof(struct shmb_bell_segment)
+/* Generations of one broker begin above those of its predecessors. */
+#define GENERATION_SHIFT 12
+
+static struct broker *broker_of(const struct pair *pair)
+{
+	return pair->members[0]->client->broker;
+}
+
+static bool cross(const struct pair *pair)
+{
+	return pair->members[0]->client->uid != pair->members[1]->client->uid;
+}
+
+static void close_sockets(int sockets[2][2])
+{
+	for (unsigned i = 0; i < 4; i++)
+		sockets[i / 2][i % 2] = shmb_fd_close(sockets[i / 2][i % 2]);
+}
+
+/* Both directions are made anew: an end that was sent cannot be had back. */
+static int make_sockets(struct pair *pair)
+{
+	int type = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
+	int sockets[2][2] = { { -1, -1 }, { -1, -1 } };
+
+	if (!cross(pair))
+		return 0;
+	if (socketpair(AF_UNIX, type, 0, sockets[0]) < 0 ||
+	    socketpair(AF_UNIX, type, 0, sockets[1]) < 0) {
+		int r = -errno;
+
+		close_sockets(sockets);
+		return r;
+	}
+	close_sockets(pair->sockets);
+	memcpy(pair->sockets, sockets, sizeof(sockets));
+	pair->generation++;
+	return 0;
+}
+
+/* Everything but its segment and its registry entry. */
+static int pair_init(struct pair *pair, struct member *publisher, struct member *subscriber,
+		     uint64_t id)
+{
+	struct member *members[2] = { publisher, subscriber };
+	struct broker *broker = publisher->client->broker;
+	int r;
+
+	pair->object.kind = SHMB_ENTRY_PAIR;
+	pair->object.entry = REGISTRY_NO_ENTRY;
+	pair->generation = (uint32_t)registry_epoch(&broker->registry) << GENERATION_SHIFT;
+	memset(pair->sockets, 0xff, sizeof(pair->sockets));
+	for (unsigned i = 0; i < 2; i++) {
+		pair->members[i] = members[i];
+		list_init(&pair->member_links[i]);
+		pair->views[i] =
+			view_new(members[i]->client, pair, id, object_id(&members[i]->object));
+		if (!pair->views[i])
+			return -ENOMEM;
+	}
+	r = make_sockets(pair);
+	if (r == 0)
+		r = table_add(&broker->objects, &pair->object.node, id);
+	if (r < 0)
+		return r;
+	list_append(&publisher->pairs, &pair->member_links[0]);
+	list_append(&subscriber->pairs, &pair->member_links[1]);
+	return 0;
+}
+
+static void pair_discard(struct pair *pair)
+{
+	segment_destroy(&pair->object.segment);
+	close_sockets(pair->sockets);
+	view_free(pair->views[0]);
+	view_free(pair->views[1]);
+	free(pair);
+}
+
+static int pair_charge(struct pair *pair, struct quota_user *user)
+{
+	if (quota_charge(user, QUOTA_BYTES, BELL_LEN) < 0)
+		return -EDQUOT;
+	user->n_refs++;
+	pair->user = user;
+	return 0;
+}
+
+int pair_new(struct member *publisher, struct member *subscriber, struct quota_user *user)
+{
+	struct broker *broker = publisher->client->broker;
+	struct pair *pair = calloc(1, sizeof(*pair));
+	uint64_t id = registry_next_id(&broker->registry);
+	struct shmb_registry_entry entry = {
+		.kind = SHMB_ENTRY_PAIR,
+		.id = id,
+		.channel_id = object_id(&publisher->channel->object),
+		.publisher_id = object_id(&publisher->object),
+		.subscriber_id = object_id(&subscriber->object),
+		.segment_len = BELL_LEN,
+	};
+	int r;
+
+	if (!pair)
+		return -ENOMEM;
+	r = pair_init(pair, publisher, subscriber, id);
+	if (r < 0) {
+		pair_discard(pair);
+		return r;
+	}
+	r = pair_charge(pair, user);
+	if (r == 0)
+		r = segment_create(&broker->maker, SHMB_SEGMENT_BELL, id, BELL_LEN,
+				   SEGMENT_ALLOCATE, &pair->object.segment);
+	memcpy(entry.segment, pair->object.segment.name, sizeof(entry.segment));
+	if (r == 0)
+		r = registry_add(&broker->registry, &entry, &pair->object.entry);
+	if (r < 0)
+		pair_free(pair, NULL, SHMB_GONE_DETACHED);
+	return r;
+}
+
+int pair_adopt(struct member *publisher, struct member *subscriber,
+	       const struct shmb_registry_entry *entry, uint32_t slot)
+{
+	struct broker *broker = publisher->client->broker;
+	struct pair *pair = calloc(1, sizeof(*pair));
+	int r;
+
+	if (!pair)
+		return -ENOMEM;
+	r = pair_init(pair, publisher, subscriber, entry->id);
+	if (r < 0) {
+		pair_discard(pair);
+		return r;
+	}
+	r = pair_charge(pair, publisher->client->user);
+	if (r == 0)
+		r = segment_adopt(&broker->maker, (const char *)entry->segment, SHMB_SEGMENT_BELL,
+				  entry->id, BELL_LEN, 0, &pair->object.segment);
+	if (r == 0)
+		pair->object.entry = slot;
+	else
+		pair_free(pair, NULL, SHMB_GONE_DETACHED);
+	return r;
+}
+
+void pair_announce(struct pair *pair)
+{
+	for (unsigned i = 0; i < 2; i++)
+		if (pair->members[i]->present)
+			view_mark(pair->views[i]);
+}
+
+int pair_renew(struct pair *pair, struct member *member, bool fresh)
+{
+	struct view *mine = pair->views[member->role - 1];
+	int r = make_sockets(pair);
+
+	if (r < 0)
+		return r;
+	mine->shown = false;
+	if (fresh || cross(pair))
+		pair_announce(pair);
+	else
+		view_mark(mine);
+	return 0;
+}
+
+void pair_free(struct pair *pair, const struct member *leaver, uint32_t reason)
+{
+	struct broker *broker = broker_of(pair);
+
+	/* The entry before the segment: see registry.h. */
+	registry_remove(&broker->registry, pair->object.entry);
+	table_remove(&broker->objects, &pair->object.node);
+	for (unsigned i = 0; i < 2; i++) {
+		list_remove(&pair->member_links[i]);
+		if (pair->members[i] == leaver)
+			view_free(pair->views[i]);
+		else
+			view_gone(pair->views[i], pair->members[i]->present, reason);
+		pair->views[i] = NULL;
+	}
+	if (pair->user) {
+		quota_release(pair->user, QUOTA_BYTES, BELL_LEN);
+		quota_user_put(&broker->quota, pair->user);
+	}
+	pair_discard(pair);
+}

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lib/fd.h"
+
+#include "daemon/registry.h"
+#include "daemon/segment.h"
+
+#define ENTRY_LEN	sizeof(struct shmb_registry_entry)
+#define ENTRIES_MIN	((65536 - SHMB_BLOCK_LEN) / ENTRY_LEN)
+#define ENTRIES_MAX	(1u << 24)
+#define REGISTRY_LEN(n) (SHMB_BLOCK_LEN + (uint64_t)(n)*ENTRY_LEN)
+
+static struct shmb_registry_entry *entry_at(const struct registry *registry, uint32_t slot)
+{
+	uint8_t *entries = (uint8_t *)registry->map + SHMB_BLOCK_LEN;
+
+	return (void *)(entries + (size_t)slot * ENTRY_LEN);
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
+}
+
+void registry_name(uint64_t instance, char name[SHMB_SEGMENT_NAME_LEN_MAX])
+{
+	snprintf(name, SHMB_SEGMENT_NAME_LEN_MAX, "/shmb.%016llx.registry",
+		 (unsigned long long)instance);
+}
+
+/* Rebuilds the stack of free entries; low ones are given out first. */
+static int registry_index(struct registry *registry)
+{
+	uint32_t *stack = realloc(registry->free, registry->n_entries * sizeof(uint32_t));
+
+	if (!stack)
+		return -ENOMEM;
+	registry->free = stack;
+	registry->n_free = 0;
+	for (uint32_t i = registry->n_entries; i > 0; i--)
+		/* Only the broker writes here, and there is one. */
+		if (entry_at(registry, i - 1)->state != SHMB_ENTRY_LIVE)
+			registry->free[registry->n_free++] = i - 1;
+	return 0;
+}
+
+int registry_create(struct registry *registry, uint64_t instance)
+{
+	struct shmb_segment_header header = {
+		.magic = SHMB_SEGMENT_MAGIC,
+		.byte_order = SHMB_BYTE_ORDER,
+		.version = 1,
+		.kind = SHMB_SEGMENT_REGISTRY,
+		.block_len = SHMB_BLOCK_LEN,
+		.segment_len = REGISTRY_LEN(ENTRIES_MIN),
+		.instance = instance,
+	};
+	int r;
+
+	*registry = (struct registry){ .n_entries = ENTRIES_MIN, .len = REGISTRY_LEN(ENTRIES_MIN) };
+	registry_name(instance, registry->name);
+	registry->fd = shm_open(registry->name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (registry->fd < 0)
+		return -errno;
+	r = segment_allocate(registry->fd, 0, registry->len);
+	if (r == 0) {
+		registry->map = segment_map(registry->fd, registry->len);
+		r = registry->map ? registry_index(registry) : -ENOMEM;
+	}
+	if (r < 0) {
+		registry_destroy(registry);
+		return r;
+	}
+	registry->map->next_id = 1;
+	registry->map->entry_len = ENTRY_LEN;
+	/* Killed before this: no registry, as registry_load() sees it; the object is swept. */
+	registry->map->header = header;
+	return 0;
+}
+
+static bool entry_plausible(const struct registry *registry,
+			    const struct shmb_registry_entry *entry)
+{
+	return entry->kind >= SHMB_ENTRY_CLIENT && entry->kind <= SHMB_ENTRY_PAIR &&
+	       entry->id != 0 && entry->id < registry->map->next_id &&
+	       entry->name_len <= SHMB_NAME_LEN_MAX &&
+	       memchr(entry->segment, '\0', sizeof(entry->segment)) != NULL;
+}
+
+int registry_load(struct registry *registry, uint64_t instance)
+{
+	const struct shmb_segment_header *header;
+	struct stat st;
+	int r = -EINVAL;
+
+	*registry = (struct registry){ 0 };
+	registry_name(instance, registry->name);
+	registry->fd = shm_open(registry->name, O_RDWR | O_CLOEXEC, 0);
+	if (registry->fd < 0)
+		return -errno;
+	if (fstat(registry->fd, &st) < 0 || st.st_uid != geteuid() || !S_ISREG(st.st_mode) ||
+	    (uint64_t)st.st_size < REGISTRY_LEN(1) ||
+	    (uint64_t)st.st_size > REGISTRY_LEN(ENTRIES_MAX))
+		goto fail;
+	registry->n_entries = (uint32_t)(((uint64_t)st.st_size - SHMB_BLOCK_LEN) / ENTRY_LEN);
+	registry->len = REGISTRY_LEN(registry->n_entries);
+	/* A broker killed while it enlarged the file may have left a part without memory. */
+	r = segment_allocate(registry->fd, 0, registry->len);
+	if (r < 0)
+		goto fail;
+	r = -ENOMEM;
+	registry->map = segment_map(registry->fd, registry->len);
+	if (!registry->map)
+		goto fail;
+	r = -EINVAL;
+	header = &registry->map->header;
+	if (header->magic != SHMB_SEGMENT_MAGIC || header->byte_order != SHMB_BYTE_ORDER ||
+	    header->version != 1 || header->kind != SHMB_SEGMENT_REGISTRY ||
+	    header->instance != instance || registry->map->entry_len != ENTRY_LEN)
+		goto fail;
+	for (uint32_t i = 0; i < registry->n_entries; i++)
+		if (!entry_plausible(registry, entry_at(registry, i)))
+			entry_at(registry, i)->state = SHMB_ENTRY_FREE;
+	r = registry_index(registry);
+	if (r == 0)
+		return 0;
+fail:
+	registry_release(registry);
+	return r;
+}
+
+void registry_start(struct registry *registry, const char *address)
+{
+	struct shmb_registry_segment *map = registry->map;
+	size_t len = strnlen(address, sizeof(map->address));
+
+	map->address_len = 0;
+	memcpy(map->address, address, len);
+	map->address_len = (uint32_t)len;
+	map->started_ns = now_ns();
+	map->broker_pid = (uint32_t)getpid();
+	/* pairs with the acquire load of an inspector: a new epoch has its pid and address */
+	__atomic_store_n(&map->broker_epoch, map->broker_epoch + 1, __ATOMIC_RELEASE);
+}
+
+uint64_t registry_next_id(struct registry *registry)
+{
+	uint64_t id = registry->map->next_id;
+
+	/*
+	 * Before anybody hears of the id. Killed before: nobody has it; after: it is never used.
+	 * pairs with nothing but a successor, which begins after our last instruction.
+	 */
+	__atomic_store_n(&registry->map->next_id, id + 1, __ATOMIC_RELEASE);
+	return id;
+}
+
+uint64_t registry_epoch(const struct registry *registry)
+{
+	return registry->map->broker_epoch;
+}
+
+/* Killed in here: the file is longer than it was, with FREE entries at its end. */
+static int registry_grow(struct registry *registry)
+{
+	uint32_t n = registry->n_entries * 2;
+	uint64_t len = REGISTRY_LEN(n);
+	uint32_t before = registry->n_entries;
+	void *map;
+	int r;
+
+	if (n > ENTRIES_MAX)
+		return -ENOSPC;
+	r = segment_allocate(registry->fd, registry->len, len - registry->len);
+	if (r < 0)
+		return r;
+	map = mremap(registry->map, registry->len, len, MREMAP_MAYMOVE);
+	if (map == MAP_FAILED)
+		return -ENOMEM;
+	registry->map = map;
+	registry->len = len;
+	registry->n_entries = n;
+	r = registry_index(registry);
+	if (r < 0)
+		registry->n_entries = before;
+	return r;
+}
+
+int registry_add(struct registry *registry, const struct shmb_registry_entry *entry,
+		 uint32_t *ret_slot)
+{
+	struct shmb_registry_entry *live;
+	uint32_t slot;
+	int r;
+
+	r = registry->n_free ? 0 : registry_grow(registry);
+	if (r < 0)
+		return r;
+	slot = registry->free[registry->n_free - 1];
+	live = entry_at(registry, slot);
+	memcpy((uint8_t *)live + sizeof(live->state), (const uint8_t *)entry + sizeof(entry->state),
+	       ENTRY_LEN - sizeof(live->state));
+	live->created_ns = now_ns();
+	/*
+	 * Killed before: a FREE entry, and a segment that will be swept; after: all of it is there.
+	 * pairs with the acquire load of an inspector: LIVE means the rest is written
+	 */
+	__atomic_store_n(&live->state, SHMB_ENTRY_LIVE, __ATOMIC_RELEASE);
+	registry->n_free--;
+	*ret_slot = slot;
+	return 0;
+}
+
+void registry_set_flags(struct registry *registry, uint32_t slot, uint32_t flags)
+{
+	/* Killed before: as it was; after: as it is. pairs with the acquire load of an inspector */
+	__atomic_store_n(&entry_at(registry, slot)->flags, flags, __ATOMIC_RELEASE);
+}
+
+void registry_remove(struct registry *registry, uint32_t slot)
+{
+	if (slot == REGISTRY_NO_ENTRY || !registry->map)
+		return;
+	/*
+	 * Killed before: it is found again and undertaken again; after: its segment is swept.
+	 * pairs with the second look of an inspector, which drops what was freed meanwhile
+	 */
+	__atomic_store_n(&entry_at(registry, slot)->state, SHMB_ENTRY_FREE, __ATOMIC_RELEASE);
+	registry->free[registry->n_free++] = slot;
+}
+
+bool registry_get(const struct registry *registry, uint32_t slot,
+		  struct shmb_registry_entry *ret_entry)
+{
+	const struct shmb_registry_entry *entry = entry_at(registry, slot);
+
+	if (entry->state != SHMB_ENTRY_LIVE)
+		return false;
+	*ret_entry = *entry;
+	return true;
+}
+
+void registry_release(struct registry *registry)
+{
+	if (registry->map)
+		munmap(registry->map, registry->len);
+	registry->map = NULL;
+	registry->fd = shmb_fd_close(registry->fd);
+	free(registry->free);
+	registry->free = NULL;
+	registry->n_free = 0;
+}
+
+void registry_destroy(struct registry *registry)
+{
+	registry_release(registry);
+	shm_unlink(registry->name);
+}

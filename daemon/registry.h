@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SHMB_DAEMON_REGISTRY_H
+#define SHMB_DAEMON_REGISTRY_H
+
+/*
+ * The broker's memory: a shared-memory object with an entry for everything that exists, from which
+ * a restarted broker takes up where its predecessor was killed, and which inspectors read.
+ *
+ * A broker can be killed between any two instructions. An entry is therefore written while it is
+ * FREE, and becomes LIVE with one store; it is given up with one store, too. What belongs to an
+ * entry (its segment) is made before it and removed after it, so that what a killed broker leaves
+ * is a segment that no entry names, never an entry without its segment.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <shmbroker/layout.h>
+
+#define REGISTRY_NO_ENTRY UINT32_MAX
+
+/**
+ * struct registry - the registry of a running broker
+ * @name:      of the object
+ * @fd:	       of the object
+ * @map:       its bytes
+ * @len:       of @map
+ * @n_entries: that @map has room for
+ * @free:      stack of free entries, @n_free of them
+ * @n_free:    length of @free
+ */
+struct registry {
+	char name[SHMB_SEGMENT_NAME_LEN_MAX];
+	int fd;
+	struct shmb_registry_segment *map;
+	uint64_t len;
+	uint32_t n_entries;
+	uint32_t *free;
+	uint32_t n_free;
+};
+
+/* Name of the registry of an instance. */
+void registry_name(uint64_t instance, char name[SHMB_SEGMENT_NAME_LEN_MAX]);
+
+/**
+ * registry_create() - make an empty one
+ * @registry: filled
+ * @instance: not used before
+ *
+ * Return: 0, -EEXIST, -ENOSPC or another negative errno value.
+ */
+int registry_create(struct registry *registry, uint64_t instance);
+
+/**
+ * registry_load() - take over that of an earlier broker
+ * @registry: filled; entries that make no sense are freed
+ * @instance: of that broker
+ *
+ * Return: 0; -ENOENT; -EINVAL: it is not one; another negative errno value.
+ */
+int registry_load(struct registry *registry, uint64_t instance);
+
+/* Notes that a broker has started: one more epoch. */
+void registry_start(struct registry *registry, const char *address);
+
+/* A number that no object of this instance has ever had. */
+uint64_t registry_next_id(struct registry *registry);
+
+/* How often a broker has started on this registry. */
+uint64_t registry_epoch(const struct registry *registry);
+
+/**
+ * registry_add() - note that something exists
+ * @registry: registry
+ * @entry:    all but its state
+ * @ret_slot: stores where it is
+ *
+ * Return: 0, -ENOSPC or -ENOMEM.
+ */
+int registry_add(struct registry *registry, const struct shmb_registry_entry *entry,
+		 uint32_t *ret_slot);
+
+/* Changes the flags of an entry. */
+void registry_set_flags(struct registry *registry, uint32_t slot, uint32_t flags);
+
+/* Notes that something is gone; nothing to do once the registry was released. */
+void registry_remove(struct registry *registry, uint32_t slot);
+
+/* Is there something? Copies it out. */
+bool registry_get(const struct registry *registry, uint32_t slot,
+		  struct shmb_registry_entry *ret_entry);
+
+/* Unmaps it; the object stays for a successor. */
+void registry_release(struct registry *registry);
+
+/* Unmaps and removes it. */
+void registry_destroy(struct registry *registry);
+
+#endif

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "lib/clock.h"
+#include "lib/fd.h"
+
+#include "daemon/bell.h"
+#include "daemon/connection.h"
+#include "daemon/view.h"
+
+#define RETRY_NS (100 * 1000000ull)
+
+struct view *view_new(struct client *client, struct pair *pair, uint64_t pair_id,
+		      uint64_t member_id)
+{
+	struct view *view = calloc(1, sizeof(*view));
+
+	if (!view)
+		return NULL;
+	list_init(&view->dirty_link);
+	view->client = client;
+	view->pair = pair;
+	view->pair_id = pair_id;
+	view->member_id = member_id;
+	return view;
+}
+
+void view_free(struct view *view)
+{
+	if (!view)
+		return;
+	list_remove(&view->dirty_link);
+	free(view);
+}
+
+void view_mark(struct view *view)
+{
+	if (view->client->connection && list_empty(&view->dirty_link))
+		list_append(&view->client->dirty, &view->dirty_link);
+}
+
+void view_gone(struct view *view, bool present, uint32_t reason)
+{
+	bool eviction = view->pair_id == 0;
+
+	view->pair = NULL;
+	view->reason = reason;
+	if (view->client->connection && present && (view->shown || eviction))
+		view_mark(view);
+	else
+		view_free(view);
+}
+
+int view_deny(struct client *client, uint64_t pair_id, uint64_t member_id)
+{
+	struct view *view = view_new(client, NULL, pair_id, member_id);
+
+	if (!view)
+		return -ENOMEM;
+	view->shown = true;
+	view_gone(view, true, SHMB_GONE_DIED);
+	return 0;
+}
+
+void view_drop_denials(struct client *client, uint64_t member_id)
+{
+	struct list *link, *safe;
+
+	list_for_each(link, safe, &client->dirty)
+	{
+		struct view *view = list_entry(link, struct view, dirty_link);
+
+		if (!view->pair && view->pair_id && view->member_id == member_id)
+			view_free(view);
+	}
+}
+
+static bool cross(const struct pair *pair)
+{
+	return pair->members[0]->client->uid != pair->members[1]->client->uid;
+}
+
+/* What the receiver waits on and rings with, if this pair has sockets of its own. */
+static int add_sockets(struct parcel *parcel, struct pair *pair, unsigned mine)
+{
+	int r;
+
+	r = parcel_add_fd(parcel, pair->sockets[!mine][1], SHMB_FD_SOCKET, SHMB_FD_ROLE_RINGER);
+	if (r == 0)
+		r = parcel_add_fd(parcel, pair->sockets[mine][0], SHMB_FD_SOCKET,
+				  SHMB_FD_ROLE_DOORBELL);
+	return r;
+}
+
+static void drop_sockets(struct pair *pair, unsigned mine)
+{
+	pair->sockets[!mine][1] = shmb_fd_close(pair->sockets[!mine][1]);
+	pair->sockets[mine][0] = shmb_fd_close(pair->sockets[mine][0]);
+}
+
+static int send_pair(struct view *view)
+{
+	struct pair *pair = view->pair;
+	unsigned mine = pair->members[0]->object.node.key == view->member_id ? 0 : 1;
+	struct member *me = pair->members[mine], *peer = pair->members[!mine];
+	struct segment_maker *maker = &view->client->broker->maker;
+	bool publisher = me->role == SHMB_ROLE_PUBLISHER;
+	struct shmb_msg_pair body = {
+		.pair_id = view->pair_id,
+		.member_id = view->member_id,
+		.peer_id = object_id(&peer->object),
+		.role = me->role,
+		.flags = pair->members[1]->flags & SHMB_MEMBER_LOSSY ? SHMB_PAIR_LOSSY : 0,
+		.slot = pair->members[0]->slot,
+		.lane_len = me->channel->lane_len,
+		.doorbell_generation = cross(pair) ? pair->generation : peer->generation,
+		.peer_pid = peer->client->pid,
+	};
+	struct parcel parcel = { 0 };
+	int r;
+
+	r = parcel_add_segment(&parcel, maker, &peer->object.segment, SHMB_FD_READ,
+			       SHMB_FD_ROLE_PEER);
+	if (r == 0)
+		r = parcel_add_segment(&parcel, maker, &pair->object.segment,
+				       publisher ? SHMB_FD_READ_WRITE : SHMB_FD_READ,
+				       SHMB_FD_ROLE_BELL);
+	if (r == 0 && cross(pair))
+		r = add_sockets(&parcel, pair, mine);
+	else if (r == 0)
+		r = parcel_add_fd(&parcel, peer->doorbell, SHMB_FD_EVENTFD, SHMB_FD_ROLE_RINGER);
+	if (r == 0)
+		r = connection_send(view->client->connection, SHMB_MSG_PAIR, 0, &body, sizeof(body),
+				    &parcel);
+	parcel_deinit(&parcel);
+	if (r < 0)
+		return r;
+	if (cross(pair))
+		drop_sockets(pair, mine);
+	list_remove(&view->dirty_link);
+	view->shown = true;
+	return 0;
+}
+
+static int view_send(struct view *view)
+{
+	struct shmb_msg_id evicted = { .id = view->member_id };
+	struct shmb_msg_unpair unpair = {
+		.pair_id = view->pair_id,
+		.member_id = view->member_id,
+		.reason = view->reason,
+	};
+	int r;
+
+	if (view->pair)
+		return send_pair(view);
+	if (view->pair_id == 0)
+		r = connection_send(view->client->connection, SHMB_MSG_EVICTED, 0, &evicted,
+				    sizeof(evicted), NULL);
+	else
+		r = connection_send(view->client->connection, SHMB_MSG_UNPAIR, 0, &unpair,
+				    sizeof(unpair), NULL);
+	if (r == 0)
+		view_free(view);
+	return r;
+}
+
+static void on_retry(void *data)
+{
+	struct client *client = data;
+
+	client->retry = loop_timer_cancel(client->retry);
+	view_flush(client, false);
+}
+
+void view_flush(struct client *client, bool sent)
+{
+	struct connection *connection = client->connection;
+	int r = 0;
+
+	if (!connection)
+		return;
+	while (r == 0 && !list_empty(&client->dirty) && loop_conn_idle(connection->io)) {
+		r = view_send(list_entry(client->dirty.next, struct view, dirty_link));
+		sent = sent || r == 0;
+	}
+	/* Out of fds or memory, here or in flight: nobody tells when there are some again. */
+	if (r < 0 && !client->retry)
+		loop_timer_at(client->broker->loop, shmb_clock_now_ns() + RETRY_NS, on_retry,
+			      client, &client->retry);
+	bell_set_backlog(client, !list_empty(&client->dirty) || !loop_conn_idle(connection->io));
+	if (sent)
+		bell_ring(client);
+}
+
+void view_forget(struct client *client)
+{
+	struct list *link, *safe, *inner, *inner_safe;
+
+	client->retry = loop_timer_cancel(client->retry);
+	list_for_each(link, safe, &client->dirty)
+	{
+		struct view *view = list_entry(link, struct view, dirty_link);
+
+		list_remove(&view->dirty_link);
+		if (!view->pair)
+			view_free(view);
+	}
+	list_for_each(link, safe, &client->members)
+	{
+		struct member *member = list_entry(link, struct member, client_link);
+
+		member->present = false;
+		list_for_each(inner, inner_safe, &member->pairs)
+			list_entry(inner, struct pair, member_links[member->role - 1])
+				->views[member->role - 1]
+				->shown = false;
+	}
+}

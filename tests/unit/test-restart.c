@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The daemon is killed and started again while processes exchange records. Nothing may be lost or
+ * come twice, nobody may need to be told, and in the end nothing may be left.
+ */
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/unit/fixture.h"
+
+static char dir[] = "/tmp/shmb-restart.XXXXXX";
+static char address[64];
+static pid_t daemon_pid;
+
+/* What the children tell the parent. */
+static struct {
+	uint64_t sent;
+	uint64_t received;
+	uint64_t joined;
+	uint32_t stop;
+} * shared;
+
+static void start_daemon(void)
+{
+	const char *top = getenv("top_builddir");
+	char program[4096], number[16], answer[256] = "";
+	int ends[2];
+
+	ck_assert_int_eq(pipe(ends), 0);
+	snprintf(program, sizeof(program), "%s/shmbrokerd", top ? top : ".");
+	snprintf(number, sizeof(number), "%d", ends[1]);
+	daemon_pid = fork();
+	if (daemon_pid == 0) {
+		close(ends[0]);
+		execl(program, "shmbrokerd", "--user", "--directory", dir, "--ready-fd", number,
+		      "--idle-exit", "1", (char *)NULL);
+		_exit(127);
+	}
+	close(ends[1]);
+	ck_assert_int_gt(read(ends[0], answer, sizeof(answer) - 1), 0);
+	ck_assert_str_eq(answer, "ready\n");
+	close(ends[0]);
+}
+
+static void kill_daemon(void)
+{
+	kill(daemon_pid, SIGKILL);
+	ck_assert_int_eq(waitpid(daemon_pid, NULL, 0), daemon_pid);
+}
+
+static void wait_daemon(void)
+{
+	int status;
+
+	for (int i = 0; i < 100; i++) {
+		if (waitpid(daemon_pid, &status, WNOHANG) == daemon_pid) {
+			ck_assert_int_eq(status, 0);
+			return;
+		}
+		usleep(100000);
+	}
+	ck_abort_msg("the idle daemon did not exit");
+}
+
+/* Objects of this broker in /dev/shm. */
+static int count_objects(const char *instance)
+{
+	DIR *shm = opendir("/dev/shm");
+	struct dirent *entry;
+	char prefix[32];
+	int n = 0;
+
+	snprintf(prefix, sizeof(prefix), "shmb.%s", instance);
+	while ((entry = readdir(shm)))
+		n += !strncmp(entry->d_name, prefix, strlen(prefix));
+	closedir(shm);
+	return n;
+}
+
+static void read_instance(char instance[17])
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/broker.lock", dir);
+	fd = open(path, O_RDONLY);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(read(fd, instance, 16), 16);
+	instance[16] = '\0';
+	close(fd);
+}
+
+static void set_up_dir(void)
+{
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	snprintf(address, sizeof(address), "%s/control.sock", dir);
+	shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	start_daemon();
+}
+
+static void tear_down_dir(void)
+{
+	char command[128];
+
+	snprintf(command, sizeof(command), "rm -rf %s", dir);
+	ck_assert_int_eq(system(command), 0);
+}
+
+static void publish_until_stopped(void)
+{
+	struct shmb_client *own = connect_to(address);
+	struct shmb_channel *channel = channel_of(own, "restart/data", 65536);
+	struct shmb_publisher *publisher = publisher_of(channel, 0);
+
+	ok(shmb_channel_wait_members(channel, 1, 1, 10000 * MS));
+	for (uint64_t i = 0; !__atomic_load_n(&shared->stop, __ATOMIC_RELAXED); i++) {
+		ok(shmb_publisher_send_wait(publisher, &i, sizeof(i), 20000 * MS));
+		__atomic_store_n(&shared->sent, i + 1, __ATOMIC_RELEASE);
+		if (i % 64 == 0)
+			usleep(500);
+	}
+	ok(shmb_publisher_close(publisher));
+	ok(shmb_channel_close(channel));
+	ok(shmb_client_close(own));
+	_exit(0);
+}
+
+static void receive_until_all(void)
+{
+	struct shmb_client *own = connect_to(address);
+	struct shmb_channel *channel = channel_of(own, "restart/data", 65536);
+	struct shmb_subscriber *subscriber = subscriber_of(channel, SHMB_SUBSCRIBER_NO_SPIN);
+	struct shmb_subscriber_stats stats;
+	uint64_t next = 0, value;
+
+	while (!__atomic_load_n(&shared->stop, __ATOMIC_RELAXED) ||
+	       next < __atomic_load_n(&shared->sent, __ATOMIC_ACQUIRE)) {
+		int32_t result = shmb_subscriber_wait(subscriber, 100 * MS);
+
+		ck_assert(result == 0 || result == -ETIMEDOUT);
+		while (shmb_subscriber_recv(subscriber, &value, 8) == 8) {
+			ck_assert_uint_eq(value, next);
+			__atomic_store_n(&shared->received, ++next, __ATOMIC_RELAXED);
+		}
+	}
+	ok(shmb_subscriber_stats(subscriber, &stats, sizeof(stats)));
+	ck_assert_uint_eq(stats.backstops, 0);
+	ok(shmb_subscriber_close(subscriber));
+	ok(shmb_channel_close(channel));
+	ok(shmb_client_close(own));
+	_exit(0);
+}
+
+/* Somebody who comes after a restart meets the others as if nothing had been. */
+static void join_and_leave(void)
+{
+	struct shmb_client *own = connect_to(address);
+	struct shmb_channel *channel = channel_of(own, "restart/data", 65536);
+	struct shmb_subscriber *subscriber = subscriber_of(channel, 0);
+	uint64_t first, value;
+
+	ok(shmb_subscriber_wait(subscriber, 10000 * MS));
+	ck_assert_int_eq(shmb_subscriber_recv(subscriber, &first, 8), 8);
+	for (uint64_t i = 1; i < 100; i++) {
+		ok(shmb_subscriber_wait(subscriber, 10000 * MS));
+		ck_assert_int_eq(shmb_subscriber_recv(subscriber, &value, 8), 8);
+		ck_assert_uint_eq(value, first + i);
+	}
+	__atomic_add_fetch(&shared->joined, 1, __ATOMIC_RELAXED);
+	ok(shmb_subscriber_close(subscriber));
+	ok(shmb_channel_close(channel));
+	ok(shmb_client_close(own));
+	_exit(0);
+}
+
+static pid_t run(void (*child)(void))
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		/* A failed assertion must end this process, not run the parent's test again. */
+		alarm(100);
+		child();
+	}
+	return pid;
+}
+
+static void finished(pid_t pid)
+{
+	int status;
+
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_msg(status == 0, "a child ended with status 0x%x", status);
+}
+
+START_TEST(a_killed_broker_is_not_missed)
+{
+	int rounds = getenv("SHMB_TEST_QUICK") ? 5 : 40;
+	pid_t subscriber = run(receive_until_all), publisher = run(publish_until_stopped);
+	char instance[17];
+
+	read_instance(instance);
+	srand(7);
+	for (int i = 0; i < rounds; i++) {
+		uint64_t before, after;
+
+		usleep((useconds_t)(rand() % 30000));
+		kill_daemon();
+		before = __atomic_load_n(&shared->received, __ATOMIC_RELAXED);
+		usleep((useconds_t)(20000 + rand() % 50000));
+		after = __atomic_load_n(&shared->received, __ATOMIC_RELAXED);
+		if (i > 2)
+			ck_assert_msg(after > before, "round %d: nothing flows without the broker",
+				      i);
+		start_daemon();
+		if (i % 4 == 3)
+			finished(run(join_and_leave));
+	}
+	__atomic_store_n(&shared->stop, 1, __ATOMIC_RELAXED);
+	finished(publisher);
+	finished(subscriber);
+	ck_assert_uint_eq(shared->received, shared->sent);
+	ck_assert_uint_gt(shared->sent, 1000);
+	ck_assert_uint_eq(shared->joined, (uint64_t)rounds / 4);
+	wait_daemon();
+	ck_assert_int_eq(count_objects(instance), 0);
+}
+END_TEST
+
+START_TEST(who_dies_with_the_broker_is_buried_by_the_next)
+{
+	pid_t subscriber = run(receive_until_all), publisher = run(publish_until_stopped);
+	char instance[17];
+
+	read_instance(instance);
+	while (__atomic_load_n(&shared->received, __ATOMIC_RELAXED) < 100)
+		usleep(1000);
+	kill_daemon();
+	kill(publisher, SIGKILL);
+	kill(subscriber, SIGKILL);
+	waitpid(publisher, NULL, 0);
+	waitpid(subscriber, NULL, 0);
+	ck_assert_int_gt(count_objects(instance), 3);
+	start_daemon();
+	wait_daemon();
+	ck_assert_int_eq(count_objects(instance), 0);
+}
+END_TEST
+
+START_TEST(an_idle_broker_leaves_nothing)
+{
+	char instance[17];
+	struct shmb_client *own = connect_to(address);
+	struct shmb_channel *channel = channel_of(own, "a", 4096);
+
+	read_instance(instance);
+	ok(shmb_publisher_close(publisher_of(channel, 0)));
+	ok(shmb_channel_close(channel));
+	ok(shmb_client_close(own));
+	wait_daemon();
+	ck_assert_int_eq(count_objects(instance), 0);
+	ck_assert_int_lt(access(address, F_OK), 0);
+}
+END_TEST
+
+START_TEST(a_second_broker_in_the_same_place_is_refused)
+{
+	const char *top = getenv("top_builddir");
+	char command[4200], answer[512] = "";
+	FILE *output;
+
+	snprintf(command, sizeof(command), "%s/shmbrokerd --user --directory %s 2>&1",
+		 top ? top : ".", dir);
+	output = popen(command, "r");
+	ck_assert_ptr_nonnull(fgets(answer, sizeof(answer), output));
+	ck_assert_int_ne(pclose(output), 0);
+	ck_assert_msg(strstr(answer, "already") != NULL, "it says: %s", answer);
+	/* The first one is none the worse for it. */
+	ok(shmb_client_close(connect_to(address)));
+	kill_daemon();
+}
+END_TEST
+
+int main(void)
+{
+	TCase *cases[] = { tcase_create("restart") };
+
+	tcase_add_checked_fixture(cases[0], set_up_dir, tear_down_dir);
+	tcase_set_timeout(cases[0], 120);
+	tcase_add_test(cases[0], a_killed_broker_is_not_missed);
+	tcase_add_test(cases[0], who_dies_with_the_broker_is_buried_by_the_next);
+	tcase_add_test(cases[0], an_idle_broker_leaves_nothing);
+	tcase_add_test(cases[0], a_second_broker_in_the_same_place_is_refused);
+	return run_suite("restart", cases, 1);
+}
