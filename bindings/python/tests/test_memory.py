@@ -11,7 +11,7 @@ from support import BrokerTest, Everything, Leg, Tick, numpy
 class Loan(BrokerTest):
     def test_record(self):
         publisher, subscriber = self.pair(Everything)
-        publisher.send(Everything(*[255] + [1] * 11, "x" * 12, (9, 9, 9, 9)))
+        publisher.send(Everything(*[255] + [1] * 10, "x", "x" * 12, (9, 9, 9, 9)))
         subscriber.recv()
         with publisher.loan() as record:
             self.assertEqual(record, Everything())

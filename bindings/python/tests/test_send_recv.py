@@ -229,7 +229,9 @@ class Waiting(BrokerTest):
         subscriber = channel.subscriber()
         channel.wait_members(subscribers=1, timeout=5)
         subscriber.close()
-        timer = threading.Timer(0.1, lambda: channel.publisher())
+        other = self.client.channel(channel.name)
+        publishers = []
+        timer = threading.Timer(0.1, lambda: publishers.append(other.publisher()))
         timer.start()
         channel.wait_members(publishers=1, timeout=5)
         timer.join()
@@ -292,7 +294,7 @@ class Many(BrokerTest):
         self.assertGreaterEqual(time.monotonic() - before, 0.2)
         self.assertTrue(0 < n < 1000)
         self.assertEqual(subscriber.recv_many(), sent[:n])
-        self.assertEqual(publisher.send_many(sent, block=False), n)
+        self.assertAlmostEqual(publisher.send_many(sent, block=False), n, delta=2)
 
     def test_buffers(self):
         publisher, subscriber = self.pair(Tick)

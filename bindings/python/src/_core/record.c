@@ -10,10 +10,21 @@ static PyObject *layout_attribute; /* "__layout__" */
 
 /* ---- layout: what a schema table means -------------------------------------------------------------- */
 
+static int layout_traverse(PyObject *self, visitproc visit, void *arg)
+{
+	struct layout *layout = CAST(layout, self);
+
+	Py_VISIT((PyObject *)Py_TYPE(self));
+	for (uint32_t i = 0; i < layout->n_fields; i++)
+		Py_VISIT((PyObject *)layout->fields[i].record);
+	return 0;
+}
+
 static void layout_dealloc(PyObject *self)
 {
 	struct layout *layout = CAST(layout, self);
 
+	PyObject_GC_UnTrack(self);
 	for (uint32_t i = 0; layout->fields && i < layout->n_fields; i++) {
 		Py_XDECREF(layout->fields[i].name);
 		Py_XDECREF((PyObject *)layout->fields[i].record);
@@ -155,6 +166,7 @@ static PyGetSetDef layout_getset[] = {
 static PyType_Slot layout_slots[] = {
 	{ Py_tp_new, layout_new },
 	{ Py_tp_dealloc, layout_dealloc },
+	{ Py_tp_traverse, layout_traverse },
 	{ Py_tp_getset, layout_getset },
 	{ Py_tp_doc, "Layout(table, classes, format): where the fields of a record are." },
 	{ 0, NULL },
@@ -163,7 +175,7 @@ static PyType_Slot layout_slots[] = {
 static PyType_Spec layout_spec = {
 	.name = "shmbroker._core.Layout",
 	.basicsize = sizeof(struct layout),
-	.flags = Py_TPFLAGS_DEFAULT,
+	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
 	.slots = layout_slots,
 };
 
@@ -555,8 +567,16 @@ static PyObject *field_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUS
 	return self;
 }
 
+static int field_traverse(PyObject *self, visitproc visit, void *arg)
+{
+	Py_VISIT((PyObject *)Py_TYPE(self));
+	Py_VISIT((PyObject *)CAST(field_object, self)->layout);
+	return 0;
+}
+
 static void field_dealloc(PyObject *self)
 {
+	PyObject_GC_UnTrack(self);
 	Py_XDECREF((PyObject *)CAST(field_object, self)->layout);
 	core_free(self);
 }
@@ -608,6 +628,7 @@ static PyObject *field_repr(PyObject *self)
 static PyType_Slot field_slots[] = {
 	{ Py_tp_new, field_new },
 	{ Py_tp_dealloc, field_dealloc },
+	{ Py_tp_traverse, field_traverse },
 	{ Py_tp_descr_get, field_get },
 	{ Py_tp_descr_set, field_set },
 	{ Py_tp_repr, field_repr },
@@ -618,7 +639,7 @@ static PyType_Slot field_slots[] = {
 static PyType_Spec field_spec = {
 	.name = "shmbroker._core.Field",
 	.basicsize = sizeof(struct field_object),
-	.flags = Py_TPFLAGS_DEFAULT,
+	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
 	.slots = field_slots,
 };
 
