@@ -38,6 +38,7 @@
 #define RETRY_MIN_NS	   1000000ull
 #define RETRY_MAX_NS	   500000000ull
 #define BACKLOG_NS	   1000000000ull
+#define BACKLOG_SLICE_NS   20000ull
 
 /* ---- events ------------------------------------------------------------------------------------ */
 
@@ -401,8 +402,10 @@ static int resume_all(struct shmb_client *client)
 {
 	int result = 0;
 
+	client->resuming = true;
 	for (struct shmb_resumable *at = client->resumables; at && result == 0; at = at->next)
 		result = at->resume(at);
+	client->resuming = false;
 	return result;
 }
 
@@ -447,17 +450,21 @@ int shmb_client_request(struct shmb_client *client, uint32_t type, const void *b
 			struct shmb_received *received)
 {
 	uint64_t deadline = shmb_clock_deadline_ns(client->timeout_ns);
-	int result;
+	int result = 0;
 
 	memset(received->fds, -1, sizeof(received->fds));
 	received->message.type = 0;
 	for (;;) {
-		result = client->connected ? 0 : reconnect(client);
-		if (result == 0)
+		if (!client->connected)
+			result = client->resuming ? -ENOTCONN : reconnect(client);
+		if (client->connected)
 			result = round_trip(client, type, body, body_len, reply_type, reply_len,
 					    received);
-		/* A broker that is being restarted: its successor answers the same request. */
-		if (result != -ENOTCONN || shmb_clock_now_ns() >= deadline)
+		/*
+		 * A broker that is being restarted: its successor answers the same request. But
+		 * not while resuming: the lanes flow, and their threads wait for us.
+		 */
+		if (result != -ENOTCONN || client->resuming || shmb_clock_now_ns() >= deadline)
 			return result;
 		struct timespec pause = { .tv_nsec = 2000000 };
 
@@ -487,31 +494,45 @@ void shmb_client_tell(struct shmb_client *client, uint32_t type, const void *bod
 		disconnect(client);
 }
 
+/*
+ * Messages that belong to the epoch we have seen may still be to come: until when to wait for the
+ * next one. Returns 0 if the broker owes nothing.
+ */
+static uint64_t backlog_deadline(struct shmb_client *client, uint64_t *give_up, uint64_t *slice)
+{
+	uint64_t now;
+
+	/* R: pairs with the broker's release of backlog in bell_set_backlog(). */
+	if (!SHMB_LOAD_ACQUIRE(&client->bell->backlog))
+		return 0;
+	now = shmb_clock_now_ns();
+	if (!*give_up)
+		*give_up = now + BACKLOG_NS;
+	/* The last message may be here already and only the word not yet: look again soon. */
+	*slice = *slice ? 2 * *slice : BACKLOG_SLICE_NS;
+	if (now >= *give_up)
+		return 0;
+	return now + *slice < *give_up ? now + *slice : *give_up;
+}
+
 int shmb_client_drain(struct shmb_client *client)
 {
 	struct shmb_received received;
-	uint64_t give_up = 0;
+	uint64_t give_up = 0, slice = 0;
 	int result = client->connected ? 0 : reconnect(client);
 
 	while (result == 0) {
-		uint64_t deadline = 0;
+		uint64_t deadline = backlog_deadline(client, &give_up, &slice);
 
-		/*
-		 * R: pairs with the broker's release of backlog in client_set_backlog(): while it is
-		 * set, messages that belong to the epoch we have seen are still to come.
-		 */
-		if (SHMB_LOAD_ACQUIRE(&client->bell->backlog)) {
-			give_up = give_up ? give_up : shmb_clock_now_ns() + BACKLOG_NS;
-			deadline = give_up;
-		}
 		result = shmb_connection_receive(&client->connection, &received, deadline);
 		if (result == -EAGAIN) {
-			if (!deadline || shmb_clock_now_ns() >= give_up)
+			if (!deadline)
 				return 0;
 			result = 0;
 			continue;
 		}
 		if (result == 0) {
+			slice = 0;
 			if (received.message.request_id == 0)
 				result = deliver(client, &received);
 			shmb_received_deinit(&received);

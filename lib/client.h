@@ -79,6 +79,7 @@ struct shmb_resumable {
  * @retry_at_ns:    no new attempt to connect before
  * @retry_delay_ns: doubles with each failure
  * @next_request_id: of the next request
+ * @resuming:	    a reconnection is under way
  * @stale:	    the broker has forgotten us: the handles are of no more use
  * @id:		    as the broker calls us
  * @instance:	    of the broker
@@ -105,6 +106,7 @@ struct shmb_client {
 	uint64_t retry_at_ns;
 	uint64_t retry_delay_ns;
 	uint32_t next_request_id;
+	bool resuming;
 	bool stale;
 	uint64_t id;
 	uint64_t instance;

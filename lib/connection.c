@@ -145,7 +145,7 @@ static int receive_packet(struct shmb_connection *connection, int *fds, uint32_t
 			continue;
 		if (errno != EAGAIN)
 			return shmb_fail(-ENOTCONN, "the broker is gone: %s", strerror(errno));
-		if (wait_ready(connection->fd, POLLIN, deadline_ns) < 0)
+		if (!deadline_ns || wait_ready(connection->fd, POLLIN, deadline_ns) < 0)
 			return -EAGAIN;
 	}
 	truncated = header.msg_flags & (MSG_TRUNC | MSG_CTRUNC);
