@@ -20,7 +20,9 @@ LIMITED = sys.version_info >= (3, 11) and not sysconfig.get_config_var("Py_GIL_D
 
 def pkg_config(*arguments):
     command = [os.environ.get("PKG_CONFIG", "pkg-config"), *arguments, "libshmbroker"]
-    return shlex.split(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    return shlex.split(
+        subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    )
 
 
 def library():

@@ -1,9 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Prints what is published on a channel, whatever its records are.
-
-    subscribe.py [CHANNEL]
-"""
+"""Prints what is published on a channel, whatever its records are: subscribe.py [CHANNEL]"""
 
 import sys
 

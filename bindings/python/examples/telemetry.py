@@ -24,6 +24,7 @@ CHUNK_LEN = 4096
 # Chunks that are sent between two looks at the clock.
 BURST = 16
 WAIT_S = 60.0
+CATCH_UP_NS = 100_000_000
 
 
 class Telemetry(shmbroker.Record, name="machine.telemetry"):
@@ -152,8 +153,8 @@ def run(proc, publisher, stream, rate, seconds):
         telemetry.time_ns = now = time.monotonic_ns()
         publisher.send(telemetry, timeout=WAIT_S)
         times.append(now)
-        # A sample that is late does not make the next ones late.
-        due = max(due + period_ns, now - period_ns)
+        # Catch up with what was missed, unless the machine was away for long.
+        due = max(due + period_ns, now - CATCH_UP_NS)
         while True:
             left = due - time.monotonic_ns()
             if left <= 0:

@@ -10,7 +10,6 @@ import unittest
 import shmbroker
 from support import BrokerTest, Everything, Leg, Tick, numpy
 
-
 BROKER = """
 import sys, shmbroker
 with shmbroker.Broker() as broker:

@@ -41,7 +41,9 @@ class Processes(BrokerTest):
         got = []
         while len(got) < 50000:
             got += subscriber.recv_many(timeout=20)
-        self.assertEqual(got[:3] + got[-1:], [Tick(0, 0), Tick(1, 0.5), Tick(2, 1), Tick(49999, 24999.5)])
+        self.assertEqual(
+            got[:3] + got[-1:], [Tick(0, 0), Tick(1, 0.5), Tick(2, 1), Tick(49999, 24999.5)]
+        )
         self.assertEqual([t.time_ns for t in got], list(range(50000)))
         process.communicate()
         self.assertEqual(process.returncode, 0)

@@ -77,7 +77,7 @@ class WaitSet(BrokerTest):
         with self.assertRaises(shmbroker.Error):
             self.waitset.add(10**6)
         self.waitset.remove(subscriber)
-        with self.assertRaises(KeyError):
+        with self.assertRaises(shmbroker.NotFound):
             self.waitset.remove(subscriber)
         with self.assertRaises(shmbroker.NotFound):
             self.waitset.remove(10**6)

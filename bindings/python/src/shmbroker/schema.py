@@ -5,12 +5,20 @@ import keyword
 import re
 import struct
 import sys
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple, Type, Union
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Type, Union
 
 from shmbroker import _core
 
 if TYPE_CHECKING:
     import numpy
+    from typing_extensions import dataclass_transform
+else:
+
+    def dataclass_transform():
+        """As in typing from 3.11 on: tells type checkers what the constructor takes."""
+        return lambda cls: cls
+
 
 NO_PARENT = 0xFFFF
 HEAD = struct.Struct("<IHHII48s")
@@ -21,7 +29,8 @@ KIND_CHAR = 12
 KIND_STRUCT = 13
 
 
-class Array(NamedTuple):
+@dataclass(frozen=True)
+class Array:
     """Several elements of one type, one after the other: `u32[4]`, `char[12]`, `Leg[2]`."""
 
     element: Any
@@ -37,12 +46,12 @@ def _array(element: Any, count: int) -> Array:
 class Scalar:
     """A type of field: `u8` to `i64`, `f32`, `f64`, `bool_`, `char`. `u32[4]` is an array."""
 
-    __slots__ = ("name", "kind", "size", "code", "dtype")
+    __slots__ = ("name", "kind", "code", "dtype", "__size__", "__align__")
 
     def __init__(self, name: str, kind: int, size: int, code: str, dtype: str) -> None:
         self.name = name
         self.kind = kind
-        self.size = size
+        self.__size__ = self.__align__ = size
         self.code = code  # as in the module struct and PEP 3118
         self.dtype = dtype  # as in numpy
 
@@ -53,24 +62,37 @@ class Scalar:
         return f"shmbroker.{self.name}"
 
 
-u8 = Scalar("u8", 1, 1, "B", "u1")
-i8 = Scalar("i8", 2, 1, "b", "i1")
-u16 = Scalar("u16", 3, 2, "H", "<u2")
-i16 = Scalar("i16", 4, 2, "h", "<i2")
-u32 = Scalar("u32", 5, 4, "I", "<u4")
-i32 = Scalar("i32", 6, 4, "i", "<i4")
-u64 = Scalar("u64", 7, 8, "Q", "<u8")
-i64 = Scalar("i64", 8, 8, "q", "<i8")
-f32 = Scalar("f32", 9, 4, "f", "<f4")
-f64 = Scalar("f64", 10, 8, "d", "<f8")
-bool_ = Scalar("bool_", 11, 1, "?", "?")
-char = Scalar("char", KIND_CHAR, 1, "s", "S")
+_SCALARS = {
+    kind: Scalar(name, kind, size, code, dtype)
+    for kind, name, size, code, dtype in (
+        (1, "u8", 1, "B", "u1"),
+        (2, "i8", 1, "b", "i1"),
+        (3, "u16", 2, "H", "<u2"),
+        (4, "i16", 2, "h", "<i2"),
+        (5, "u32", 4, "I", "<u4"),
+        (6, "i32", 4, "i", "<i4"),
+        (7, "u64", 8, "Q", "<u8"),
+        (8, "i64", 8, "q", "<i8"),
+        (9, "f32", 4, "f", "<f4"),
+        (10, "f64", 8, "d", "<f8"),
+        (11, "bool_", 1, "?", "?"),
+        (KIND_CHAR, "char", 1, "s", "S"),
+    )
+}
+_BY_DTYPE = {scalar.dtype: scalar for scalar in _SCALARS.values()}
 
-_SCALARS = {s.kind: s for s in (u8, i8, u16, i16, u32, i32, u64, i64, f32, f64, bool_, char)}
-_BY_DTYPE = {s.dtype: s for s in _SCALARS.values()}
+if TYPE_CHECKING:
+    # What an annotated field holds, as far as type checkers are concerned.
+    u8 = i8 = u16 = i16 = u32 = i32 = u64 = i64 = int
+    f32 = f64 = float
+    bool_ = bool
+    char = str
+else:
+    u8, i8, u16, i16, u32, i32, u64, i64, f32, f64, bool_, char = _SCALARS.values()
 
 
-class Field(NamedTuple):
+@dataclass(frozen=True)
+class Field:
     """One field of a record.
 
     `type` is a Scalar or a Record class, `count` its elements, `offset` in bytes from the start
@@ -85,12 +107,12 @@ class Field(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes of one element."""
-        return self.type.size if isinstance(self.type, Scalar) else self.type.__size__
+        return int(self.type.__size__)
 
     @property
     def align(self) -> int:
         """Alignment of one element in bytes."""
-        return self.type.size if isinstance(self.type, Scalar) else self.type.__align__
+        return int(self.type.__align__)
 
 
 class _Any:
@@ -149,7 +171,7 @@ def _format(size: int, fields: List[Field]) -> str:
         if not isinstance(field.type, Scalar):
             element = field.type.__layout__.format
             code = element if field.count == 1 else f"({field.count}){element}"
-        elif field.type is char:
+        elif field.type.kind == KIND_CHAR:
             code = f"{field.count}s"
         elif field.count == 1:
             code = "<" + field.type.code
@@ -166,6 +188,10 @@ def _is_type(kind: Any) -> bool:
     return isinstance(kind, Scalar) or (isinstance(kind, RecordMeta) and bool(kind.__fields__))
 
 
+def _round_up(number: int, align: int) -> int:
+    return -(-number // align) * align
+
+
 def _lay_out(annotations: Dict[str, Any]) -> Tuple[List[Field], int, int]:
     """Offsets as a C compiler gives them. Returns fields, size and alignment."""
     fields: List[Field] = []
@@ -175,15 +201,14 @@ def _lay_out(annotations: Dict[str, Any]) -> Tuple[List[Field], int, int]:
         for meta in getattr(kind, "__metadata__", ()):
             if isinstance(meta, Array) or _is_type(meta):
                 kind = meta
-        kind, count = kind if isinstance(kind, Array) else (kind, 1)
-        if not _is_type(kind):
+        array = kind if isinstance(kind, Array) else Array(kind, 1)
+        if not _is_type(array.element):
             raise TypeError(f"field {name!r}: {kind!r} is no type of a field")
-        field = Field(name, kind, 0, count)
-        at = -(-at // field.align) * field.align
-        fields.append(field._replace(offset=at))
-        at += field.size * count
-        align = max(align, field.align)
-    return fields, -(-at // align) * align, align
+        at = _round_up(at, array.element.__align__)
+        fields.append(Field(name, array.element, at, array.count))
+        at += array.element.__size__ * array.count
+        align = max(align, array.element.__align__)
+    return fields, _round_up(at, align), align
 
 
 def _annotations(name: str, namespace: Dict[str, Any]) -> Dict[str, Any]:
@@ -286,6 +311,7 @@ class RecordMeta(type):
         return dtype_of(cls)
 
 
+@dataclass_transform()
 class Record(_core.Record, metaclass=RecordMeta):
     """Base of record types: bytes laid out as by a C compiler, with named fields.
 
@@ -353,7 +379,7 @@ def dtype_of(record: RecordMeta) -> "numpy.dtype[Any]":
     for field in record.__fields__:
         if not isinstance(field.type, Scalar):
             element: Any = dtype_of(field.type)
-        elif field.type is char:
+        elif field.type.kind == KIND_CHAR:
             formats.append(f"S{field.count}")
             continue
         else:
@@ -389,7 +415,7 @@ def record_from_dtype(dtype: "numpy.dtype[Any]", name: str) -> Type[Record]:
         if kind.names is not None:
             element: Any = record_from_dtype(kind, field_name)
         elif kind.char == "S":
-            element, count = char, kind.itemsize
+            element, count = _SCALARS[KIND_CHAR], kind.itemsize
         else:
             element = _BY_DTYPE.get(kind.newbyteorder("<").str.replace("|", "").replace("b1", "?"))
             if element is None or (kind.itemsize > 1 and kind.str[0] != "<"):

@@ -23,6 +23,7 @@ class Subscriber(_core.Subscriber):
     """Class of its records; None: raw bytes."""
     arrays: bool
     """batches() gives arrays."""
+    _dtype: "numpy.dtype[Any]"
 
     def recv_array(
         self, max: int = 1000, timeout: Optional[float] = None, block: bool = True

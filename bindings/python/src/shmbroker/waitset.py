@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Wait sets: one place to wait for many subscribers and fds."""
 
+import errno
 import select
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Protocol, Tuple, Union
 
 from shmbroker import _core
+from shmbroker.errors import NotFound
 from shmbroker.subscriber import Subscriber
 
 if TYPE_CHECKING:
@@ -21,6 +23,12 @@ class HasFileno(Protocol):
 Member = Union[Subscriber, HasFileno, int]
 
 
+def _key(member: Member) -> int:
+    if isinstance(member, Subscriber):
+        return -id(member)
+    return member if isinstance(member, int) else member.fileno()
+
+
 class WaitSet(_core.WaitSet):
     """Waits for subscribers of a client and for fds. For one thread at a time.
 
@@ -29,11 +37,15 @@ class WaitSet(_core.WaitSet):
 
     __slots__ = ("_members", "_cookies", "_next")
 
+    _members: Dict[int, Any]  # by cookie
+    _cookies: Dict[int, int]  # by fd; of a subscriber, by its negative id
+    _next: int
+
     def __new__(cls, client: "Client") -> "WaitSet":
         """Error: no memory or no fd left."""
         self = super().__new__(cls, client)
-        self._members: Dict[int, Any] = {}  # by cookie
-        self._cookies: Dict[Any, Tuple[int, int]] = {}  # cookie and fd (-1: a subscriber)
+        self._members = {}
+        self._cookies = {}
         self._next = 1
         return self
 
@@ -43,30 +55,25 @@ class WaitSet(_core.WaitSet):
         Exists: it is in a wait set already; Error.
         """
         cookie = self._next
+        key = _key(member)
         if isinstance(member, Subscriber):
-            fd = -1
             self._add(member, cookie)
         else:
-            fd = member if isinstance(member, int) else member.fileno()
-            self._add_fd(fd, events, cookie)
+            self._add_fd(key, events, cookie)
         self._next += 1
         self._members[cookie] = member
-        self._cookies[id(member) if fd < 0 else fd] = (cookie, fd)
+        self._cookies[key] = cookie
 
     def remove(self, member: Member) -> None:
         """Take a member out again. NotFound: it is not in there."""
+        key = _key(member)
+        if key not in self._cookies:
+            raise NotFound(errno.ENOENT, f"{member!r} is not in this wait set")
         if isinstance(member, Subscriber):
-            key = id(member)
-        else:
-            key = member if isinstance(member, int) else member.fileno()
-        if isinstance(member, Subscriber) and key in self._cookies:
             self._remove(member)
-        elif not isinstance(member, Subscriber):
-            self._remove_fd(key)
         else:
-            raise KeyError("this subscriber is not in this wait set")
-        cookie, _ = self._cookies.pop(key)
-        del self._members[cookie]
+            self._remove_fd(key)
+        del self._members[self._cookies.pop(key)]
 
     def wait(self, timeout: Optional[float] = None, max: int = 64) -> List[Tuple[Any, int]]:
         """Wait until some members are ready: a list of (member, events), at most max.
