@@ -1,6 +1,7 @@
 TESTS += %D%/tests/run.sh
 EXTRA_DIST += \
 	%D%/README.md \
+	%D%/build_backend.py \
 	%D%/examples/publish.py \
 	%D%/examples/subscribe.py \
 	%D%/examples/telemetry.py \

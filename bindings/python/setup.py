@@ -6,6 +6,7 @@ pkg-config. Needs setuptools, a C compiler and Python's headers, nothing from th
 """
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -16,6 +17,11 @@ from setuptools import Extension, setup
 HERE = os.path.dirname(os.path.abspath(__file__))
 # From 3.11 the limited API has the buffer protocol: one binary for all versions from there on.
 LIMITED = sys.version_info >= (3, 11) and not sysconfig.get_config_var("Py_GIL_DISABLED")
+
+
+def version():
+    with open(os.path.join(HERE, "src", "shmbroker", "__init__.py"), encoding="utf-8") as file:
+        return re.search(r'__version__ = "(.*)"', file.read()).group(1)
 
 
 def pkg_config(*arguments):
@@ -69,7 +75,7 @@ def extension():
 
 setup(
     name="shmbroker",
-    version="0.1.0",
+    version=version(),
     description="Shared-memory channels between processes of any language",
     license="Apache-2.0",
     python_requires=">=3.9",
@@ -77,6 +83,5 @@ setup(
     packages=["shmbroker"],
     package_data={"shmbroker": ["py.typed", "*.pyi"]},
     ext_modules=[extension()],
-    options={"bdist_wheel": {"py_limited_api": "cp311"}} if LIMITED else {},
     zip_safe=False,
 )

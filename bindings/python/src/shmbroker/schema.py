@@ -83,8 +83,16 @@ _BY_DTYPE = {scalar.dtype: scalar for scalar in _SCALARS.values()}
 
 if TYPE_CHECKING:
     # What an annotated field holds, as far as type checkers are concerned.
-    u8 = i8 = u16 = i16 = u32 = i32 = u64 = i64 = int
-    f32 = f64 = float
+    u8 = int
+    i8 = int
+    u16 = int
+    i16 = int
+    u32 = int
+    i32 = int
+    u64 = int
+    i64 = int
+    f32 = float
+    f64 = float
     bool_ = bool
     char = str
 else:
