@@ -13,8 +13,8 @@ void bell_ring(struct client *client)
 	struct shmb_bell_segment *bell = client->object.segment.map;
 
 	/*
-	 * Who is about to sleep compares this word in the kernel, and does not. pairs with the
-	 * acquire load of the wake word before a client's sleep, which then finds what was sent
+	 * Who is about to sleep finds in the kernel that the word has moved, and does not.
+	 * pairs with the client's acquire load of it before its last look at its socket
 	 */
 	__atomic_store_n(&bell->wake, bell->wake + 1, __ATOMIC_RELEASE);
 	syscall(SYS_futex, &bell->wake, FUTEX_WAKE, WAKE_MAX, NULL, NULL, 0);

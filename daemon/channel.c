@@ -249,7 +249,7 @@ int channel_close(struct channel *channel, struct client *client)
 {
 	struct opening *opening = opening_find(channel, client);
 
-	if (!opening)
+	if (!opening || opening->count == 0)
 		return -ENOENT;
 	if (--opening->count == 0)
 		opening_free(opening);
@@ -262,6 +262,27 @@ void channel_close_all(struct client *client)
 
 	list_for_each(link, safe, &client->openings)
 		opening_free(list_entry(link, struct opening, client_link));
+}
+
+void channel_expect_reopening(struct client *client)
+{
+	struct list *link, *safe;
+
+	list_for_each(link, safe, &client->openings) list_entry(link, struct opening, client_link)
+		->count = 0;
+}
+
+void channel_close_expected(struct client *client)
+{
+	struct list *link, *safe;
+
+	list_for_each(link, safe, &client->openings)
+	{
+		struct opening *opening = list_entry(link, struct opening, client_link);
+
+		if (opening->count == 0)
+			opening_free(opening);
+	}
 }
 
 const void *channel_schema(const struct channel *channel)

@@ -37,6 +37,12 @@ int channel_close(struct channel *channel, struct client *client);
 /* Undoes all of them. */
 void channel_close_all(struct client *client);
 
+/* The client has come back and will open again what it has open: its count begins anew. */
+void channel_expect_reopening(struct client *client);
+
+/* It had time to do so: closes what it has not opened again. */
+void channel_close_expected(struct client *client);
+
 /* Has the client opened it? */
 bool channel_is_open(const struct channel *channel, const struct client *client);
 

@@ -31,6 +31,11 @@ static void on_away(void *data)
 {
 	struct client *client = data;
 
+	client->away = loop_timer_cancel(client->away);
+	if (client->connection) {
+		channel_close_expected(client);
+		return;
+	}
 	log_line(&client->broker->log, LOG_INFO, "client-forgotten", "client=%llu pid=%u",
 		 (unsigned long long)object_id(&client->object), client->pid);
 	client_free(client);
@@ -172,6 +177,11 @@ struct client *client_rejoin(struct connection *connection, uint64_t id,
 		view_forget(client);
 	}
 	client_connect(client, connection);
+	channel_expect_reopening(client);
+	if (!list_empty(&client->openings))
+		loop_timer_at(client->broker->loop,
+			      shmb_clock_now_ns() + client->broker->config.away_ns, on_away, client,
+			      &client->away);
 	return client;
 }
 
@@ -216,6 +226,7 @@ void client_check_away(struct client *client)
 void client_disconnected(struct client *client)
 {
 	client->connection = NULL;
+	client->away = loop_timer_cancel(client->away);
 	view_forget(client);
 	if (list_empty(&client->members) && list_empty(&client->openings))
 		client_free(client);

@@ -43,7 +43,8 @@ static const struct {
 };
 
 /* The parser's message, with file and line, becomes this thread's sentence. */
-static void on_error(cfg_t *cfg, const char *format, va_list args)
+static void __attribute__((format(printf, 2, 0)))
+on_error(cfg_t *cfg, const char *format, va_list args)
 {
 	char text[256];
 
@@ -343,6 +344,7 @@ int conf_parse(const char *text, const char *name, struct conf *conf)
 		CFG_SEC("quota", quota_options, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES),
 		CFG_END(),
 	};
+	FILE *file;
 	cfg_t *cfg;
 	int r;
 
@@ -354,7 +356,14 @@ int conf_parse(const char *text, const char *name, struct conf *conf)
 	cfg_set_error_function(cfg, on_error);
 	free(cfg->filename);
 	cfg->filename = strdup(name);
-	r = cfg_parse_buf(cfg, text) == CFG_SUCCESS ? 0 : -EINVAL;
+	/* Not cfg_parse_buf(), which would call the file "[buf]". */
+	file = fmemopen((void *)(uintptr_t)text, strlen(text), "r");
+	if (!file || !cfg->filename)
+		r = shmb_fail(-ENOMEM, "no memory");
+	else
+		r = cfg_parse_fp(cfg, file) == CFG_SUCCESS ? 0 : -EINVAL;
+	if (file)
+		fclose(file);
 	if (r == 0)
 		r = load_globals(cfg, conf);
 	if (r == 0)

@@ -36,7 +36,8 @@ static bool log_admits(struct log *log)
 }
 
 /* snprintf() at an offset that never leaves the line, nor its room for a newline. */
-static size_t append(char *line, size_t at, const char *format, va_list args)
+static size_t __attribute__((format(printf, 3, 0)))
+append(char *line, size_t at, const char *format, va_list args)
 {
 	int n = vsnprintf(line + at, LINE_LEN_MAX - 1 - at, format, args);
 

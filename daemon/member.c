@@ -298,16 +298,8 @@ int member_resume(struct member *member)
 
 void member_announce(struct member *member)
 {
-	struct list *link, *safe;
-
-	list_for_each(link, safe, &member->pairs)
-	{
-		struct pair *pair = list_entry(link, struct pair, member_links[member->role - 1]);
-
-		view_flush(pair->members[0]->client, false);
-		view_flush(pair->members[1]->client, false);
-	}
-	view_flush(member->client, false);
+	/* Its pairs follow the answer that it waits for: the epoch makes it look for them. */
+	channel_changed(member->channel);
 }
 
 void member_free(struct member *member, uint32_t reason)
@@ -323,6 +315,8 @@ void member_free(struct member *member, uint32_t reason)
 	if (reason == SHMB_GONE_EVICTED) {
 		view_gone(member->eviction, member->present, reason);
 		member->eviction = NULL;
+		/* Before the epoch moves: it is not among the members any more that are told then. */
+		view_flush(client, false);
 	}
 	table_remove(&broker->objects, &member->object.node);
 	list_remove(&member->client_link);
@@ -333,8 +327,6 @@ void member_free(struct member *member, uint32_t reason)
 		channel->n_active[member->role - 1]--;
 		channel_changed(channel);
 	}
-	if (reason == SHMB_GONE_EVICTED)
-		view_flush(client, false);
 	member_discard(member);
 	channel_put(channel);
 	idle_check(broker);

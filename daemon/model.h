@@ -118,7 +118,8 @@ struct connection {
  * @pidfd:	its process
  * @death:	watches @pidfd
  * @resume_key:	BLAKE2b-256 of its token
- * @away:	when it is forgotten, if it is away and has no members
+ * @away:	when it is forgotten, if it is away and has no members; when it is back: when what
+ *		it has not opened again is closed
  * @retry:	when to try again to send what could not be sent for want of something
  * @members:	by member.client_link
  * @openings:	channels it has open, by opening.client_link
@@ -143,7 +144,7 @@ struct client {
 	struct list dirty;
 };
 
-/* A client has a channel open, @count times. */
+/* A client has a channel open, @count times; 0: it had before it came back. */
 struct opening {
 	struct list client_link;
 	struct list channel_link;

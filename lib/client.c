@@ -136,7 +136,8 @@ int shmb_inbox_put(struct shmb_inbox *inbox, struct shmb_event *event)
 	if (event->type == SHMB_MSG_UNPAIR)
 		forget_pair(inbox, event->unpair.pair_id);
 	event->next = NULL;
-	*inbox->end = event;
+	/* The member's thread looks at its inbox without the lock before it takes it. */
+	SHMB_STORE(inbox->end, event);
 	inbox->end = &event->next;
 	return 0;
 }

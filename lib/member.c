@@ -24,20 +24,48 @@
 
 /* ---- ringers and doorbells --------------------------------------------------------------------- */
 
-void shmb_ringer_ring(const struct shmb_ringer *ringer)
+static void ring_fd(int fd, uint32_t kind)
 {
 	static const uint64_t one = 1;
-	ssize_t ignored = 0;
+	ssize_t ignored;
 
 	/*
 	 * Whatever goes wrong, the sleeper has been rung before or is gone. An eventfd is only used
 	 * inside one uid, since whoever holds it could make the write block.
 	 */
-	if (ringer->kind == SHMB_FD_EVENTFD)
-		ignored = write(ringer->fd, &one, sizeof(one));
-	else if (ringer->fd >= 0)
-		ignored = send(ringer->fd, &one, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (kind == SHMB_FD_EVENTFD)
+		ignored = write(fd, &one, sizeof(one));
+	else
+		ignored = send(fd, &one, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 	(void)ignored;
+}
+
+void shmb_ringer_ring(const struct shmb_ringer *ringer)
+{
+	for (uint32_t i = 0; i < ringer->n; i++)
+		ring_fd(ringer->fds[i].fd, ringer->fds[i].kind);
+}
+
+static void drop_oldest(struct shmb_ringer *ringer)
+{
+	shmb_fd_close(ringer->fds[0].fd);
+	ringer->n--;
+	memmove(&ringer->fds[0], &ringer->fds[1], ringer->n * sizeof(ringer->fds[0]));
+}
+
+uint32_t shmb_ringer_settle(struct shmb_ringer *ringer, uint32_t generation)
+{
+	/* A socketpair is this pair's own: its other end comes by another way than the cursor says. */
+	while (ringer->n > 1 && ringer->fds[0].kind == SHMB_FD_EVENTFD &&
+	       ringer->fds[1].generation <= generation)
+		drop_oldest(ringer);
+	return ringer->n ? ringer->fds[0].generation : 0;
+}
+
+void shmb_ringer_deinit(struct shmb_ringer *ringer)
+{
+	while (ringer->n)
+		drop_oldest(ringer);
 }
 
 int shmb_event_find(const struct shmb_event *event, uint16_t role)
@@ -48,15 +76,20 @@ int shmb_event_find(const struct shmb_event *event, uint16_t role)
 	return -1;
 }
 
-void shmb_ringer_replace(struct shmb_ringer *ringer, struct shmb_event *event)
+void shmb_ringer_add(struct shmb_ringer *ringer, struct shmb_event *event)
 {
 	int index = shmb_event_find(event, SHMB_FD_ROLE_RINGER);
 
 	if (index < 0)
 		return;
-	shmb_fd_close(ringer->fd);
-	ringer->fd = event->fds[index];
-	ringer->kind = event->descriptors[index].kind;
+	if (ringer->n && ringer->fds[ringer->n - 1].generation >= event->pair.doorbell_generation)
+		return; /* told twice: that one works */
+	if (ringer->n == SHMB_RINGER_FDS_MAX)
+		drop_oldest(ringer);
+	ringer->fds[ringer->n].fd = event->fds[index];
+	ringer->fds[ringer->n].kind = event->descriptors[index].kind;
+	ringer->fds[ringer->n].generation = event->pair.doorbell_generation;
+	ringer->n++;
 	event->fds[index] = -1;
 }
 
@@ -99,16 +132,24 @@ static void remove_doorbell(struct shmb_member *member, uint32_t index)
 	member->doorbell_changes++;
 }
 
-void shmb_member_retire_doorbells(struct shmb_member *member, uint32_t generation)
+uint32_t shmb_member_doorbell_generation(const struct shmb_member *member)
 {
 	uint32_t newest = 0;
 
 	for (uint32_t i = 0; i < member->n_doorbells; i++)
 		if (!member->doorbells[i].pair_id && member->doorbells[i].generation > newest)
 			newest = member->doorbells[i].generation;
+	return newest;
+}
+
+void shmb_member_retire_doorbells(struct shmb_member *member,
+				  bool (*is_used)(struct shmb_member *member, uint32_t generation))
+{
+	uint32_t newest = shmb_member_doorbell_generation(member);
+
 	for (uint32_t i = member->n_doorbells; i-- > 0;)
-		if (!member->doorbells[i].pair_id && member->doorbells[i].generation < generation &&
-		    member->doorbells[i].generation < newest)
+		if (!member->doorbells[i].pair_id && member->doorbells[i].generation < newest &&
+		    !is_used(member, member->doorbells[i].generation))
 			remove_doorbell(member, i);
 }
 
@@ -304,7 +345,8 @@ static void handle_event(struct shmb_member *member, struct shmb_event *event)
 		member->evicted = true;
 		break;
 	case SHMB_MSG_GRANT:
-		add_doorbell(member, event, 0);
+		if (add_doorbell(member, event, 0) == 0 && member->on_doorbell)
+			member->on_doorbell(member);
 		break;
 	}
 }
@@ -314,6 +356,8 @@ void shmb_member_sync(struct shmb_member *member)
 	struct shmb_client *client = member->client;
 	/* Q: pairs with the broker's release in channel_bump_epoch(): its messages were sent before. */
 	uint64_t epoch = SHMB_LOAD_ACQUIRE(member->epoch);
+	/* Before the socket is looked at: what comes later moves the word again. */
+	uint32_t wake = SHMB_LOAD(&client->bell->wake);
 	struct shmb_event *events;
 
 	pthread_mutex_lock(&client->lock);
@@ -321,7 +365,7 @@ void shmb_member_sync(struct shmb_member *member)
 	if (client->stale)
 		member->evicted = true;
 	events = member->inbox.first;
-	member->inbox.first = NULL;
+	SHMB_STORE(&member->inbox.first, NULL);
 	member->inbox.end = &member->inbox.first;
 	pthread_mutex_unlock(&client->lock);
 
@@ -333,6 +377,7 @@ void shmb_member_sync(struct shmb_member *member)
 		shmb_event_free(event);
 	}
 	member->seen_epoch = epoch;
+	member->seen_wake = wake;
 }
 
 int shmb_member_enter_slow(struct shmb_member *member)

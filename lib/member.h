@@ -29,14 +29,26 @@ struct shmb_doorbell {
 	uint64_t pair_id;
 };
 
+#define SHMB_RINGER_FDS_MAX 4
+
 /**
- * struct shmb_ringer - an fd to wake a peer with
- * @fd:	  fd, -1: none
+ * struct shmb_ringer - the fds to wake a peer with
+ * @n:	  of @fds
+ * @fds:  oldest first; more than one only after a broker restart
  * @kind: SHMB_FD_EVENTFD or SHMB_FD_SOCKET
+ * @generation: of the peer's doorbell that it rings
+ *
+ * A restarted broker cannot find the doorbells of its predecessor, so it makes new ones. The peer
+ * may be killed, or the broker again, before both sides have theirs: so both sides keep the old one
+ * until the peer has said in its cursor that it listens to the new one.
  */
 struct shmb_ringer {
-	int fd;
-	uint32_t kind;
+	uint32_t n;
+	struct {
+		int fd;
+		uint32_t kind;
+		uint32_t generation;
+	} fds[SHMB_RINGER_FDS_MAX];
 };
 
 /**
@@ -48,6 +60,7 @@ struct shmb_ringer {
  * @fork_guard:	    1 in the process that made it
  * @epoch:	    the channel's epoch word
  * @seen_epoch:	    up to which the inbox has been emptied
+ * @seen_wake:	    of the broker's bell, before the inbox was last emptied
  * @id:		    as the broker calls it
  * @role:	    SHMB_ROLE_*
  * @flags:	    SHMB_MEMBER_*
@@ -61,6 +74,7 @@ struct shmb_ringer {
  * @epoll_connections: which connection's socket is in there
  * @on_pair:	    a peer came, or its ringer changed
  * @on_unpair:	    a peer went
+ * @on_doorbell:    there is a new doorbell, and it is polled; may be NULL
  */
 struct shmb_member {
 	struct shmb_resumable resumable;
@@ -70,6 +84,7 @@ struct shmb_member {
 	const uint8_t *fork_guard;
 	const uint64_t *epoch;
 	uint64_t seen_epoch;
+	uint32_t seen_wake;
 	uint64_t id;
 	uint32_t role;
 	uint32_t flags;
@@ -83,6 +98,7 @@ struct shmb_member {
 	uint32_t epoll_connections;
 	int (*on_pair)(struct shmb_member *member, struct shmb_event *event);
 	void (*on_unpair)(struct shmb_member *member, const struct shmb_msg_unpair *unpair);
+	void (*on_doorbell)(struct shmb_member *member);
 };
 
 /**
@@ -107,6 +123,13 @@ void shmb_member_close(struct shmb_member *member);
  */
 void shmb_member_sync(struct shmb_member *member);
 
+/* Has the broker said something that the member has not taken in? Any word of it will do. */
+static inline bool shmb_member_has_news(const struct shmb_member *member)
+{
+	return SHMB_LOAD(&member->inbox.first) != NULL ||
+	       SHMB_LOAD(&member->client->bell->wake) != member->seen_wake;
+}
+
 /* Tell the broker that the peer of a pair broke the layout. */
 void shmb_member_report(struct shmb_member *member, uint64_t pair_id, uint32_t reason);
 
@@ -125,17 +148,26 @@ int shmb_member_sleep(struct shmb_member *member, uint64_t deadline_ns);
 /* Empty the doorbells that need it (sockets). */
 void shmb_member_drain_doorbells(struct shmb_member *member);
 
-/* Close own doorbells older than @generation, but for the newest. */
-void shmb_member_retire_doorbells(struct shmb_member *member, uint32_t generation);
+/* Close own doorbells that nobody uses: all but the newest and those that @is_used says. */
+void shmb_member_retire_doorbells(struct shmb_member *member,
+				  bool (*is_used)(struct shmb_member *member, uint32_t generation));
 
-/* Ring a peer that sleeps on an fd: one system call that never blocks. */
+/* The newest of the member's own doorbells. */
+uint32_t shmb_member_doorbell_generation(const struct shmb_member *member);
+
+/* Ring a peer that sleeps on an fd: system calls that never block. */
 void shmb_ringer_ring(const struct shmb_ringer *ringer);
 
 /* Takes the fd of a role out of an event. Returns its index in the event, or -1. */
 int shmb_event_find(const struct shmb_event *event, uint16_t role);
 
-/* Takes the ringer out of a PAIR event, closing the one there was. */
-void shmb_ringer_replace(struct shmb_ringer *ringer, struct shmb_event *event);
+/* Takes the ringer out of a PAIR event. */
+void shmb_ringer_add(struct shmb_ringer *ringer, struct shmb_event *event);
+
+/* Forget the ringers that are older than the newest one up to @generation. Returns which is used. */
+uint32_t shmb_ringer_settle(struct shmb_ringer *ringer, uint32_t generation);
+
+void shmb_ringer_deinit(struct shmb_ringer *ringer);
 
 /*
  * May the handle be used, and is it up to date? Hot: two loads of lines that rarely change.

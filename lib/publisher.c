@@ -130,7 +130,7 @@ static void deinit_pair(struct pub_pair *pair)
 {
 	shmb_map_deinit(&pair->cursor);
 	shmb_map_deinit(&pair->bell);
-	shmb_fd_close(pair->ringer.fd);
+	shmb_ringer_deinit(&pair->ringer);
 }
 
 static int map_pair(struct shmb_publisher *publisher, struct pub_pair *pair,
@@ -159,12 +159,22 @@ static int map_pair(struct shmb_publisher *publisher, struct pub_pair *pair,
 	return 0;
 }
 
+/* Use the newest doorbell that the subscriber listens to, and tell it which. */
+static void settle_ringer(struct pub_pair *pair)
+{
+	uint32_t used =
+		shmb_ringer_settle(&pair->ringer, SHMB_LOAD(&pair->words->doorbell_generation));
+
+	/* Killed before: the subscriber keeps a doorbell too many. */
+	SHMB_STORE(&pair->bell_words->doorbell_generation, used);
+}
+
 static int on_pair(struct shmb_member *member, struct shmb_event *event)
 {
 	struct shmb_publisher *publisher = to_publisher(member);
 	struct shmb_lane_writer *writer = &publisher->writer;
 	struct pub_pair *pair = find_pair(publisher, event->pair.pair_id);
-	struct pub_pair fresh = { .id = event->pair.pair_id, .ringer.fd = -1 };
+	struct pub_pair fresh = { .id = event->pair.pair_id };
 	int result;
 
 	if (!pair) {
@@ -189,9 +199,8 @@ static int on_pair(struct shmb_member *member, struct shmb_event *event)
 		 */
 		SHMB_STORE_RELEASE(&pair->bell_words->attached, 1);
 	}
-	shmb_ringer_replace(&pair->ringer, event);
-	/* Tells the sleeper which of its doorbells it may close. Killed before: one too many open. */
-	SHMB_STORE(&pair->bell_words->doorbell_generation, event->pair.doorbell_generation);
+	shmb_ringer_add(&pair->ringer, event);
+	settle_ringer(pair);
 	writer->limit = 0; /* somebody new may be slowest: look before the next record */
 	return 0;
 }
@@ -277,6 +286,8 @@ static void ring(struct shmb_publisher *publisher, uint32_t i, uint32_t sleep)
 		SHMB_STORE(&pair->bell_words->wake, SHMB_LOAD(&pair->bell_words->wake) + 1);
 		syscall(SYS_futex, &pair->bell_words->wake, FUTEX_WAKE, WAKE_MAX, NULL, NULL, 0);
 	} else {
+		if (shmb_unlikely(pair->ringer.n > 1))
+			settle_ringer(pair);
 		shmb_ringer_ring(&pair->ringer);
 	}
 	publisher->rings++;

@@ -119,7 +119,7 @@ static void free_lane(struct sub_lane *lane)
 {
 	shmb_map_deinit(&lane->lane);
 	shmb_map_deinit(&lane->bell);
-	shmb_fd_close(lane->ringer.fd);
+	shmb_ringer_deinit(&lane->ringer);
 	free(lane);
 }
 
@@ -172,7 +172,7 @@ static int on_pair(struct shmb_member *member, struct shmb_event *event)
 	int result;
 
 	if (lane) {
-		shmb_ringer_replace(&lane->ringer, event);
+		shmb_ringer_add(&lane->ringer, event);
 		return 0;
 	}
 	if (subscriber->n_lanes == subscriber->cap_lanes) {
@@ -190,13 +190,12 @@ static int on_pair(struct shmb_member *member, struct shmb_event *event)
 		return shmb_fail(-ENOMEM, "no memory for a publisher");
 	lane->pair_id = event->pair.pair_id;
 	lane->publisher_id = event->pair.peer_id;
-	lane->ringer.fd = -1;
 	result = map_lane(subscriber, lane, event);
 	if (result < 0) {
 		free_lane(lane);
 		return result;
 	}
-	shmb_ringer_replace(&lane->ringer, event);
+	shmb_ringer_add(&lane->ringer, event);
 	subscriber->lanes[subscriber->n_lanes++] = lane;
 	subscriber->lane_changes++;
 	return 0;
@@ -536,6 +535,9 @@ int shmb_subscriber_ready(struct shmb_subscriber *subscriber)
 
 	if (result < 0)
 		return result;
+	/* Another thread of this client may have read what is for us. */
+	if (shmb_unlikely(SHMB_LOAD(&subscriber->member.inbox.first) != NULL))
+		shmb_member_sync(&subscriber->member);
 	if (subscriber->failed || subscriber->n_peeked)
 		return 1;
 	if (next_record(subscriber, &record)) {
@@ -570,21 +572,35 @@ static int arm(struct shmb_subscriber *subscriber, uint32_t mode)
 	return shmb_subscriber_ready(subscriber);
 }
 
+/* Does a publisher still ring this one of our doorbells? */
+static bool is_used(struct shmb_member *member, uint32_t generation)
+{
+	struct shmb_subscriber *subscriber = to_subscriber(member);
+
+	for (uint32_t i = 0; i < subscriber->n_lanes; i++) {
+		const struct shmb_bell_segment *bell = subscriber->lanes[i]->bell_words;
+
+		/* 0: it has not said yet, so it may be any. */
+		if (!subscriber->lanes[i]->gone &&
+		    (SHMB_LOAD(&bell->doorbell_generation) == generation ||
+		     SHMB_LOAD(&bell->doorbell_generation) == 0))
+			return true;
+	}
+	return false;
+}
+
+/* Publishers ring the newest doorbell that we say we listen to. Killed before: the older one. */
+static void on_doorbell(struct shmb_member *member)
+{
+	shmb_member_retire_doorbells(member, is_used);
+	SHMB_STORE(&to_subscriber(member)->cursor->doorbell_generation,
+		   shmb_member_doorbell_generation(member));
+}
+
 int shmb_subscriber_arm_fd(struct shmb_subscriber *subscriber)
 {
-	uint32_t oldest = UINT32_MAX;
-
-	/* Doorbells of earlier brokers go when no publisher rings them any more. */
-	if (subscriber->member.n_doorbells > 1) {
-		for (uint32_t i = 0; i < subscriber->n_lanes; i++) {
-			const struct shmb_bell_segment *bell = subscriber->lanes[i]->bell_words;
-			uint32_t used = SHMB_LOAD(&bell->doorbell_generation);
-
-			if (!subscriber->lanes[i]->gone && used < oldest)
-				oldest = used;
-		}
-		shmb_member_retire_doorbells(&subscriber->member, oldest);
-	}
+	if (shmb_unlikely(subscriber->member.n_doorbells > 1))
+		shmb_member_retire_doorbells(&subscriber->member, is_used);
 	return arm(subscriber, SHMB_SLEEP_FD);
 }
 
@@ -613,7 +629,8 @@ static int sleep_futex(struct shmb_subscriber *subscriber, uint64_t deadline)
 	uint32_t changes = subscriber->lane_changes, n = 0;
 	long woken;
 
-	waits[n++] = (struct futex_wait){ .value = SHMB_LOAD(broker),
+	/* As of when we last read the socket: what the broker has said since must not be slept on. */
+	waits[n++] = (struct futex_wait){ .value = subscriber->member.seen_wake,
 					  .address = (uint64_t)(uintptr_t)broker,
 					  .flags = FUTEX_WAIT_32_SHARED };
 	for (uint32_t i = 0; i < subscriber->n_lanes; i++) {
@@ -674,7 +691,8 @@ static int sleep_once(struct shmb_subscriber *subscriber, uint64_t deadline)
 		shmb_member_sync(&subscriber->member);
 	} else if (woken == 1) {
 		/* Perhaps it was the broker, with something that moves no epoch. */
-		shmb_member_enter(&subscriber->member);
+		if (shmb_member_has_news(&subscriber->member))
+			shmb_member_sync(&subscriber->member);
 	}
 	return 0;
 }
@@ -749,6 +767,7 @@ SHMB_API int32_t shmb_subscriber_arm(struct shmb_subscriber *subscriber)
 static void prepare(struct shmb_member *member)
 {
 	to_subscriber(member)->cursor = member->own.base;
+	on_doorbell(member);
 }
 
 /* On one CPU the publisher cannot run while we spin. */
@@ -789,6 +808,7 @@ SHMB_API int32_t shmb_subscriber_open(struct shmb_channel *channel,
 	subscriber->member.flags = subscriber->lossy ? SHMB_MEMBER_LOSSY : 0;
 	subscriber->member.on_pair = on_pair;
 	subscriber->member.on_unpair = on_unpair;
+	subscriber->member.on_doorbell = on_doorbell;
 	result = shmb_member_open(&subscriber->member, channel, prepare);
 	if (result < 0) {
 		free(subscriber);

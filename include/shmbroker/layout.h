@@ -173,6 +173,7 @@ SHMB_SIZE(shmb_cursor_lane, 64);
  * struct shmb_cursor_segment - the first block of a cursor
  * @header:	see there
  * @sleep:	the subscriber's sleep word
+ * @doorbell_generation: the newest of its doorbell fds that it listens to
  * @sleeps:	times it went to sleep
  * @backstops:	times the bounded sleep ended by itself and found data: each one is a lost wake-up
  * @updated_ns: CLOCK_MONOTONIC of the last sleep, for display
@@ -180,13 +181,15 @@ SHMB_SIZE(shmb_cursor_lane, 64);
 struct shmb_cursor_segment {
 	struct shmb_segment_header header;
 	uint32_t sleep;
-	uint8_t pad0[124];
+	uint32_t doorbell_generation;
+	uint8_t pad0[120];
 	uint64_t sleeps;
 	uint64_t backstops;
 	uint64_t updated_ns;
 	uint8_t pad1[SHMB_BLOCK_LEN - 280];
 };
 SHMB_AT(shmb_cursor_segment, sleep, 128);
+SHMB_AT(shmb_cursor_segment, doorbell_generation, 132);
 SHMB_AT(shmb_cursor_segment, sleeps, 256);
 SHMB_SIZE(shmb_cursor_segment, SHMB_BLOCK_LEN);
 
@@ -198,7 +201,7 @@ SHMB_SIZE(shmb_cursor_segment, SHMB_BLOCK_LEN);
  * @wake:		 the futex word: bumped before each wake-up
  * @backlog:		 broker's bells only: 1 while the control socket still owes messages
  * @attached:		 publisher's bells only: 1 once @start_position and @start_sequence hold
- * @doorbell_generation: publisher's bells only: the newest doorbell fd the ringer uses
+ * @doorbell_generation: publisher's bells only: which of the doorbell fds the ringer uses
  * @start_position:	 where the subscriber begins to read the lane
  * @start_sequence:	 number of records before it
  */

@@ -304,14 +304,15 @@ SHMB_SIZE(shmb_msg_resume, 24);
 
 /**
  * struct shmb_msg_pair - a publisher and a subscriber of a channel now share memory
- * @pair_id:	 a second PAIR with a known id only replaces the ringer
+ * @pair_id:	 a second PAIR with a known id only brings another ringer
  * @member_id:	 the receiver's member
  * @peer_id:	 the other member
  * @role:	 role of the receiver's member
  * @flags:	 SHMB_PAIR_*
  * @slot:	 of the publisher: its slot in the cursor
  * @lane_len:	 bytes of the ring
- * @doorbell_generation: of the ringer that rides with this message (store it in the bell)
+ * @doorbell_generation: of the ringer that rides with this message: a publisher uses the newest
+ *		 ringer that the cursor says its subscriber listens to, and stores which in the bell
  * @peer_pid:	 for display
  * fds, to a publisher:	 cursor (PEER, read), bell (BELL, read-write), RINGER
  * fds, to a subscriber: lane (PEER, read), bell (BELL, read), RINGER (rings the publisher), and

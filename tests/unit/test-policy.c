@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/policy.h"
+
+static const struct {
+	const char *glob, *name;
+	bool matches;
+} globs[] = {
+	{ "a", "a", true },	      { "a", "b", false },	  { "a", "a/b", false },
+	{ "*", "abc", true },	      { "*", "a/b", false },	  { "*/b", "a/b", true },
+	{ "a*c", "abbbc", true },     { "a*c", "ac", true },	  { "a*c", "abcd", false },
+	{ "a*b*c", "a-b-b-c", true }, { "a*b*c", "a-c", false },  { "**", "a", true },
+	{ "**", "a/b/c", true },      { "a/**", "a/b/c", true },  { "a/**", "a", false },
+	{ "a/**", "ab/c", false },    { "a/*/c", "a/b/c", true }, { "a/*/c", "a/b/d/c", false },
+	{ "a/b", "a", false },	      { "", "a", false },	  { "*", "", true },
+};
+
+START_TEST(matches_globs)
+{
+	ck_assert_int_eq(
+		policy_glob_match(globs[_i].glob, globs[_i].name, (uint32_t)strlen(globs[_i].name)),
+		globs[_i].matches);
+}
+END_TEST
+
+START_TEST(matches_in_linear_time)
+{
+	char glob[129], name[129];
+
+	memset(name, 'a', 128);
+	name[128] = '\0';
+	for (unsigned i = 0; i < 128; i++)
+		glob[i] = i % 2 ? 'a' : '*';
+	glob[127] = 'b';
+	glob[128] = '\0';
+	for (unsigned i = 0; i < 10000; i++)
+		ck_assert(!policy_glob_match(glob, name, 128));
+}
+END_TEST
+
+static char *all[] = { (char *)"**" };
+static char *tele[] = { (char *)"telemetry/*", (char *)"t2/**" };
+static uint32_t ids[] = { 7, 8 };
+static uint8_t keys[1][SHMB_KEY_LEN] = { { 1, 2, 3 } };
+
+static bool may(const struct policy *policy, uint32_t uid, uint32_t gid, const uint8_t *key,
+		uint32_t op, const char *name)
+{
+	uint32_t groups[] = { 100, gid };
+	struct policy_subject subject = { uid, 100, groups, 2, key };
+
+	return policy_check(policy, &subject, op, name, (uint32_t)strlen(name), NULL);
+}
+
+START_TEST(denies_by_default)
+{
+	struct policy policy = { 0 };
+
+	ck_assert(!may(&policy, 0, 0, NULL, POLICY_SUBSCRIBE, "a"));
+	ck_assert(policy_admits(&policy, 12));
+}
+END_TEST
+
+START_TEST(serves_a_single_user)
+{
+	struct policy policy = { .single_user = true, .uid = 7 };
+
+	ck_assert(may(&policy, 7, 0, NULL, POLICY_CREATE, "a"));
+	ck_assert(may(&policy, 0, 0, NULL, POLICY_CREATE, "a"));
+	ck_assert(!may(&policy, 8, 0, NULL, POLICY_CREATE, "a"));
+	ck_assert(!policy_admits(&policy, 8));
+}
+END_TEST
+
+START_TEST(asks_for_all_that_a_rule_names)
+{
+	struct policy_rule rule = { .channels = tele, .n_channels = 2, .allow = POLICY_PUBLISH };
+	struct policy policy = { .rules = &rule, .n_rules = 1 };
+
+	ck_assert(may(&policy, 1, 1, NULL, POLICY_PUBLISH, "telemetry/a"));
+	ck_assert(may(&policy, 1, 1, NULL, POLICY_PUBLISH, "t2/a/b"));
+	ck_assert(!may(&policy, 1, 1, NULL, POLICY_PUBLISH, "telemetry/a/b"));
+	ck_assert(!may(&policy, 1, 1, NULL, POLICY_SUBSCRIBE, "telemetry/a"));
+	rule.uids = ids;
+	rule.n_uids = 2;
+	ck_assert(!may(&policy, 1, 1, NULL, POLICY_PUBLISH, "t2/a"));
+	ck_assert(may(&policy, 8, 1, NULL, POLICY_PUBLISH, "t2/a"));
+	rule.gids = ids;
+	rule.n_gids = 2;
+	ck_assert(!may(&policy, 8, 1, NULL, POLICY_PUBLISH, "t2/a"));
+	ck_assert(may(&policy, 8, 7, NULL, POLICY_PUBLISH, "t2/a"));
+	rule.keys = keys;
+	rule.n_keys = 1;
+	ck_assert(!may(&policy, 8, 7, NULL, POLICY_PUBLISH, "t2/a"));
+	ck_assert(may(&policy, 8, 7, keys[0], POLICY_PUBLISH, "t2/a"));
+}
+END_TEST
+
+START_TEST(lets_a_denial_win)
+{
+	struct policy_rule rules[] = {
+		{ .channels = all, .n_channels = 1, .allow = POLICY_PUBLISH | POLICY_CREATE },
+		{ .channels = tele,
+		  .n_channels = 2,
+		  .uids = ids,
+		  .n_uids = 1,
+		  .deny = POLICY_PUBLISH },
+	};
+	struct policy policy = { .rules = rules, .n_rules = 2 };
+	struct policy_subject subject = { .uid = 7 };
+	const struct policy_rule *rule;
+
+	for (unsigned turn = 0; turn < 2; turn++) {
+		struct policy_rule first = rules[0];
+
+		ck_assert(!may(&policy, 7, 1, NULL, POLICY_PUBLISH, "t2/a"));
+		ck_assert(may(&policy, 7, 1, NULL, POLICY_CREATE, "t2/a"));
+		ck_assert(may(&policy, 8, 1, NULL, POLICY_PUBLISH, "t2/a"));
+		policy_check(&policy, &subject, POLICY_PUBLISH, "t2/a", 4, &rule);
+		ck_assert_ptr_eq(rule, &rules[!turn]);
+		rules[0] = rules[1];
+		rules[1] = first;
+	}
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("policy");
+	TCase *tcase = tcase_create("policy");
+	SRunner *runner = srunner_create(suite);
+	int failed;
+
+	tcase_add_loop_test(tcase, matches_globs, 0, sizeof(globs) / sizeof(globs[0]));
+	tcase_add_test(tcase, matches_in_linear_time);
+	tcase_add_test(tcase, denies_by_default);
+	tcase_add_test(tcase, serves_a_single_user);
+	tcase_add_test(tcase, asks_for_all_that_a_rule_names);
+	tcase_add_test(tcase, lets_a_denial_win);
+	suite_add_tcase(suite, tcase);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
