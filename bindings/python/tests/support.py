@@ -3,6 +3,7 @@
 
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import unittest
@@ -15,6 +16,11 @@ except ImportError:
     numpy = None
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def hear_interrupts():
+    """In a new process: a shell's background jobs, and what they start, ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Leg(shmbroker.Record, name="leg"):
@@ -88,6 +94,7 @@ class BrokerTest(unittest.TestCase):
             stdout=subprocess.PIPE,
             stdin=subprocess.PIPE,
             env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
+            preexec_fn=hear_interrupts,
             text=True,
         )
         self.addCleanup(process.communicate)

@@ -12,7 +12,7 @@ import time
 import unittest
 
 import shmbroker
-from support import HERE, BrokerTest
+from support import HERE, BrokerTest, hear_interrupts
 
 
 class Examples(BrokerTest):
@@ -26,6 +26,7 @@ class Examples(BrokerTest):
                 PYTHONPATH=os.pathsep.join(sys.path),
                 SHMBROKER_ADDRESS=self.broker.address,
             ),
+            preexec_fn=hear_interrupts,
             text=True,
         )
         self.addCleanup(process.communicate)
