@@ -153,7 +153,11 @@ void conn_received(struct loop_conn *conn, int result)
 
 	if (conn->failed)
 		return;
-	if (result == -EINTR) {
+	/*
+	 * A peer that closes with unread packets resets the connection, and the kernel says so
+	 * once, before the last packets that the peer sent: they follow.
+	 */
+	if (result == -EINTR || result == -ECONNRESET) {
 		conn_resume(conn);
 		return;
 	}
@@ -184,7 +188,8 @@ void conn_sent(struct loop_conn *conn, int result)
 		source_want(&conn->source, OP_SEND);
 		return;
 	}
-	if (result < 0) {
+	/* A peer that has closed may have said goodbye before: receiving finds that, then the end. */
+	if (result < 0 && result != -EPIPE && result != -ECONNRESET) {
 		conn_fail(conn, result);
 		return;
 	}

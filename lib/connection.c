@@ -26,6 +26,10 @@
 #include "lib/error.h"
 #include "lib/fd.h"
 
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77 /* Linux 6.5 */
+#endif
+
 /* Wait until the socket is ready. Returns 0 or -EAGAIN. */
 static int wait_ready(int fd, short events, uint64_t deadline_ns)
 {
@@ -74,6 +78,35 @@ static int connect_socket(const char *address, uint64_t deadline_ns)
 		return shmb_fail(result, "%s: %s", address, strerror(-result));
 	}
 	return fd;
+}
+
+/*
+ * A killed broker's socket can go on accepting for as long as the kernel takes to tear its io_uring
+ * down, and nobody would answer. Who listens is known, and whether it lives.
+ */
+static bool listener_is_dead(int fd)
+{
+	struct ucred listener = { 0 };
+	socklen_t len;
+	int pidfd = -1;
+	struct pollfd entry = { .events = POLLIN };
+	bool dead;
+
+	len = sizeof(pidfd);
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &len) < 0) {
+		len = sizeof(listener);
+		/* Unknown in this pid namespace: believe that it lives. */
+		if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &listener, &len) < 0 ||
+		    listener.pid <= 0)
+			return false;
+		pidfd = (int)syscall(SYS_pidfd_open, listener.pid, 0);
+		if (pidfd < 0)
+			return errno == ESRCH;
+	}
+	entry.fd = pidfd;
+	dead = poll(&entry, 1, 0) == 1;
+	shmb_fd_close(pidfd);
+	return dead;
 }
 
 static uint64_t own_pidfd_inode(void)
@@ -230,6 +263,11 @@ int shmb_connection_open(struct shmb_connection *connection, const char *address
 	if (result < 0)
 		return result;
 	connection->fd = result;
+	if (listener_is_dead(connection->fd)) {
+		shmb_connection_close(connection);
+		return shmb_fail(-ECONNREFUSED, "%s: the broker that listened there is dead",
+				 address);
+	}
 	result = shake_hands(connection, own, broker_key, label, allow_relay, deadline_ns);
 	if (result < 0)
 		shmb_connection_close(connection);

@@ -142,14 +142,13 @@ uint32_t shmb_member_doorbell_generation(const struct shmb_member *member)
 	return newest;
 }
 
-void shmb_member_retire_doorbells(struct shmb_member *member,
-				  bool (*is_used)(struct shmb_member *member, uint32_t generation))
+void shmb_member_retire_doorbells(struct shmb_member *member, uint32_t oldest)
 {
 	uint32_t newest = shmb_member_doorbell_generation(member);
 
 	for (uint32_t i = member->n_doorbells; i-- > 0;)
 		if (!member->doorbells[i].pair_id && member->doorbells[i].generation < newest &&
-		    !is_used(member, member->doorbells[i].generation))
+		    member->doorbells[i].generation < oldest)
 			remove_doorbell(member, i);
 }
 
@@ -356,8 +355,11 @@ void shmb_member_sync(struct shmb_member *member)
 	struct shmb_client *client = member->client;
 	/* Q: pairs with the broker's release in channel_bump_epoch(): its messages were sent before. */
 	uint64_t epoch = SHMB_LOAD_ACQUIRE(member->epoch);
-	/* Before the socket is looked at: what comes later moves the word again. */
-	uint32_t wake = SHMB_LOAD(&client->bell->wake);
+	/*
+	 * R: pairs with the broker's release in bell_ring(): what it rang for is on the socket. What
+	 * comes later moves the word again.
+	 */
+	uint32_t wake = SHMB_LOAD_ACQUIRE(&client->bell->wake);
 	struct shmb_event *events;
 
 	pthread_mutex_lock(&client->lock);

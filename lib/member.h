@@ -148,9 +148,8 @@ int shmb_member_sleep(struct shmb_member *member, uint64_t deadline_ns);
 /* Empty the doorbells that need it (sockets). */
 void shmb_member_drain_doorbells(struct shmb_member *member);
 
-/* Close own doorbells that nobody uses: all but the newest and those that @is_used says. */
-void shmb_member_retire_doorbells(struct shmb_member *member,
-				  bool (*is_used)(struct shmb_member *member, uint32_t generation));
+/* Close own doorbells older than @oldest, but for the newest. */
+void shmb_member_retire_doorbells(struct shmb_member *member, uint32_t oldest);
 
 /* The newest of the member's own doorbells. */
 uint32_t shmb_member_doorbell_generation(const struct shmb_member *member);

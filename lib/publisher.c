@@ -46,6 +46,7 @@
  * @ringer:   rings it when it sleeps on an fd
  * @lossy:    it never holds us back
  * @attached: it has taken over our start position, so its own position counts
+ * @accused:  the broker has been told that its cursor lies
  * @head:     it has read up to here
  */
 struct pub_pair {
@@ -58,6 +59,7 @@ struct pub_pair {
 	struct shmb_ringer ringer;
 	bool lossy;
 	bool attached;
+	bool accused;
 	uint64_t head;
 };
 
@@ -84,7 +86,6 @@ struct shmb_publisher {
 	uint32_t flags;
 	uint32_t loan_len;
 	bool loaned;
-	bool distrusts;
 	uint32_t space_epoch;
 	uint64_t dropped;
 	uint64_t refused;
@@ -234,10 +235,9 @@ static uint64_t read_head(struct shmb_publisher *publisher, struct pub_pair *pai
 	head = SHMB_LOAD_ACQUIRE(&pair->slot->position);
 	if (head >= pair->head && head <= publisher->writer.position && !(head & 7)) {
 		pair->head = head;
-	} else if (head < pair->head || head > publisher->writer.position) {
-		if (!publisher->distrusts)
-			shmb_member_report(&publisher->member, pair->id, EBADMSG);
-		publisher->distrusts = true;
+	} else if (!pair->accused) {
+		shmb_member_report(&publisher->member, pair->id, EBADMSG);
+		pair->accused = true;
 	}
 	return pair->head;
 }
@@ -420,7 +420,7 @@ SHMB_API int32_t shmb_publisher_send_many(struct shmb_publisher *publisher, cons
 	start = publisher->writer.position;
 	while (sent < count) {
 		uint32_t this_len = lens ? lens[sent] : len;
-		uint8_t *payload = shmb_lane_claim(&publisher->writer, this_len);
+		uint8_t *payload = claim(publisher, this_len);
 
 		if (shmb_unlikely(!payload)) {
 			/* Readers cannot make room for a batch they do not see. */

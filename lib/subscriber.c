@@ -420,11 +420,14 @@ SHMB_API int32_t shmb_subscriber_recv_many(struct shmb_subscriber *subscriber, v
 		return shmb_fail(-EBUSY, "records are peeked at: release them first");
 	while (n < max) {
 		lane = next_record(subscriber, &record);
-		if (before && before != lane)
+		if (before && before != lane) {
 			store_cursor(before);
-		before = lane;
+			before = NULL;
+		}
 		if (!lane)
 			break;
+		/* One that has gone need not be told, and next_record() may forget it. */
+		before = lane->gone ? NULL : lane;
 		if (shmb_unlikely(record.len > cap)) {
 			if (n)
 				break;
@@ -572,27 +575,28 @@ static int arm(struct shmb_subscriber *subscriber, uint32_t mode)
 	return shmb_subscriber_ready(subscriber);
 }
 
-/* Does a publisher still ring this one of our doorbells? */
-static bool is_used(struct shmb_member *member, uint32_t generation)
+/*
+ * Close the doorbells that no publisher can ring any more. A publisher moves on to newer ones only,
+ * and may be about to take any that we have announced: so only those older than all in use go.
+ */
+static void retire_doorbells(struct shmb_subscriber *subscriber)
 {
-	struct shmb_subscriber *subscriber = to_subscriber(member);
+	uint32_t oldest = UINT32_MAX;
 
 	for (uint32_t i = 0; i < subscriber->n_lanes; i++) {
 		const struct shmb_bell_segment *bell = subscriber->lanes[i]->bell_words;
+		uint32_t used = SHMB_LOAD(&bell->doorbell_generation);
 
-		/* 0: it has not said yet, so it may be any. */
-		if (!subscriber->lanes[i]->gone &&
-		    (SHMB_LOAD(&bell->doorbell_generation) == generation ||
-		     SHMB_LOAD(&bell->doorbell_generation) == 0))
-			return true;
+		if (!subscriber->lanes[i]->gone && used < oldest)
+			oldest = used;
 	}
-	return false;
+	shmb_member_retire_doorbells(&subscriber->member, oldest);
 }
 
 /* Publishers ring the newest doorbell that we say we listen to. Killed before: the older one. */
 static void on_doorbell(struct shmb_member *member)
 {
-	shmb_member_retire_doorbells(member, is_used);
+	retire_doorbells(to_subscriber(member));
 	SHMB_STORE(&to_subscriber(member)->cursor->doorbell_generation,
 		   shmb_member_doorbell_generation(member));
 }
@@ -600,7 +604,7 @@ static void on_doorbell(struct shmb_member *member)
 int shmb_subscriber_arm_fd(struct shmb_subscriber *subscriber)
 {
 	if (shmb_unlikely(subscriber->member.n_doorbells > 1))
-		shmb_member_retire_doorbells(&subscriber->member, is_used);
+		retire_doorbells(subscriber);
 	return arm(subscriber, SHMB_SLEEP_FD);
 }
 

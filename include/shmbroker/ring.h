@@ -112,6 +112,7 @@ SHMB_INLINE uint32_t shmb_record_len_max(uint32_t lane_len)
  * @limit:	    a record may end here: the slowest reliable reader plus the ring, less the zero word
  * @intent:	    what the lane says
  * @batch_position: of the first record of an open batch
+ * @batch_sequence: number of records before it
  * @batch_header:   its header, stored last; 0: no batch is open
  * @next_mark:	    which mark is rewritten next
  */
@@ -124,6 +125,7 @@ struct shmb_lane_writer {
 	uint64_t limit;
 	uint64_t intent;
 	uint64_t batch_position;
+	uint64_t batch_sequence;
 	uint64_t batch_header;
 	uint32_t next_mark;
 };
@@ -150,38 +152,46 @@ SHMB_INLINE void shmb_lane_writer_init(struct shmb_lane_writer *writer,
 	writer->limit = UINT64_MAX;
 	writer->intent = 0;
 	writer->batch_position = 0;
+	writer->batch_sequence = 0;
 	writer->batch_header = 0;
 	writer->next_mark = 0;
 }
 
 /*
  * Announce that bytes up to @end will be overwritten, some way ahead so that it is rare, but never
- * so far that a reader which has caught up would believe itself lapped.
+ * so far that a reader which has caught up would believe itself lapped. Such a reader stands where
+ * an open batch begins: the rest is not published.
  *
  * Killed before or after any of these stores: readers that are nearly lapped resynchronise early.
+ * Returns 0 if the open batch would overwrite its own start.
  */
-SHMB_INLINE void shmb_lane_raise_intent(struct shmb_lane_writer *writer, uint64_t end)
+SHMB_INLINE int shmb_lane_raise_intent(struct shmb_lane_writer *writer, uint64_t end)
 {
 	struct shmb_lane_mark *mark = &writer->lane->marks[writer->next_mark];
+	uint64_t position = writer->batch_header ? writer->batch_position : writer->position;
+	uint64_t sequence = writer->batch_header ? writer->batch_sequence : writer->sequence;
 	uint64_t ring_len = writer->mask + 1;
 	uint64_t intent = end + ring_len / 16;
 
-	if (intent > writer->position + ring_len)
-		intent = writer->position + ring_len;
+	if (end > position + ring_len)
+		return 0;
+	if (intent > position + ring_len)
+		intent = position + ring_len;
 	writer->next_mark = (writer->next_mark + 1) % SHMB_LANE_N_MARKS;
 
 	SHMB_STORE(&mark->position, UINT64_MAX);
 	/* G: pairs with H in shmb_lane_resync(): a reader sees the old pair, none, or the new. */
 	SHMB_FENCE_RELEASE();
-	SHMB_STORE(&mark->sequence, writer->sequence);
+	SHMB_STORE(&mark->sequence, sequence);
 	/* G: pairs with H in shmb_lane_resync(). */
-	SHMB_STORE_RELEASE(&mark->position, writer->position);
+	SHMB_STORE_RELEASE(&mark->position, position);
 
 	/* E: pairs with F in shmb_lane_resync(): whoever sees this intent sees the mark. */
 	SHMB_STORE_RELEASE(&writer->lane->intent, intent);
 	/* E: pairs with F in shmb_lane_lapped(): a reader of bytes stored below sees this intent. */
 	SHMB_FENCE_RELEASE();
 	writer->intent = intent;
+	return 1;
 }
 
 /* Fill the end of the ring with a pad record, if a record of @span bytes fits behind it. */
@@ -194,8 +204,8 @@ SHMB_INLINE int shmb_lane_wrap(struct shmb_lane_writer *writer, uint64_t span)
 
 	if (end > writer->limit)
 		return 0;
-	if (end + 8 > writer->intent)
-		shmb_lane_raise_intent(writer, end + 8);
+	if (end + 8 > writer->intent && !shmb_lane_raise_intent(writer, end + 8))
+		return 0;
 	SHMB_STORE(shmb_lane_word(writer->ring, 0), 0);
 	if (writer->batch_header)
 		SHMB_STORE(shmb_lane_word(writer->ring, offset), header);
@@ -212,8 +222,8 @@ SHMB_INLINE int shmb_lane_wrap(struct shmb_lane_writer *writer, uint64_t span)
  * @len:    payload bytes, at most shmb_record_len_max()
  *
  * Context: wait-free. Nothing becomes visible but perhaps a pad record.
- * Return: where the payload goes, NULL if the limit does not allow it: read the cursors, raise the
- *	   limit, try again.
+ * Return: where the payload goes, NULL if the limit or an open batch does not allow it: read the
+ *	   cursors, raise the limit, flush, try again.
  */
 SHMB_INLINE uint8_t *shmb_lane_claim(struct shmb_lane_writer *writer, uint32_t len)
 {
@@ -226,8 +236,9 @@ SHMB_INLINE uint8_t *shmb_lane_claim(struct shmb_lane_writer *writer, uint32_t l
 	end = writer->position + span;
 	if (__builtin_expect(end > writer->limit, 0))
 		return NULL;
-	if (__builtin_expect(end + 8 > writer->intent, 0))
-		shmb_lane_raise_intent(writer, end + 8);
+	if (__builtin_expect(end + 8 > writer->intent, 0) &&
+	    !shmb_lane_raise_intent(writer, end + 8))
+		return NULL;
 	return writer->ring + (writer->position & writer->mask) + SHMB_RECORD_HEADER_LEN;
 }
 
@@ -278,6 +289,7 @@ SHMB_INLINE void shmb_lane_commit(struct shmb_lane_writer *writer, uint32_t len,
 		SHMB_STORE(shmb_lane_word(writer->ring, position & writer->mask), header);
 	} else if (more) {
 		writer->batch_position = position;
+		writer->batch_sequence = writer->sequence - 1;
 		writer->batch_header = header;
 	} else {
 		/* A: pairs with B in shmb_lane_peek(): payload and zero word are there. */

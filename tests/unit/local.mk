@@ -31,6 +31,8 @@ unit_tests += %D%/test-broker
 %C%_test_broker_SOURCES = %D%/test-broker.c %D%/raw-client.c %D%/raw-client.h
 unit_tests += %D%/test-conf
 %C%_test_conf_SOURCES = %D%/test-conf.c daemon/conf.c
+unit_tests += %D%/test-ring
+%C%_test_ring_SOURCES = %D%/test-ring.c
 unit_tests += %D%/test-client
 %C%_test_client_SOURCES = %D%/test-client.c %D%/fixture.h
 unit_tests += %D%/test-stream
@@ -42,6 +44,7 @@ unit_tests += %D%/test-restart
 
 unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_noise_LDADD = $(unit_ldadd)
+%C%_test_ring_LDADD = $(unit_ldadd)
 %C%_test_copy_LDADD = $(unit_ldadd)
 %C%_test_loop_LDADD = $(unit_ldadd)
 %C%_test_error_LDADD = $(unit_ldadd)

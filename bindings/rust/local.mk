@@ -1,0 +1,36 @@
+TESTS += %D%/tests.sh
+EXTRA_DIST += \
+	%D%/Cargo.toml \
+	%D%/README.md \
+	%D%/rustfmt.toml \
+	%D%/tests.sh \
+	%D%/shmbroker-sys/Cargo.toml \
+	%D%/shmbroker-sys/build.rs \
+	%D%/shmbroker-sys/src/lib.rs \
+	%D%/shmbroker-sys/tests/header.rs \
+	%D%/shmbroker/Cargo.toml \
+	%D%/shmbroker/build.rs \
+	%D%/shmbroker/examples/aggregate.rs \
+	%D%/shmbroker/examples/common/mod.rs \
+	%D%/shmbroker/examples/publish.rs \
+	%D%/shmbroker/examples/subscribe.rs \
+	%D%/shmbroker/src/broker.rs \
+	%D%/shmbroker/src/channel.rs \
+	%D%/shmbroker/src/client.rs \
+	%D%/shmbroker/src/error.rs \
+	%D%/shmbroker/src/lib.rs \
+	%D%/shmbroker/src/publisher.rs \
+	%D%/shmbroker/src/schema.rs \
+	%D%/shmbroker/src/subscriber.rs \
+	%D%/shmbroker/src/waitset.rs \
+	%D%/shmbroker/tests/channels.rs \
+	%D%/shmbroker/tests/common/mod.rs \
+	%D%/shmbroker/tests/processes.rs \
+	%D%/shmbroker/tests/records.rs \
+	%D%/shmbroker/tests/schema.rs \
+	%D%/shmbroker/tests/waitset.rs
+
+clean-local: clean-rust
+clean-rust:
+	rm -rf %D%/copy %D%/target
+.PHONY: clean-rust

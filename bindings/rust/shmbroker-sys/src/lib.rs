@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Declarations of libshmbroker's C API, as in `shmbroker/shmbroker.h` and `shmbroker/schema.h`.
+//!
+//! The headers say what each function does, and the crate `shmbroker` wraps them safely. What is
+//! here is written by hand: no generator runs when you build. The sizes and offsets are asserted
+//! at compile time, and `tests/header.rs` compares everything with the headers.
+
+#![allow(non_camel_case_types)]
+
+pub use std::os::raw::{c_char, c_void};
+
+/// Wait for ever.
+pub const SHMB_FOREVER: i64 = -1;
+/// The first library version that has every function below.
+pub const SHMB_ABI_VERSION: i32 = 1;
+
+macro_rules! opaque {
+    ($($name:ident)+) => {$(
+        #[repr(C)]
+        pub struct $name {
+            _bytes: [u8; 0],
+            // Neither Send nor Sync nor Unpin: only libshmbroker knows what is inside.
+            _marker: core::marker::PhantomData<(*mut u8, core::marker::PhantomPinned)>,
+        }
+    )+};
+}
+opaque! { shmb_client shmb_channel shmb_publisher shmb_subscriber shmb_waitset shmb_broker }
+
+/// Process-private block of a publisher or subscriber that its calls fill.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct shmb_view {
+    pub data: u64,
+    pub len: u32,
+    pub count: u32,
+    pub stride: u32,
+    pub type_: u32,
+    pub sequence: u64,
+    pub lost: u64,
+    pub publisher_id: u64,
+    pub pad: [u8; 16],
+}
+
+/// Client options; zeroes mean the default.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct shmb_client_options {
+    pub options_len: u32,
+    pub flags: u32,
+    pub address: *const c_char,
+    pub address_len: u32,
+    pub label_len: u32,
+    pub label: *const c_char,
+    pub key_file: *const c_char,
+    pub broker_key_file: *const c_char,
+    pub connect_timeout_ns: i64,
+}
+
+/// Channel options; zeroes mean the default.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct shmb_channel_options {
+    pub options_len: u32,
+    pub flags: u32,
+    pub schema: *const c_void,
+    pub schema_len: u32,
+    pub lane_len: u32,
+    pub max_publishers: u32,
+    pub max_subscribers: u32,
+}
+
+/// What a channel is and who is there.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct shmb_channel_info {
+    pub lane_len: u32,
+    pub record_len_max: u32,
+    pub record_len: u32,
+    pub max_publishers: u32,
+    pub max_subscribers: u32,
+    pub n_publishers: u32,
+    pub n_subscribers: u32,
+    pub pad: u32,
+}
+
+/// Publisher options; zeroes mean the default.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct shmb_publisher_options {
+    pub options_len: u32,
+    pub flags: u32,
+}
+
+/// Counters since the publisher was opened.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct shmb_publisher_stats {
+    pub publisher_id: u64,
+    pub published: u64,
+    pub published_len: u64,
+    pub dropped: u64,
+    pub refused: u64,
+    pub rings: u64,
+    pub n_subscribers: u32,
+    pub pad: u32,
+}
+
+/// Subscriber options; zeroes mean the default.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct shmb_subscriber_options {
+    pub options_len: u32,
+    pub flags: u32,
+    pub spin_ns: u32,
+    pub pad: u32,
+}
+
+/// Counters since the subscriber was opened.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct shmb_subscriber_stats {
+    pub subscriber_id: u64,
+    pub received: u64,
+    pub lost: u64,
+    pub sleeps: u64,
+    pub backstops: u64,
+    pub pending: u64,
+    pub n_publishers: u32,
+    pub pad: u32,
+}
+
+/// One thing that is ready.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct shmb_ready {
+    pub cookie: u64,
+    pub kind: u32,
+    pub events: u32,
+}
+
+/// Broker options; zeroes mean the default.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct shmb_broker_options {
+    pub options_len: u32,
+    pub flags: u32,
+    pub directory: *const c_char,
+}
+
+/// One entry of a schema.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct shmb_schema_field {
+    pub name: [u8; 40],
+    pub offset: u32,
+    pub size: u32,
+    pub count: u32,
+    pub parent: u16,
+    pub kind: u8,
+    pub align: u8,
+    pub zero: [u8; 8],
+}
+
+/// The head of a schema.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct shmb_schema {
+    pub magic: u32,
+    pub version: u16,
+    pub n_fields: u16,
+    pub record_len: u32,
+    pub align: u32,
+    pub name: [u8; 48],
+}
+
+pub const SHMB_CLIENT_NO_START: u32 = 1 << 0;
+pub const SHMB_CLIENT_ALLOW_RELAY: u32 = 1 << 1;
+pub const SHMB_CHANNEL_CREATE: u32 = 1 << 0;
+pub const SHMB_CHANNEL_EXCLUSIVE: u32 = 1 << 1;
+pub const SHMB_CHANNEL_ANY_SCHEMA: u32 = 1 << 2;
+pub const SHMB_PUBLISHER_DROP_NEWEST: u32 = 1 << 0;
+pub const SHMB_SUBSCRIBER_LOSSY: u32 = 1 << 0;
+pub const SHMB_READY_SUBSCRIBER: u32 = 1;
+pub const SHMB_READY_FD: u32 = 2;
+
+pub const SHMB_SCHEMA_MAGIC: u32 = 0x3154_4853;
+pub const SHMB_SCHEMA_FIELDS_MAX: u32 = 200;
+pub const SHMB_SCHEMA_NAME_LEN: u32 = 48;
+pub const SHMB_FIELD_NAME_LEN: u32 = 40;
+pub const SHMB_FIELD_NO_PARENT: u16 = 0xffff;
+pub const SHMB_KIND_U8: u8 = 1;
+pub const SHMB_KIND_I8: u8 = 2;
+pub const SHMB_KIND_U16: u8 = 3;
+pub const SHMB_KIND_I16: u8 = 4;
+pub const SHMB_KIND_U32: u8 = 5;
+pub const SHMB_KIND_I32: u8 = 6;
+pub const SHMB_KIND_U64: u8 = 7;
+pub const SHMB_KIND_I64: u8 = 8;
+pub const SHMB_KIND_F32: u8 = 9;
+pub const SHMB_KIND_F64: u8 = 10;
+pub const SHMB_KIND_BOOL: u8 = 11;
+pub const SHMB_KIND_CHAR: u8 = 12;
+pub const SHMB_KIND_STRUCT: u8 = 13;
+
+// Where a field lies, without offset_of!, which rustc 1.63 does not have: fill the struct with
+// bytes that count up from 0, and look which of them the field begins with.
+#[allow(dead_code)] // rustc 1.63 does not see the uses in constants
+const fn first_byte<T: Copy>(value: T) -> usize {
+    #[repr(C)]
+    union Bytes<T: Copy> {
+        value: T,
+        first: u8,
+    }
+    // SAFETY: every caller's field has at least one byte and no padding.
+    unsafe { Bytes { value }.first as usize }
+}
+
+macro_rules! layout {
+    ($name:ident, $size:expr, $($field:ident: $offset:expr),+) => {
+        #[cfg(target_pointer_width = "64")]
+        const _: () = {
+            assert!(core::mem::size_of::<$name>() == $size);
+            let mut bytes = [0u8; $size];
+            let mut i = 0;
+            while i < $size {
+                bytes[i] = i as u8;
+                i += 1;
+            }
+            // SAFETY: integers and raw pointers, for which any bytes will do.
+            let probe: $name = unsafe { core::mem::transmute(bytes) };
+            $(assert!(first_byte(probe.$field) == $offset);)+
+        };
+    };
+}
+layout! { shmb_view, 64, data: 0, len: 8, count: 12, stride: 16, type_: 20, sequence: 24, lost: 32, publisher_id: 40, pad: 48 }
+layout! { shmb_client_options, 56, options_len: 0, flags: 4, address: 8, address_len: 16, label_len: 20, label: 24, key_file: 32, broker_key_file: 40, connect_timeout_ns: 48 }
+layout! { shmb_channel_options, 32, options_len: 0, flags: 4, schema: 8, schema_len: 16, lane_len: 20, max_publishers: 24, max_subscribers: 28 }
+layout! { shmb_channel_info, 32, lane_len: 0, record_len_max: 4, record_len: 8, max_publishers: 12, max_subscribers: 16, n_publishers: 20, n_subscribers: 24, pad: 28 }
+layout! { shmb_publisher_options, 8, options_len: 0, flags: 4 }
+layout! { shmb_publisher_stats, 56, publisher_id: 0, published: 8, published_len: 16, dropped: 24, refused: 32, rings: 40, n_subscribers: 48, pad: 52 }
+layout! { shmb_subscriber_options, 16, options_len: 0, flags: 4, spin_ns: 8, pad: 12 }
+layout! { shmb_subscriber_stats, 56, subscriber_id: 0, received: 8, lost: 16, sleeps: 24, backstops: 32, pending: 40, n_publishers: 48, pad: 52 }
+layout! { shmb_ready, 16, cookie: 0, kind: 8, events: 12 }
+layout! { shmb_broker_options, 16, options_len: 0, flags: 4, directory: 8 }
+layout! { shmb_schema_field, 64, name: 0, offset: 40, size: 44, count: 48, parent: 52, kind: 54, align: 55, zero: 56 }
+layout! { shmb_schema, 64, magic: 0, version: 4, n_fields: 6, record_len: 8, align: 12, name: 16 }
+
+extern "C" {
+    pub fn shmb_version() -> *const c_char;
+    pub fn shmb_abi_version() -> i32;
+    pub fn shmb_last_error(text: *mut c_char, cap: u32) -> i32;
+    pub fn shmb_strerror(result: i32) -> *const c_char;
+    pub fn shmb_client_open(
+        options: *const shmb_client_options,
+        ret_client: *mut *mut shmb_client,
+    ) -> i32;
+    pub fn shmb_client_close(client: *mut shmb_client) -> i32;
+    pub fn shmb_client_ping(client: *mut shmb_client, timeout_ns: i64) -> i32;
+    pub fn shmb_client_connected(client: *mut shmb_client) -> i32;
+    pub fn shmb_channel_open(
+        client: *mut shmb_client,
+        name: *const c_char,
+        name_len: u32,
+        options: *const shmb_channel_options,
+        ret_channel: *mut *mut shmb_channel,
+    ) -> i32;
+    pub fn shmb_channel_close(channel: *mut shmb_channel) -> i32;
+    pub fn shmb_channel_schema(channel: *mut shmb_channel, schema: *mut c_void, cap: u32) -> i32;
+    pub fn shmb_channel_info(
+        channel: *mut shmb_channel,
+        info: *mut shmb_channel_info,
+        cap: u32,
+    ) -> i32;
+    pub fn shmb_channel_wait_members(
+        channel: *mut shmb_channel,
+        publishers: u32,
+        subscribers: u32,
+        timeout_ns: i64,
+    ) -> i32;
+    pub fn shmb_publisher_open(
+        channel: *mut shmb_channel,
+        options: *const shmb_publisher_options,
+        ret_publisher: *mut *mut shmb_publisher,
+    ) -> i32;
+    pub fn shmb_publisher_close(publisher: *mut shmb_publisher) -> i32;
+    pub fn shmb_publisher_view(publisher: *mut shmb_publisher) -> *mut shmb_view;
+    pub fn shmb_publisher_send(
+        publisher: *mut shmb_publisher,
+        data: *const c_void,
+        len: u32,
+    ) -> i32;
+    pub fn shmb_publisher_send_typed(
+        publisher: *mut shmb_publisher,
+        data: *const c_void,
+        len: u32,
+        type_: u32,
+    ) -> i32;
+    pub fn shmb_publisher_send_many(
+        publisher: *mut shmb_publisher,
+        data: *const c_void,
+        len: u32,
+        lens: *const u32,
+        count: u32,
+    ) -> i32;
+    pub fn shmb_publisher_loan(publisher: *mut shmb_publisher, len: u32) -> i32;
+    pub fn shmb_publisher_publish(publisher: *mut shmb_publisher, len: u32) -> i32;
+    pub fn shmb_publisher_cancel(publisher: *mut shmb_publisher) -> i32;
+    pub fn shmb_publisher_wait(publisher: *mut shmb_publisher, len: u32, timeout_ns: i64) -> i32;
+    pub fn shmb_publisher_send_wait(
+        publisher: *mut shmb_publisher,
+        data: *const c_void,
+        len: u32,
+        timeout_ns: i64,
+    ) -> i32;
+    pub fn shmb_publisher_stats(
+        publisher: *mut shmb_publisher,
+        stats: *mut shmb_publisher_stats,
+        cap: u32,
+    ) -> i32;
+    pub fn shmb_subscriber_open(
+        channel: *mut shmb_channel,
+        options: *const shmb_subscriber_options,
+        ret_subscriber: *mut *mut shmb_subscriber,
+    ) -> i32;
+    pub fn shmb_subscriber_close(subscriber: *mut shmb_subscriber) -> i32;
+    pub fn shmb_subscriber_view(subscriber: *mut shmb_subscriber) -> *mut shmb_view;
+    pub fn shmb_subscriber_recv(
+        subscriber: *mut shmb_subscriber,
+        data: *mut c_void,
+        cap: u32,
+    ) -> i32;
+    pub fn shmb_subscriber_recv_many(
+        subscriber: *mut shmb_subscriber,
+        data: *mut c_void,
+        cap: u32,
+        lens: *mut u32,
+        max: u32,
+    ) -> i32;
+    pub fn shmb_subscriber_peek(subscriber: *mut shmb_subscriber, max: u32) -> i32;
+    pub fn shmb_subscriber_release(subscriber: *mut shmb_subscriber, count: u32) -> i32;
+    pub fn shmb_subscriber_wait(subscriber: *mut shmb_subscriber, timeout_ns: i64) -> i32;
+    pub fn shmb_subscriber_fd(subscriber: *mut shmb_subscriber) -> i32;
+    pub fn shmb_subscriber_arm(subscriber: *mut shmb_subscriber) -> i32;
+    pub fn shmb_subscriber_stats(
+        subscriber: *mut shmb_subscriber,
+        stats: *mut shmb_subscriber_stats,
+        cap: u32,
+    ) -> i32;
+    pub fn shmb_waitset_open(client: *mut shmb_client, ret_waitset: *mut *mut shmb_waitset) -> i32;
+    pub fn shmb_waitset_close(waitset: *mut shmb_waitset) -> i32;
+    pub fn shmb_waitset_add(
+        waitset: *mut shmb_waitset,
+        subscriber: *mut shmb_subscriber,
+        cookie: u64,
+    ) -> i32;
+    pub fn shmb_waitset_add_fd(
+        waitset: *mut shmb_waitset,
+        fd: i32,
+        events: u32,
+        cookie: u64,
+    ) -> i32;
+    pub fn shmb_waitset_remove(waitset: *mut shmb_waitset, subscriber: *mut shmb_subscriber)
+        -> i32;
+    pub fn shmb_waitset_remove_fd(waitset: *mut shmb_waitset, fd: i32) -> i32;
+    pub fn shmb_waitset_wait(
+        waitset: *mut shmb_waitset,
+        ready: *mut shmb_ready,
+        max: u32,
+        timeout_ns: i64,
+    ) -> i32;
+    pub fn shmb_waitset_fd(waitset: *mut shmb_waitset) -> i32;
+    pub fn shmb_waitset_backend(waitset: *mut shmb_waitset) -> *const c_char;
+    pub fn shmb_broker_start(
+        options: *const shmb_broker_options,
+        ret_broker: *mut *mut shmb_broker,
+    ) -> i32;
+    pub fn shmb_broker_address(broker: *mut shmb_broker) -> *const c_char;
+    pub fn shmb_broker_stop(broker: *mut shmb_broker) -> i32;
+
+    pub fn shmb_schema_check(schema: *const c_void, schema_len: u32) -> i32;
+    pub fn shmb_schema_compare(
+        channel: *const c_void,
+        channel_len: u32,
+        mine: *const c_void,
+        mine_len: u32,
+    ) -> i32;
+}

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the examples share.
+#![allow(dead_code)] // not every one uses all of it
+
+use std::os::raw::{c_int, c_long};
+
+shmbroker::record! {
+    /// The record of the examples, the same in every language.
+    #[derive(Debug)]
+    pub struct Tick: "example.tick" {
+        /// CLOCK_MONOTONIC.
+        pub time_ns: u64,
+        pub price: f64,
+        pub count: u32,
+        pub flags: u32,
+    }
+}
+
+#[repr(C)]
+struct Timespec {
+    seconds: i64,
+    nanoseconds: c_long,
+}
+
+extern "C" {
+    fn clock_gettime(clock: c_int, time: *mut Timespec) -> c_int;
+}
+
+/// CLOCK_MONOTONIC, which all processes of a machine share. `Instant` does not give it away.
+pub fn monotonic_ns() -> u64 {
+    const CLOCK_MONOTONIC: c_int = 1;
+    let mut time = Timespec { seconds: 0, nanoseconds: 0 };
+    // SAFETY: fills one timespec, as 64-bit Linux has it.
+    unsafe { clock_gettime(CLOCK_MONOTONIC, &mut time) };
+    time.seconds as u64 * 1_000_000_000 + time.nanoseconds as u64
+}

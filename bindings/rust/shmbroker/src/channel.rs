@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Named, typed meeting places.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::{size_of, MaybeUninit};
+use std::os::raw::{c_char, c_void};
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use shmbroker_sys as sys;
+
+use crate::broker::no_handle;
+use crate::client::{Client, ClientShared, Handle};
+use crate::error::{check, length, nanoseconds, Error, Result, EINVAL, ETIMEDOUT};
+use crate::publisher::{Publisher, PublisherOptions};
+use crate::schema::{Record, Schema};
+use crate::subscriber::{Subscriber, SubscriberOptions};
+
+mod sealed {
+    pub trait Sealed {}
+    impl<T: super::Record> Sealed for T {}
+    impl Sealed for [u8] {}
+}
+
+/// What a channel can carry: a [`Record`], or `[u8]` for untyped records of any length.
+pub trait Content: sealed::Sealed + 'static {
+    /// A record that has been copied out: the type itself, or `Vec<u8>`.
+    type Owned;
+
+    /// The table that the channel must have.
+    const SCHEMA: Option<&'static [u8]>;
+
+    #[doc(hidden)]
+    fn receive(subscriber: &Subscriber<Self>) -> Result<Option<Self::Owned>>;
+}
+
+impl<T: Record> Content for T {
+    type Owned = T;
+    const SCHEMA: Option<&'static [u8]> = Some(T::SCHEMA);
+
+    fn receive(subscriber: &Subscriber<T>) -> Result<Option<T>> {
+        subscriber.recv()
+    }
+}
+
+impl Content for [u8] {
+    type Owned = Vec<u8>;
+    const SCHEMA: Option<&'static [u8]> = None;
+
+    fn receive(subscriber: &Subscriber<[u8]>) -> Result<Option<Vec<u8>>> {
+        subscriber.recv_vec()
+    }
+}
+
+/// How to open a channel. Sizes and limits count when it is created.
+///
+/// ```
+/// # use shmbroker::{Broker, ChannelOptions, ClientOptions, ErrorKind};
+/// # fn main() -> shmbroker::Result<()> {
+/// # let broker = Broker::start()?;
+/// # let client = ClientOptions::new().address(broker.address()).open()?;
+/// let frames = ChannelOptions::new()
+///     .exclusive(true)
+///     .lane_len(16 << 20)
+///     .max_publishers(1)
+///     .open_bytes(&client, "camera/frames")?;
+/// assert_eq!(frames.info()?.lane_len, 16 << 20);
+///
+/// let existing = ChannelOptions::new().create(false);
+/// assert_eq!(existing.open_bytes(&client, "nobody").unwrap_err().kind(), ErrorKind::NotFound);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct ChannelOptions {
+    flags: u32,
+    lane_len: u32,
+    max_publishers: u32,
+    max_subscribers: u32,
+}
+
+impl Default for ChannelOptions {
+    fn default() -> Self {
+        ChannelOptions::new()
+    }
+}
+
+impl ChannelOptions {
+    /// The defaults: create it if there is none.
+    pub fn new() -> ChannelOptions {
+        ChannelOptions {
+            flags: sys::SHMB_CHANNEL_CREATE,
+            lane_len: 0,
+            max_publishers: 0,
+            max_subscribers: 0,
+        }
+    }
+
+    /// Whether to create it if there is none; yes otherwise.
+    pub fn create(mut self, yes: bool) -> ChannelOptions {
+        self.set(sys::SHMB_CHANNEL_CREATE, yes);
+        self
+    }
+
+    /// Whether it must be new.
+    pub fn exclusive(mut self, yes: bool) -> ChannelOptions {
+        self.set(sys::SHMB_CHANNEL_EXCLUSIVE, yes);
+        self
+    }
+
+    /// Whether a channel of bytes may have any schema; [`Channel::schema`] tells it. Its records
+    /// are then handled as their bytes. Channels of records always check theirs.
+    pub fn any_schema(mut self, yes: bool) -> ChannelOptions {
+        self.set(sys::SHMB_CHANNEL_ANY_SCHEMA, yes);
+        self
+    }
+
+    /// Bytes of each publisher's ring: a power of two from 4 KiB to 2 GiB, 1 MiB otherwise. A
+    /// record can have up to half of it, less 16 bytes.
+    pub fn lane_len(mut self, bytes: u32) -> ChannelOptions {
+        self.lane_len = bytes;
+        self
+    }
+
+    /// At most so many publishers; 64 otherwise.
+    pub fn max_publishers(mut self, count: u32) -> ChannelOptions {
+        self.max_publishers = count;
+        self
+    }
+
+    /// At most so many subscribers; 64 otherwise.
+    pub fn max_subscribers(mut self, count: u32) -> ChannelOptions {
+        self.max_subscribers = count;
+        self
+    }
+
+    fn set(&mut self, flag: u32, yes: bool) {
+        self.flags = if yes { self.flags | flag } else { self.flags & !flag };
+    }
+
+    /// Opens the channel.
+    pub fn open<T: Content + ?Sized>(&self, client: &Client, name: &str) -> Result<Channel<T>> {
+        let any_schema = self.flags & sys::SHMB_CHANNEL_ANY_SCHEMA != 0;
+        if any_schema && T::SCHEMA.is_some() {
+            return Err(Error::new(EINVAL, "only a channel of bytes can have any schema"));
+        }
+        let schema = T::SCHEMA.unwrap_or(&[]);
+        let options = sys::shmb_channel_options {
+            options_len: size_of::<sys::shmb_channel_options>() as u32,
+            flags: self.flags,
+            schema: match T::SCHEMA {
+                None => ptr::null(),
+                Some(schema) => schema.as_ptr() as *const c_void,
+            },
+            schema_len: length(schema.len()),
+            lane_len: self.lane_len,
+            max_publishers: self.max_publishers,
+            max_subscribers: self.max_subscribers,
+        };
+        let mut handle = ptr::null_mut();
+        // SAFETY: the client is open; name and options live until it returns.
+        check(client.shared.handle.with(|client| unsafe {
+            let name_ptr = name.as_ptr() as *const c_char;
+            sys::shmb_channel_open(client, name_ptr, length(name.len()), &options, &mut handle)
+        }))?;
+        let handle = Handle::new(NonNull::new(handle).ok_or_else(no_handle)?);
+        let shared = Arc::new(ChannelShared { handle, client: client.shared.clone() });
+        Ok(Channel { shared, content: PhantomData })
+    }
+
+    /// Opens the channel for untyped records.
+    pub fn open_bytes(&self, client: &Client, name: &str) -> Result<Channel<[u8]>> {
+        self.open(client, name)
+    }
+}
+
+/// A named meeting place of publishers and subscribers. Clones share it.
+///
+/// A channel lives while some process has it open.
+///
+/// ```
+/// # use shmbroker::{Broker, ClientOptions};
+/// # fn main() -> shmbroker::Result<()> {
+/// # let broker = Broker::start()?;
+/// # let client = ClientOptions::new().address(broker.address()).open()?;
+/// let channel = client.channel_bytes("log")?;
+/// let _publisher = channel.publisher()?;
+/// assert_eq!(channel.info()?.publishers, 1);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Channel<T: ?Sized> {
+    pub(crate) shared: Arc<ChannelShared>,
+    content: PhantomData<fn(&T)>,
+}
+
+#[derive(Debug)]
+pub(crate) struct ChannelShared {
+    pub(crate) handle: Handle<sys::shmb_channel>,
+    // Dropped after our own drop() has closed the channel.
+    pub(crate) client: Arc<ClientShared>,
+}
+
+impl Drop for ChannelShared {
+    fn drop(&mut self) {
+        // SAFETY: open; its publishers and subscribers held a reference, and have closed.
+        self.handle.with(|channel| unsafe { sys::shmb_channel_close(channel) });
+    }
+}
+
+impl<T: ?Sized> Clone for Channel<T> {
+    fn clone(&self) -> Self {
+        Channel { shared: self.shared.clone(), content: PhantomData }
+    }
+}
+
+impl<T: ?Sized> fmt::Debug for Channel<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel").field("info", &self.info()).finish()
+    }
+}
+
+/// What a channel is and who is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChannelInfo {
+    /// Bytes of each publisher's ring.
+    pub lane_len: u32,
+    /// Bytes of the largest record.
+    pub record_len_max: u32,
+    /// Bytes of every record, 0 if untyped.
+    pub record_len: u32,
+    /// Limit.
+    pub max_publishers: u32,
+    /// Limit.
+    pub max_subscribers: u32,
+    /// How many there are now.
+    pub publishers: u32,
+    /// How many there are now.
+    pub subscribers: u32,
+}
+
+/// How long one thread keeps others from a channel while it waits for members.
+const TURN: Duration = Duration::from_millis(5);
+
+impl<T: Content + ?Sized> Channel<T> {
+    /// Starts to publish.
+    pub fn publisher(&self) -> Result<Publisher<T>> {
+        PublisherOptions::new().open(self)
+    }
+
+    /// Starts to receive, reliably: publishers wait for this subscriber. See
+    /// [`SubscriberOptions`] for the other way.
+    ///
+    /// It gets every record whose send begins after this has returned, and of each publisher in
+    /// order.
+    pub fn subscriber(&self) -> Result<Subscriber<T>> {
+        SubscriberOptions::new().open(self)
+    }
+}
+
+impl<T: ?Sized> Channel<T> {
+    /// What the channel is and who is there.
+    pub fn info(&self) -> Result<ChannelInfo> {
+        // SAFETY: numbers, for which zeroes will do.
+        let mut info: sys::shmb_channel_info = unsafe { MaybeUninit::zeroed().assume_init() };
+        // SAFETY: open, and as many bytes as we say.
+        check(self.shared.handle.with(|channel| unsafe {
+            let len = size_of::<sys::shmb_channel_info>() as u32;
+            sys::shmb_channel_info(channel, &mut info, len)
+        }))?;
+        Ok(ChannelInfo {
+            lane_len: info.lane_len,
+            record_len_max: info.record_len_max,
+            record_len: info.record_len,
+            max_publishers: info.max_publishers,
+            max_subscribers: info.max_subscribers,
+            publishers: info.n_publishers,
+            subscribers: info.n_subscribers,
+        })
+    }
+
+    /// What its records are, `None` if they are untyped.
+    ///
+    /// ```
+    /// # use shmbroker::{Broker, ChannelOptions, ClientOptions};
+    /// shmbroker::record! { pub struct Point: "doc.point" { pub x: f32, pub y: f32 } }
+    /// # fn main() -> shmbroker::Result<()> {
+    /// # let broker = Broker::start()?;
+    /// # let client = ClientOptions::new().address(broker.address()).open()?;
+    /// let _points = client.channel::<Point>("points")?;
+    /// // Somebody else, who does not know the type:
+    /// let channel = ChannelOptions::new().any_schema(true).open_bytes(&client, "points")?;
+    /// assert_eq!(channel.schema()?.unwrap().fields()[1].name, "y");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn schema(&self) -> Result<Option<Schema>> {
+        let mut bytes = vec![0u8; 64 * (1 + sys::SHMB_SCHEMA_FIELDS_MAX as usize)];
+        // SAFETY: open, and as many bytes as we say.
+        let len = check(self.shared.handle.with(|channel| unsafe {
+            let cap = length(bytes.len());
+            sys::shmb_channel_schema(channel, bytes.as_mut_ptr() as *mut c_void, cap)
+        }))?;
+        if len == 0 {
+            return Ok(None);
+        }
+        bytes.truncate(len);
+        Schema::from_bytes(bytes).map(Some)
+    }
+
+    /// Waits until there are at least so many publishers and subscribers; `None` waits for ever.
+    ///
+    /// ```
+    /// # use shmbroker::{Broker, ClientOptions};
+    /// # use std::time::Duration;
+    /// # fn main() -> shmbroker::Result<()> {
+    /// # let broker = Broker::start()?;
+    /// # let client = ClientOptions::new().address(broker.address()).open()?;
+    /// let channel = client.channel_bytes("log")?;
+    /// let _subscriber = channel.subscriber()?;
+    /// channel.wait_members(0, 1, Duration::from_secs(1))?;
+    /// assert!(channel.wait_members(1, 0, Duration::ZERO).unwrap_err().is_would_block());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn wait_members(
+        &self,
+        publishers: u32,
+        subscribers: u32,
+        timeout: impl Into<Option<Duration>>,
+    ) -> Result<()> {
+        let deadline = Deadline::after(timeout.into());
+        loop {
+            // In turns: the member we wait for may have to come through this very channel.
+            let left = deadline.left();
+            let turn = left.map_or(TURN, |left| left.min(TURN));
+            // SAFETY: open.
+            let result = check(self.shared.handle.with(|channel| unsafe {
+                let timeout_ns = nanoseconds(Some(turn));
+                sys::shmb_channel_wait_members(channel, publishers, subscribers, timeout_ns)
+            }));
+            match result {
+                Err(error) if error.errno() == ETIMEDOUT && left != Some(turn) => {
+                    thread::sleep(Duration::from_micros(50));
+                }
+                other => return other.map(drop),
+            }
+        }
+    }
+}
+
+/// When a timeout ends.
+pub(crate) struct Deadline(Option<Instant>);
+
+impl Deadline {
+    pub(crate) fn after(timeout: Option<Duration>) -> Deadline {
+        // One that no clock can tell is for ever.
+        Deadline(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
+    }
+
+    /// `None`: for ever.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        self.0.map(|end| end.saturating_duration_since(Instant::now()))
+    }
+}

@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * What if a subscriber is killed after any one instruction of a receive?
+ *
+ * The library's own subscriber runs in a stepped child; the only shared bytes it writes are its
+ * cursor's. After each instruction that changed them the rest of the story is played on a copy: the
+ * publisher believes the cursor and fills its ring up to that limit; then whoever takes over from
+ * the cursor's position still finds every record that the dead process had not had in its hands,
+ * whole and in order.
+ *
+ * Built with -DSHMB_MUTATE_*, the subscriber has a mistake in it, and this test must fail.
+ */
+
+#include "tests/kill/mutate.h"
+
+#include "lib/copy.h"
+#include "lib/subscriber.h"
+
+#ifdef SHMB_MUTATE_ACK
+/* The last payload of a call is copied when the publisher has been told that it may go. */
+static void *late_to;
+static const void *late_from;
+static uint32_t late_len;
+#define shmb_copy(to, from, len) (late_to = (to), late_from = (from), late_len = (len))
+#endif
+
+#include "lib/subscriber.c"
+
+#include <stdio.h>
+#include <sys/mman.h>
+
+#include "tests/kill/step.h"
+
+#define RING_LEN     4096u
+#define LANE_LEN     (SHMB_BLOCK_LEN + RING_LEN)
+#define POSITION     (64ull * RING_LEN)
+#define SEQUENCE     0x2fffdull
+#define N_LANES	     2u
+#define N_BEFORE     6u /* records of each lane before the call */
+#define N_RECORDS    600u
+#define OUT_LEN	     (2 * RING_LEN)
+#define N_POINTS_MIN 600000u
+
+enum op {
+	OP_RECV,
+	OP_RECV_MANY,
+	OP_RELEASE_ALL,
+	OP_RELEASE_ONE,
+	OP_KEEP,
+	OP_SLEEP,
+	N_OPS
+};
+
+struct stage {
+	_Alignas(4096) uint8_t lanes[N_LANES][LANE_LEN];
+	_Alignas(4096) struct shmb_cursor_segment cursor;
+	struct shmb_cursor_lane slots[N_LANES];
+	_Alignas(4096) struct shmb_bell_segment bells[N_LANES];
+	struct shmb_subscriber subscriber;
+	struct sub_lane sub_lanes[N_LANES];
+	struct sub_lane *sub_lane_array[N_LANES];
+	struct shmb_channel channel;
+	uint64_t epoch;
+	uint8_t fork_guard;
+	enum op op;
+	bool looked; /* the application has seen what it peeked at */
+	int32_t result;
+	uint32_t lens[16];
+	uint8_t out[OUT_LEN];
+};
+
+static struct stage *stage;
+static struct step step;
+static struct {
+	uint64_t from, to; /* a pad may lie between the two */
+} positions[N_LANES][N_RECORDS];
+static struct shmb_lane_writer writers[N_LANES];
+static uint64_t n_states;
+
+static const uint32_t lens_before[2][N_BEFORE] = { { 56, 56, 8, 0, 700, 24 },
+						   { 0, 900, 100, 100, 8, 64 } };
+
+/* ---- records ----------------------------------------------------------------------------------- */
+
+static uint32_t len_of(uint32_t lane, uint64_t index)
+{
+	return index < N_BEFORE ? lens_before[lane][index] : (uint32_t)(index * 24 % 200);
+}
+
+static uint8_t byte_of(uint32_t lane, uint64_t index, uint32_t i)
+{
+	uint64_t mixed = (2 * index + lane + 1) * 0x9e3779b97f4a7c15ull;
+
+	return (uint8_t)((mixed >> (8 * (i & 7))) + (i >> 3));
+}
+
+static bool is_whole(const uint8_t *data, uint32_t lane, uint64_t index)
+{
+	for (uint32_t i = 0; i < len_of(lane, index); i++)
+		if (data[i] != byte_of(lane, index, i))
+			return false;
+	return true;
+}
+
+static bool publish(struct shmb_lane_writer *writer, uint32_t lane)
+{
+	uint64_t index = writer->sequence - SEQUENCE;
+	uint64_t from = writer->position;
+	uint8_t *payload = shmb_lane_claim(writer, len_of(lane, index));
+
+	if (!payload || index >= N_RECORDS)
+		return false;
+	for (uint32_t i = 0; i < len_of(lane, index); i++)
+		payload[i] = byte_of(lane, index, i);
+	positions[lane][index].from = from;
+	positions[lane][index].to = writer->position;
+	shmb_lane_commit(writer, len_of(lane, index), 0, 0);
+	return true;
+}
+
+/* ---- the child --------------------------------------------------------------------------------- */
+
+static void look_and_release(struct shmb_subscriber *subscriber)
+{
+	uint32_t n = (uint32_t)shmb_subscriber_peek(subscriber, 4);
+	const uint8_t *data = (const uint8_t *)(uintptr_t)subscriber->view.data;
+
+	for (uint32_t i = 0; i < n; i++)
+		memcpy(stage->out + i * subscriber->view.len, data + i * subscriber->view.stride,
+		       subscriber->view.len);
+	stage->looked = true;
+	if (stage->op == OP_RELEASE_ONE)
+		n = 1;
+	else if (stage->op == OP_KEEP)
+		n = 0;
+	stage->result = shmb_subscriber_release(subscriber, n);
+	if (stage->result == 0)
+		stage->result = (int32_t)n;
+}
+
+static void run_call(void *context)
+{
+	struct shmb_subscriber *subscriber = &stage->subscriber;
+
+	(void)context;
+	switch (stage->op) {
+	case OP_RECV:
+		stage->result = shmb_subscriber_recv(subscriber, stage->out, OUT_LEN);
+		break;
+	case OP_RECV_MANY:
+		stage->result =
+			shmb_subscriber_recv_many(subscriber, stage->out, OUT_LEN, stage->lens, 16);
+		break;
+	case OP_RELEASE_ALL:
+	case OP_RELEASE_ONE:
+	case OP_KEEP:
+		look_and_release(subscriber);
+		break;
+	case OP_SLEEP:
+		stage->result = arm(subscriber, SHMB_SLEEP_FUTEX);
+		shmb_subscriber_disarm(subscriber);
+		break;
+	case N_OPS:
+		break;
+	}
+#ifdef SHMB_MUTATE_ACK
+	if (late_to)
+		memcpy(late_to, late_from, late_len);
+	late_to = NULL;
+#endif
+}
+
+/* ---- before the call --------------------------------------------------------------------------- */
+
+static void prepare_lane(uint32_t lane, uint32_t offset, bool attached)
+{
+	struct shmb_lane_segment *words = (struct shmb_lane_segment *)(void *)stage->lanes[lane];
+	struct shmb_lane_writer *writer = &writers[lane];
+	struct sub_lane *sub_lane = &stage->sub_lanes[lane];
+
+	shmb_lane_writer_init(writer, words, RING_LEN);
+	writer->position = POSITION + offset;
+	writer->sequence = SEQUENCE;
+	writer->intent = writer->position + 8;
+	words->intent = writer->intent;
+	for (uint32_t i = 0; i < RING_LEN; i += 8)
+		*shmb_lane_word(writer->ring, i) =
+			SHMB_RECORD_VALID | 8 | (SEQUENCE + i % 64) << SHMB_RECORD_SEQ_SHIFT;
+	*shmb_lane_word(writer->ring, offset) = 0;
+	stage->bells[lane].start_position = writer->position;
+	stage->bells[lane].start_sequence = SEQUENCE;
+	stage->bells[lane].attached = 1;
+	sub_lane->pair_id = 10 + lane;
+	sub_lane->publisher_id = 20 + lane;
+	sub_lane->lane.base = words;
+	sub_lane->bell_words = &stage->bells[lane];
+	sub_lane->slot = &stage->slots[lane];
+	stage->sub_lane_array[lane] = sub_lane;
+	/* Left behind by whoever had the slot before. */
+	stage->slots[lane] = (struct shmb_cursor_lane){ .position = 8, .pair_id = 3 };
+	if (attached)
+		attach_lane(&stage->subscriber, sub_lane);
+	for (uint32_t i = 0; i < N_BEFORE; i++)
+		if (!publish(writer, lane))
+			step_fail(&step, "the ring cannot be prepared");
+}
+
+static void prepare_stage(uint32_t offset, enum op op, bool attached)
+{
+	struct shmb_subscriber *subscriber = &stage->subscriber;
+
+	memset(stage, 0, sizeof(*stage));
+	memset(stage->out, 0xee, sizeof(stage->out));
+	stage->fork_guard = 1;
+	stage->op = op;
+	stage->channel.lane_len = RING_LEN;
+	subscriber->member.fork_guard = &stage->fork_guard;
+	subscriber->member.epoch = &stage->epoch;
+	subscriber->member.channel = &stage->channel;
+	subscriber->cursor = &stage->cursor;
+	subscriber->lanes = stage->sub_lane_array;
+	subscriber->n_lanes = N_LANES;
+	for (uint32_t lane = 0; lane < N_LANES; lane++)
+		prepare_lane(lane, (offset + 1000 * lane) % RING_LEN, attached);
+}
+
+/* ---- after the kill ---------------------------------------------------------------------------- */
+
+/* How many records the cursor gives up; its position must be where a record begins. */
+static uint64_t index_of(uint32_t lane, uint64_t position)
+{
+	if (position == writers[lane].position)
+		return N_BEFORE;
+	for (uint64_t i = 0; i < N_BEFORE; i++)
+		if (position == positions[lane][i].from || position == positions[lane][i].to)
+			return i;
+	step_fail(&step, "lane %u: %llu is no record", lane, (unsigned long long)position);
+}
+
+/* The records that the cursor gives up are in the application's hands already. */
+static const uint8_t *check_handed_over(const uint8_t *out, uint32_t lane, uint64_t n)
+{
+	if (n && stage->op >= OP_RELEASE_ALL && !stage->looked)
+		step_fail(&step, "lane %u: released before the application has looked", lane);
+	for (uint64_t i = 0; i < n; i++) {
+		if (!is_whole(out, lane, i))
+			step_fail(&step, "lane %u: record %llu is given up, not received", lane,
+				  (unsigned long long)i);
+		out += len_of(lane, i);
+	}
+	return out;
+}
+
+/* The publisher fills its ring on the copy; then a successor reads from where the cursor is. */
+static void play_on(const uint8_t *left, uint32_t lane, uint64_t position, uint64_t index)
+{
+	static _Alignas(4096) uint8_t copy[LANE_LEN];
+	struct shmb_lane_segment *words = (struct shmb_lane_segment *)(void *)copy;
+	struct shmb_lane_writer writer = writers[lane];
+	struct shmb_lane_reader reader;
+	struct shmb_record record;
+
+	memcpy(copy, left, LANE_LEN);
+	writer.lane = words;
+	writer.ring = copy + SHMB_BLOCK_LEN;
+	writer.limit = position + RING_LEN - 8;
+	while (publish(&writer, lane))
+		;
+	shmb_lane_reader_init(&reader, words, RING_LEN, position, SEQUENCE + index);
+	while (shmb_lane_peek(&reader, &record) == 1) {
+		if (!is_whole(record.data, lane, reader.sequence - SEQUENCE))
+			step_fail(&step, "lane %u: record %llu was overwritten", lane,
+				  (unsigned long long)reader.sequence);
+		shmb_lane_skip(&reader, &record);
+	}
+	if (reader.sequence != writer.sequence)
+		step_fail(&step, "lane %u: %llu of %llu records are left", lane,
+			  (unsigned long long)(reader.sequence - SEQUENCE),
+			  (unsigned long long)(writer.sequence - SEQUENCE));
+}
+
+/* Returns how many records the cursors give up. */
+static uint64_t judge(void)
+{
+	const uint8_t *out = stage->out;
+	uint64_t n = 0;
+
+	n_states++;
+	for (uint32_t lane = 0; lane < N_LANES; lane++) {
+		const struct shmb_cursor_lane *slot = &stage->slots[lane];
+		uint64_t position = stage->bells[lane].start_position;
+		uint64_t index = 0;
+
+		/* Until the slot is ours the publisher goes by the start position. */
+		if (slot->pair_id == 10 + lane) {
+			position = slot->position;
+			index = index_of(lane, position);
+		}
+		out = check_handed_over(out, lane, index);
+		play_on(stage->lanes[lane], lane, position, index);
+		n += index;
+	}
+	return n;
+}
+
+static void check_end(void)
+{
+	static const int32_t wanted[N_OPS] = {
+		[OP_RECV] = 56,	      [OP_RECV_MANY] = 12, [OP_RELEASE_ALL] = 2,
+		[OP_RELEASE_ONE] = 1, [OP_KEEP] = 0,	   [OP_SLEEP] = 1
+	};
+	static const uint64_t gone[N_OPS] = {
+		[OP_RECV] = 1, [OP_RECV_MANY] = 12, [OP_RELEASE_ALL] = 2, [OP_RELEASE_ONE] = 1
+	};
+	bool pad = stage->op == OP_RELEASE_ALL && stage->result == 1;
+
+	/* The pad may come between the first two records, which are then not side by side. */
+	if (stage->result != wanted[stage->op] && !pad)
+		step_fail(&step, "the call returned %d", stage->result);
+	if (judge() != gone[stage->op] - pad)
+		step_fail(&step, "the publishers are not told what was received");
+	if ((stage->cursor.sleep & SHMB_SLEEP_MODE_MASK) != SHMB_SLEEP_AWAKE)
+		step_fail(&step, "it is awake and says that it sleeps");
+}
+
+static void step_call(uint32_t offset, enum op op, bool attached)
+{
+	static uint8_t before[sizeof(stage->slots)];
+	bool running = true;
+
+	step_begin(&step);
+	snprintf(step.scenario, sizeof(step.scenario), "offset %u, call %d, %s", offset, (int)op,
+		 attached ? "attached" : "fresh");
+	prepare_stage(offset, op, attached);
+	judge();
+	while (running) {
+		memcpy(before, stage->slots, sizeof(before));
+		running = step_next(&step);
+		if (memcmp(before, stage->slots, sizeof(before)))
+			judge();
+	}
+	check_end();
+}
+
+int main(int argc, char **argv)
+{
+	bool quick = step_quick(argc, argv);
+
+	stage = mmap(NULL, sizeof(*stage), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		     0);
+	if (stage == MAP_FAILED)
+		return EXIT_FAILURE;
+	step_start(&step, run_call, NULL);
+	for (uint32_t offset = 0; offset < RING_LEN; offset += quick ? 8 * 37 : 8)
+		for (uint32_t op = offset / 8 % 2; op < N_OPS; op += 2)
+			step_call(offset, (enum op)op, offset / 16 % 4 != 0);
+	step_kill(&step);
+	step_report("kill-consume", step.n_points, N_POINTS_MIN / (quick ? 40 : 1), n_states);
+	return EXIT_SUCCESS;
+}

@@ -1,0 +1,545 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * What if a publisher is killed after any one instruction of a publish?
+ *
+ * The library's own publisher runs in a stepped child over a lane in shared memory. After each
+ * instruction the lane is copied as the killed process would leave it, and the survivors read the
+ * copy: every record whose publish had returned, in order, then the one in flight wholly or not at
+ * all. The ring is full of words that look like valid headers, so whoever looks at a word that
+ * nobody has stored is found out.
+ *
+ * Built with -DSHMB_MUTATE_*, publisher and ring have a mistake in them, and this test must fail.
+ */
+
+#include "tests/kill/mutate.h"
+
+#include "lib/copy.h"
+#include <shmbroker/ring.h>
+
+#ifdef SHMB_MUTATE_PAYLOAD
+/* The last payload of a call is copied when the call has published it. */
+static void *late_to;
+static const void *late_from;
+static uint32_t late_len;
+#define shmb_copy(to, from, len) (late_to = (to), late_from = (from), late_len = (len))
+#endif
+#ifdef SHMB_MUTATE_BATCH
+/* Each record of a batch becomes visible by itself. */
+#define shmb_lane_commit(writer, len, type, more) \
+	((void)(more), (shmb_lane_commit)((writer), (len), (type), 0))
+#endif
+
+#include "lib/member.h"
+
+static void accuse(struct shmb_member *member, uint64_t pair_id, uint32_t reason);
+#define shmb_member_report accuse
+
+#include "lib/publisher.c"
+
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include "tests/kill/step.h"
+
+#define RING_LEN     4096u
+#define LANE_LEN     (SHMB_BLOCK_LEN + RING_LEN)
+#define LEN_MAX	     (RING_LEN / 2 - 16)
+#define BATCH	     7u
+#define SEQUENCE     0x2fffcull /* the 16 bits in the header wrap in the middle of it all */
+#define POSITION     (64ull * RING_LEN)
+#define N_RECORDS    640u
+#define N_POINTS_MIN 1300000u
+
+enum op {
+	OP_SEND,
+	OP_MANY,
+	OP_LOAN,
+	OP_CANCEL
+};
+
+enum fill {
+	FILL_EMPTY, /* the reliable reader has caught up */
+	FILL_PART, /* it is a few records behind */
+	FILL_FULL, /* almost a ring behind */
+	FILL_LAP, /* only lossy readers, which are being overwritten */
+	N_FILLS
+};
+
+/* One call that is stepped: @count records of the lengths @lens. */
+struct call {
+	enum op op;
+	uint32_t count;
+	uint32_t lens[BATCH];
+};
+
+static const struct call calls[] = {
+	{ OP_SEND, 1, { 0 } },
+	{ OP_SEND, 1, { 8 } },
+	{ OP_SEND, 1, { 56 } },
+	{ OP_SEND, 1, { 1000 } },
+	{ OP_SEND, 1, { LEN_MAX } },
+	{ OP_MANY, BATCH, { 0, 0, 0, 0, 0, 0, 0 } },
+	{ OP_MANY, BATCH, { 8, 8, 8, 8, 8, 8, 8 } },
+	{ OP_MANY, BATCH, { 56, 56, 56, 56, 56, 56, 56 } },
+	{ OP_MANY, BATCH, { 1000, 1000, 1000, 1000, 1000, 1000, 1000 } },
+	/* Half a ring, then the longest record: the batch must not run into its own start. */
+	{ OP_MANY, BATCH, { 1016, 1016, LEN_MAX, 8, 0, 56, 1000 } },
+	{ OP_LOAN, 1, { 56 } },
+	{ OP_LOAN, 1, { 1000 } },
+	{ OP_CANCEL, 1, { 1000 } },
+};
+
+/* What tracer and child share: the segments, and the publisher's private state for convenience. */
+struct stage {
+	_Alignas(4096) uint8_t lane[LANE_LEN];
+	_Alignas(4096) struct shmb_cursor_segment cursor;
+	struct shmb_cursor_lane slot;
+	_Alignas(4096) struct shmb_bell_segment bell;
+	struct shmb_publisher publisher;
+	struct pub_pair pair;
+	struct sleeper sleeper;
+	uint64_t epoch;
+	uint8_t fork_guard;
+	struct call call;
+	uint8_t payload[BATCH * LEN_MAX];
+	int32_t result;
+	bool accused;
+};
+
+/* What has been published, in order; those of the call under way follow. */
+struct expected {
+	uint64_t position; /* at or before its header */
+	uint32_t len;
+	uint32_t type;
+};
+
+static struct stage *stage;
+static struct step step;
+static struct expected expected[N_RECORDS];
+static uint32_t n_published, n_in_flight;
+static uint32_t seen_counts; /* bit n: n records of the call were visible at some instant */
+static uint64_t n_states;
+
+/* ---- records ----------------------------------------------------------------------------------- */
+
+static uint8_t byte_of(uint64_t sequence, uint32_t i)
+{
+	uint64_t mixed = (sequence + 1) * 0x9e3779b97f4a7c15ull;
+
+	return (uint8_t)((mixed >> (8 * (i & 7))) + (i >> 3));
+}
+
+static void fill_payload(uint8_t *payload, uint64_t sequence, uint32_t len)
+{
+	for (uint32_t i = 0; i < len; i++)
+		payload[i] = byte_of(sequence, i);
+}
+
+static void check_record(const struct shmb_record *record, uint64_t sequence)
+{
+	const struct expected *want = &expected[sequence - SEQUENCE];
+
+	if (sequence - SEQUENCE >= n_published + n_in_flight)
+		step_fail(&step, "record %llu does not exist", (unsigned long long)sequence);
+	if (record->len != want->len || record->type != want->type)
+		step_fail(&step, "record %llu has %u bytes, type %u, not %u, %u",
+			  (unsigned long long)sequence, record->len, record->type, want->len,
+			  want->type);
+	for (uint32_t i = 0; i < record->len; i++)
+		if (record->data[i] != byte_of(sequence, i))
+			step_fail(&step, "byte %u of record %llu is torn", i,
+				  (unsigned long long)sequence);
+}
+
+/* Nobody lies here. With a limit that is wrong, the mistake is to be found in the ring. */
+static void accuse(struct shmb_member *member, uint64_t pair_id, uint32_t reason)
+{
+	(void)member;
+	(void)pair_id;
+	(void)reason;
+#ifndef SHMB_MUTATE_LIMIT
+	stage->accused = true;
+#endif
+}
+
+/* ---- the child --------------------------------------------------------------------------------- */
+
+static void call_loan(struct shmb_publisher *publisher, uint32_t len)
+{
+	if (stage->call.op == OP_CANCEL) {
+		if (shmb_publisher_loan(publisher, len) == 0) {
+			memset((void *)(uintptr_t)publisher->view.data, 0xff, len);
+			shmb_publisher_cancel(publisher);
+		}
+		/* What was cancelled leaves nothing: the same room is used by a smaller one. */
+		stage->result = shmb_publisher_send(publisher, stage->payload, 8);
+		return;
+	}
+	stage->result = shmb_publisher_loan(publisher, len);
+	if (stage->result == 0) {
+		memcpy((void *)(uintptr_t)publisher->view.data, stage->payload, len);
+		stage->result = shmb_publisher_publish(publisher, len);
+	}
+}
+
+static void run_call(void *context)
+{
+	const struct call *call = &stage->call;
+	struct shmb_publisher *publisher = &stage->publisher;
+
+	(void)context;
+	switch (call->op) {
+	case OP_SEND:
+		stage->result = shmb_publisher_send_typed(publisher, stage->payload, call->lens[0],
+							  call->lens[0] & 0xffff);
+		break;
+	case OP_MANY:
+		stage->result = shmb_publisher_send_many(publisher, stage->payload, 0, call->lens,
+							 call->count);
+		break;
+	case OP_LOAN:
+	case OP_CANCEL:
+		call_loan(publisher, call->lens[0]);
+		break;
+	}
+#ifdef SHMB_MUTATE_PAYLOAD
+	if (late_to)
+		memcpy(late_to, late_from, late_len);
+	late_to = NULL;
+#endif
+}
+
+/* ---- before the call --------------------------------------------------------------------------- */
+
+static void reset_stage(uint32_t offset)
+{
+	struct shmb_lane_segment *lane = (struct shmb_lane_segment *)(void *)stage->lane;
+	struct shmb_publisher *publisher = &stage->publisher;
+	struct shmb_lane_writer *writer = &publisher->writer;
+
+	memset(stage, 0, sizeof(*stage));
+	stage->fork_guard = 1;
+	publisher->member.fork_guard = &stage->fork_guard;
+	publisher->member.epoch = &stage->epoch;
+	publisher->record_len_max = shmb_record_len_max(RING_LEN);
+	shmb_lane_writer_init(writer, lane, RING_LEN);
+	writer->position = POSITION + offset;
+	writer->sequence = SEQUENCE;
+	writer->intent = writer->position + 8;
+	lane->intent = writer->intent;
+	lane->marks[0] = (struct shmb_lane_mark){ writer->position, SEQUENCE };
+	writer->next_mark = 1;
+	/* Wherever a reader looks too early, it finds a header that it would believe. */
+	for (uint32_t i = 0; i < RING_LEN; i += 8)
+		*shmb_lane_word(writer->ring, i) =
+			SHMB_RECORD_VALID | 8 | (SEQUENCE + i % 64) << SHMB_RECORD_SEQ_SHIFT;
+	*shmb_lane_word(writer->ring, offset) = 0;
+	n_published = 0;
+	n_in_flight = 0;
+	seen_counts = 0;
+}
+
+static void add_pair(enum fill fill, bool asleep)
+{
+	struct shmb_publisher *publisher = &stage->publisher;
+
+	stage->slot = (struct shmb_cursor_lane){ .position = publisher->writer.position,
+						 .sequence = publisher->writer.sequence,
+						 .pair_id = 1 };
+	stage->pair = (struct pub_pair){ .id = 1,
+					 .words = &stage->cursor,
+					 .slot = &stage->slot,
+					 .bell_words = &stage->bell,
+					 .lossy = fill == FILL_LAP,
+					 .head = publisher->writer.position };
+	stage->cursor.sleep = asleep ? 1 << 2 | SHMB_SLEEP_FUTEX : SHMB_SLEEP_AWAKE;
+	stage->sleeper.sleep = &stage->cursor.sleep;
+	publisher->pairs = &stage->pair;
+	publisher->sleepers = &stage->sleeper;
+	publisher->n_pairs = 1;
+	publisher->cap_pairs = 1;
+	publisher->writer.limit = 0;
+}
+
+static void publish_before(uint32_t len)
+{
+	struct shmb_lane_writer *writer = &stage->publisher.writer;
+	struct expected *want = &expected[n_published];
+	uint8_t *payload;
+
+	want->position = writer->position;
+	payload = claim(&stage->publisher, len);
+	if (!payload || n_published + BATCH >= N_RECORDS)
+		step_fail(&step, "the ring cannot be prepared");
+	fill_payload(payload, writer->sequence, len);
+	want->len = len;
+	want->type = 9;
+	n_published++;
+	(shmb_lane_commit)(writer, len, want->type, 0);
+}
+
+static void prepare_ring(enum fill fill)
+{
+	static const uint32_t some[] = { 8, 0, 24, 100, 56 };
+	struct shmb_publisher *publisher = &stage->publisher;
+	uint32_t len = 0;
+
+	switch (fill) {
+	case FILL_EMPTY:
+		break;
+	case FILL_PART:
+		for (uint32_t i = 0; i < SHMB_ARRAY_LEN(some); i++)
+			publish_before(some[i]);
+		break;
+	case FILL_FULL:
+		while (fits(publisher, 0))
+			publish_before(0);
+		break;
+	case FILL_LAP:
+		while (publisher->writer.position < POSITION + 3 * RING_LEN)
+			publish_before(len = (len + 40) % 264);
+		break;
+	case N_FILLS:
+		break;
+	}
+}
+
+/* Bytes of ring that the call takes from where the publisher is, pads included. */
+static uint64_t call_span(const struct call *call)
+{
+	uint64_t start = stage->publisher.writer.position, position = start;
+
+	for (uint32_t i = 0; i < call->count; i++) {
+		uint64_t span = shmb_record_span(call->lens[i]);
+		uint64_t rest = RING_LEN - position % RING_LEN;
+
+		position += (span > rest ? rest : 0) + span;
+	}
+	return position - start;
+}
+
+/* The reader of a full ring has made exactly the room that the call needs, or 8 bytes less. */
+static void make_room(const struct call *call, bool enough)
+{
+	uint64_t span = call_span(call) - (enough ? 0 : 8);
+
+	if (span > RING_LEN - 8)
+		span = RING_LEN - 8;
+	stage->slot.position += span;
+	stage->slot.sequence += span / 8;
+}
+
+static void prepare_call(const struct call *call)
+{
+	uint64_t sequence = stage->publisher.writer.sequence;
+	uint8_t *payload = stage->payload;
+
+	stage->call = *call;
+	n_in_flight = call->count;
+	for (uint32_t i = 0; i < call->count; i++) {
+		struct expected *want = &expected[n_published + i];
+
+		want->len = call->op == OP_CANCEL ? 8 : call->lens[i];
+		want->type = call->op == OP_SEND ? call->lens[i] & 0xffff : 0;
+		fill_payload(payload, sequence + i, want->len);
+		payload += want->len;
+	}
+	expected[n_published].position = stage->publisher.writer.position;
+}
+
+/* ---- after the kill ---------------------------------------------------------------------------- */
+
+/* A reliable reader that has read up to the cursor. Returns how many records there are in all. */
+static uint64_t read_reliable(const struct shmb_lane_segment *lane)
+{
+	struct shmb_lane_reader reader;
+	struct shmb_record record;
+	int result;
+
+	shmb_lane_reader_init(&reader, lane, RING_LEN, stage->slot.position, stage->slot.sequence);
+	while ((result = shmb_lane_peek(&reader, &record)) == 1) {
+		check_record(&record, reader.sequence);
+		shmb_lane_skip(&reader, &record);
+	}
+	if (result < 0)
+		step_fail(&step, "record %llu: the bytes left behind are no record",
+			  (unsigned long long)reader.sequence);
+	return reader.sequence - SEQUENCE;
+}
+
+/* A lossy reader that has read @first records. Returns how many there are in all. */
+static uint64_t read_lossy(const struct shmb_lane_segment *lane, uint32_t first, uint64_t *lost)
+{
+	struct shmb_lane_reader reader;
+	struct shmb_record record;
+	uint64_t received = 0;
+	int result;
+
+	*lost = 0;
+	shmb_lane_reader_init(&reader, lane, RING_LEN, expected[first].position, SEQUENCE + first);
+	while ((result = shmb_lane_peek_lossy(&reader, &record, lost)) == 1) {
+		check_record(&record, reader.sequence);
+		shmb_lane_skip(&reader, &record);
+		received++;
+	}
+	if (result < 0)
+		step_fail(&step, "record %llu: lossy: the bytes left behind are no record",
+			  (unsigned long long)reader.sequence);
+	if (shmb_lane_lapped(&reader))
+		step_fail(&step, "a lossy reader at %u never catches up", first);
+	if (first + received + *lost != reader.sequence - SEQUENCE)
+		step_fail(&step, "%u + %llu records, %llu lost: are not %llu", first,
+			  (unsigned long long)received, (unsigned long long)*lost,
+			  (unsigned long long)(reader.sequence - SEQUENCE));
+	return reader.sequence - SEQUENCE;
+}
+
+/* May a call that publishes @n records in the end have shown @seen of them before? */
+static bool may_be_seen(uint32_t seen, uint32_t n)
+{
+	uint32_t sum = 0;
+
+	for (uint32_t i = 0; i < stage->call.count; i++)
+		sum += (uint32_t)shmb_record_span(stage->call.lens[i]);
+	/* A batch of more than half the ring is published in parts. */
+	return seen == 0 || seen == n || (sum > RING_LEN / 2 && seen < n);
+}
+
+static uint32_t judge(enum fill fill)
+{
+	static _Alignas(4096) uint8_t copy[LANE_LEN];
+	const struct shmb_lane_segment *lane = (const struct shmb_lane_segment *)(void *)copy;
+	uint64_t n, lost;
+
+	memcpy(copy, stage->lane, LANE_LEN);
+	n_states++;
+	n = read_lossy(lane, n_published, &lost);
+	if (lost && stage->call.op != OP_MANY)
+		step_fail(&step, "a reader that had caught up lost %llu records",
+			  (unsigned long long)lost);
+	if (n < n_published || n > n_published + n_in_flight)
+		step_fail(&step, "%llu records of %u", (unsigned long long)n, n_published);
+	if (read_lossy(lane, n_published / 2, &lost) != n || read_lossy(lane, 0, &lost) != n)
+		step_fail(&step, "lossy readers disagree about the end");
+	if (fill != FILL_LAP && read_reliable(lane) != n)
+		step_fail(&step, "the reliable reader and the lossy one disagree about the end");
+	if (lane->sequence_hint > SEQUENCE + n)
+		step_fail(&step, "the hint is ahead of the records");
+	seen_counts |= 1u << (n - n_published);
+	return (uint32_t)(n - n_published);
+}
+
+static void check_end(enum fill fill)
+{
+	uint32_t seen = judge(fill);
+	uint32_t wanted = stage->call.op == OP_MANY ? (uint32_t)stage->result : stage->result == 0;
+
+	if (stage->accused)
+		step_fail(&step, "the publisher accuses an honest reader");
+	if (stage->result < 0 && stage->result != -EAGAIN)
+		step_fail(&step, "the call returned %d", stage->result);
+	if (stage->result == -EAGAIN)
+		wanted = 0;
+	if (seen != wanted)
+		step_fail(&step, "the call returned %d, %u records are there", stage->result, seen);
+	for (uint32_t i = 0; i <= BATCH; i++)
+		if (seen_counts & 1u << i && !may_be_seen(i, wanted))
+			step_fail(&step, "%u of %u records were visible for a while", i, wanted);
+}
+
+static bool prepare_stage(uint32_t offset, enum fill fill, const struct call *call)
+{
+	reset_stage(offset);
+	add_pair(fill, offset / 8 % 2);
+	prepare_ring(fill);
+	if (fill == FILL_FULL)
+		make_room(call, offset % 64);
+	prepare_call(call);
+	/* A refusal is long, since it writes a sentence, and always the same. */
+	return offset % 64 == 0 || fits(&stage->publisher, call->lens[0]);
+}
+
+static void step_call(uint32_t offset, enum fill fill, const struct call *call)
+{
+	static uint8_t before[LANE_LEN];
+	bool running = true;
+
+	step_begin(&step);
+	snprintf(step.scenario, sizeof(step.scenario), "offset %u, fill %d, call %d", offset, fill,
+		 (int)(call - calls));
+	if (!prepare_stage(offset, fill, call))
+		return;
+	judge(fill);
+	memcpy(before, stage->lane, LANE_LEN);
+	while (running) {
+		running = step_next(&step);
+		if (!memcmp(before, stage->lane, LANE_LEN))
+			continue;
+		judge(fill);
+		memcpy(before, stage->lane, LANE_LEN);
+	}
+	check_end(fill);
+}
+
+/*
+ * Every call at every offset, the long ones at every fourth. The fill goes round, so that four
+ * neighbouring offsets have all of them; one call has all of them at each offset.
+ */
+static void step_calls(uint32_t offset, bool all)
+{
+	for (uint32_t i = 0; i < SHMB_ARRAY_LEN(calls); i++) {
+		bool turn = calls[i].op != OP_MANY || (offset / 8 + i) % 4 == 0;
+
+		for (uint32_t fill = 0; fill < N_FILLS; fill++)
+			if (all || i == 1 || (turn && (offset / 32 + offset / 8 + i) % 4 == fill))
+				step_call(offset, (enum fill)fill, &calls[i]);
+	}
+}
+
+/* Snapshots are what a kill leaves behind; here some processes are really killed. */
+static uint32_t kill_really(uint32_t every)
+{
+	uint32_t n = 0;
+
+	for (uint32_t at = 0; at < 400; at += every) {
+		const struct call *call = &calls[at % SHMB_ARRAY_LEN(calls)];
+		enum fill fill = (enum fill)(at / 3 % N_FILLS);
+
+		step_begin(&step);
+		if (!prepare_stage(8 * at % RING_LEN, fill, call))
+			continue;
+		for (uint32_t i = 0; i < at && step_next(&step); i++)
+			;
+		step_kill(&step);
+		judge(fill);
+		n++;
+		step_start(&step, run_call, NULL);
+	}
+	return n;
+}
+
+int main(int argc, char **argv)
+{
+	bool all = argc > 1 && !strcmp(argv[1], "--all");
+	uint64_t n_points_min = N_POINTS_MIN;
+	uint32_t offset_step = 8, n_kills;
+
+	stage = mmap(NULL, sizeof(*stage), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		     0);
+	if (stage == MAP_FAILED)
+		return EXIT_FAILURE;
+	if (step_quick(argc, argv)) {
+		offset_step = 8 * 17;
+		n_points_min /= 20;
+	}
+	step_start(&step, run_call, NULL);
+	for (uint32_t offset = 0; offset < RING_LEN; offset += offset_step)
+		step_calls(offset, all);
+	n_kills = kill_really(offset_step == 8 ? 1 : 16);
+	step_kill(&step);
+	printf("kill-publish: %u processes killed\n", n_kills);
+	step_report("kill-publish", step.n_points, n_points_min, n_states);
+	return EXIT_SUCCESS;
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SHMB_TESTS_MUTATE_H
+#define SHMB_TESTS_MUTATE_H
+
+/*
+ * Stands in for the loads and stores of ring.h, with one mistake chosen at compile time. A test
+ * built with a mistake must fail: this shows that it would find the mistake. Include it before
+ * anything that includes ring.h.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+/* Which store does the mistake leave out? */
+static inline bool mutate_omits(const char *pointer, const char *value)
+{
+#if defined(SHMB_MUTATE_ZERO)
+	return !strncmp(pointer, "shmb_lane_word(", 15) && !strcmp(value, "0");
+#elif defined(SHMB_MUTATE_INTENT)
+	(void)value;
+	return !strcmp(pointer, "&writer->lane->intent");
+#elif defined(SHMB_MUTATE_MARK)
+	(void)value;
+	return !strcmp(pointer, "&mark->sequence");
+#elif defined(SHMB_MUTATE_CURSOR)
+	(void)value;
+	return !strcmp(pointer, "&lane->slot->position");
+#else
+	(void)pointer;
+	(void)value;
+	return false;
+#endif
+}
+
+/* What does the mistake add to a loaded value? */
+static inline uint64_t mutate_adds(const char *pointer)
+{
+#if defined(SHMB_MUTATE_LIMIT)
+	return strcmp(pointer, "&pair->slot->position") ? 0 : 8;
+#else
+	(void)pointer;
+	return 0;
+#endif
+}
+
+#define SHMB_LOAD(pointer) __atomic_load_n((pointer), __ATOMIC_RELAXED)
+#define SHMB_LOAD_ACQUIRE(pointer)                                                            \
+	((__typeof__(__atomic_load_n(                                                         \
+		(pointer), __ATOMIC_ACQUIRE)))(__atomic_load_n((pointer), __ATOMIC_ACQUIRE) + \
+					       mutate_adds(#pointer)))
+#define SHMB_STORE(pointer, value)                                              \
+	do {                                                                    \
+		if (!mutate_omits(#pointer, #value))                            \
+			__atomic_store_n((pointer), (value), __ATOMIC_RELAXED); \
+	} while (0)
+#define SHMB_STORE_RELEASE(pointer, value)                                      \
+	do {                                                                    \
+		if (!mutate_omits(#pointer, #value))                            \
+			__atomic_store_n((pointer), (value), __ATOMIC_RELEASE); \
+	} while (0)
+#define SHMB_FENCE_ACQUIRE() __atomic_thread_fence(__ATOMIC_ACQUIRE)
+#define SHMB_FENCE_RELEASE() __atomic_thread_fence(__ATOMIC_RELEASE)
+
+#endif
