@@ -109,6 +109,16 @@ class Asyncio(BrokerTest):
 
         self.run_async(main())
 
+    def test_a_record_before_the_sleep(self):
+        # Between try_recv() and arm() another process may publish: then nobody rings.
+        async def main():
+            self.assertIsNone(self.subscriber.try_recv())
+            self.publisher.send(Tick(6))
+            await asyncio.wait_for(shmbroker.aio.ready(self.subscriber), 2)
+            self.assertEqual(self.subscriber.try_recv(), Tick(6))
+
+        self.run_async(main())
+
     def test_two_tasks(self):
         async def main():
             task = asyncio.ensure_future(self.subscriber.arecv())

@@ -10,9 +10,11 @@ from support import BrokerTest, Everything, Leg, Tick, numpy
 
 class Loan(BrokerTest):
     def test_record(self):
-        publisher, subscriber = self.pair(Everything)
-        publisher.send(Everything(*[255] + [1] * 10, "x", "x" * 12, (9, 9, 9, 9)))
-        subscriber.recv()
+        publisher, subscriber = self.pair(Everything, lane_len=4096)
+        old = Everything(*[100] + [1] * 10, "x", "x" * 12, (9, 9, 9, 9))
+        for _ in range(100):  # so that there is no place in the ring without old bytes
+            publisher.send(old)
+            subscriber.recv()
         with publisher.loan() as record:
             self.assertEqual(record, Everything())
             record.a = 5

@@ -296,6 +296,23 @@ class Many(BrokerTest):
         self.assertEqual(subscriber.recv_many(), sent[:n])
         self.assertAlmostEqual(publisher.send_many(sent, block=False), n, delta=2)
 
+    def test_the_timeout_is_for_all_of_them(self):
+        publisher, subscriber = self.pair(Tick, lane_len=4096)
+        stop = threading.Event()
+
+        def trickle():
+            while not stop.wait(0.02):
+                subscriber.recv_many(20, timeout=5)
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        before = time.monotonic()
+        n = publisher.send_many([Tick()] * 5000, timeout=0.4)
+        self.assertLess(time.monotonic() - before, 2)
+        self.assertTrue(0 < n < 5000)
+        stop.set()
+        thread.join()
+
     def test_buffers(self):
         publisher, subscriber = self.pair(Tick)
         flat = b"".join(bytes(Tick(i)) for i in range(5))
