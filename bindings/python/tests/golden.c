@@ -41,14 +41,14 @@ struct everything {
 };
 
 /* There is no macro for an array of structs: the same with a count. */
-#define STRUCTS(type, field) \
-	{ .name = #field, \
-	  .offset = offsetof(type, field), \
-	  .size = sizeof(((type *)0)->field[0]), \
-	  .count = sizeof(((type *)0)->field) / sizeof(((type *)0)->field[0]), \
-	  .parent = SHMB_FIELD_NO_PARENT, \
-	  .kind = SHMB_KIND_STRUCT, \
-	  .align = _Alignof(__typeof__(((type *)0)->field[0])) }
+#define STRUCTS(type, field)                                                         \
+	{                                                                            \
+		.name = #field, .offset = offsetof(type, field),                     \
+		.size = sizeof(((type *)0)->field[0]),                               \
+		.count = sizeof(((type *)0)->field) / sizeof(((type *)0)->field[0]), \
+		.parent = SHMB_FIELD_NO_PARENT, .kind = SHMB_KIND_STRUCT,            \
+		.align = _Alignof(__typeof__(((type *)0)->field[0]))                 \
+	}
 
 SHMB_SCHEMA(everything_schema, struct everything, "test.everything",
 	    SHMB_FIELD(struct everything, a), SHMB_FIELD(struct everything, b),
