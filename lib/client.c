@@ -415,12 +415,15 @@ static int resume_all(struct shmb_client *client)
 static int reconnect(struct shmb_client *client)
 {
 	uint64_t now = shmb_clock_now_ns();
+	uint32_t wake = SHMB_LOAD(&client->bell->wake);
 	int result;
 
 	if (client->stale)
 		return shmb_fail(-ESTALE, "the broker has forgotten this client: open it anew");
-	if (now < client->retry_at_ns)
+	/* A broker that has started rings the bells of all it has adopted: then do not wait. */
+	if (now < client->retry_at_ns && wake == client->tried_wake)
 		return shmb_fail(-ENOTCONN, "there is no broker now at %s", client->address);
+	client->tried_wake = wake;
 	result = connect_or_start(client, now + 1000000000ull);
 	if (result == 0 && !client->stale)
 		result = resume_all(client);
@@ -619,7 +622,7 @@ static int init(struct shmb_client *client, const struct shmb_client_options *op
 {
 	int result;
 
-	client->connection.fd = -1;
+	client->connection.fd = client->connection.listener = -1;
 	client->retry_delay_ns = RETRY_MIN_NS;
 	client->timeout_ns = DEFAULT_TIMEOUT_NS;
 	default_label(client->label, sizeof(client->label));

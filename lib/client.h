@@ -77,6 +77,7 @@ struct shmb_resumable {
  * @connected:	    @connection works
  * @connections:    how many there have been: whoever polls the socket compares
  * @retry_at_ns:    no new attempt to connect before
+ * @tried_wake:	    of the bell, at the last attempt
  * @retry_delay_ns: doubles with each failure
  * @next_request_id: of the next request
  * @resuming:	    a reconnection is under way
@@ -104,6 +105,7 @@ struct shmb_client {
 	bool connected;
 	uint32_t connections;
 	uint64_t retry_at_ns;
+	uint32_t tried_wake;
 	uint64_t retry_delay_ns;
 	uint32_t next_request_id;
 	bool resuming;

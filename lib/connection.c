@@ -30,18 +30,23 @@
 #define SO_PEERPIDFD 77 /* Linux 6.5 */
 #endif
 
-/* Wait until the socket is ready. Returns 0 or -EAGAIN. */
-static int wait_ready(int fd, short events, uint64_t deadline_ns)
+/*
+ * Wait until the socket is ready, or the broker has died: the kernel may take tens of milliseconds
+ * to tell us so through the socket, while it tears down the broker's io_uring. Returns 0, -EAGAIN at
+ * the deadline, -ENOTCONN.
+ */
+static int wait_ready(const struct shmb_connection *connection, short events, uint64_t deadline_ns)
 {
 	for (;;) {
-		struct pollfd entry = { .fd = fd, .events = events };
+		struct pollfd entries[] = { { .fd = connection->fd, .events = events },
+					    { .fd = connection->listener, .events = POLLIN } };
 		uint64_t now = deadline_ns ? shmb_clock_now_ns() : 0;
 		uint64_t left = shmb_clock_left_ns(deadline_ns, now);
 		struct timespec timeout = shmb_clock_timespec(left);
-		int n = ppoll(&entry, 1, deadline_ns == UINT64_MAX ? NULL : &timeout, NULL);
+		int n = ppoll(entries, 2, deadline_ns == UINT64_MAX ? NULL : &timeout, NULL);
 
 		if (n > 0)
-			return 0;
+			return entries[0].revents ? 0 : shmb_fail(-ENOTCONN, "the broker has died");
 		if (n == 0 || errno != EINTR)
 			return -EAGAIN;
 	}
@@ -80,33 +85,27 @@ static int connect_socket(const char *address, uint64_t deadline_ns)
 	return fd;
 }
 
-/*
- * A killed broker's socket can go on accepting for as long as the kernel takes to tear its io_uring
- * down, and nobody would answer. Who listens is known, and whether it lives.
- */
-static bool listener_is_dead(int fd)
+/* The process that listens, as a pidfd; -1 if this pid namespace does not know it. */
+static int listener_of(int fd)
 {
 	struct ucred listener = { 0 };
-	socklen_t len;
+	socklen_t len = sizeof(int);
 	int pidfd = -1;
-	struct pollfd entry = { .events = POLLIN };
-	bool dead;
 
-	len = sizeof(pidfd);
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &len) < 0) {
-		len = sizeof(listener);
-		/* Unknown in this pid namespace: believe that it lives. */
-		if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &listener, &len) < 0 ||
-		    listener.pid <= 0)
-			return false;
-		pidfd = (int)syscall(SYS_pidfd_open, listener.pid, 0);
-		if (pidfd < 0)
-			return errno == ESRCH;
-	}
-	entry.fd = pidfd;
-	dead = poll(&entry, 1, 0) == 1;
-	shmb_fd_close(pidfd);
-	return dead;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &len) == 0)
+		return pidfd;
+	len = sizeof(listener);
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &listener, &len) < 0 || listener.pid <= 0)
+		return -1;
+	return (int)syscall(SYS_pidfd_open, listener.pid, 0);
+}
+
+/* A killed broker's socket goes on accepting until the kernel has torn its io_uring down. */
+static bool listener_is_dead(int pidfd)
+{
+	struct pollfd entry = { .fd = pidfd, .events = POLLIN };
+
+	return poll(&entry, 1, 0) == 1;
 }
 
 static uint64_t own_pidfd_inode(void)
@@ -139,17 +138,23 @@ static int check_peer_view(const struct shmb_handshake_2_payload *broker,
 			 broker->peer_pid, broker->peer_uid, own->own_pid, own->own_uid);
 }
 
-static int send_packet(int fd, const void *packet, size_t len, uint64_t deadline_ns)
+static int send_packet(struct shmb_connection *connection, const void *packet, size_t len,
+		       uint64_t deadline_ns)
 {
 	for (;;) {
-		if (send(fd, packet, len, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
+		int result;
+
+		if (send(connection->fd, packet, len, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
 			return 0;
 		if (errno == EINTR)
 			continue;
 		if (errno != EAGAIN)
 			return shmb_fail(-ENOTCONN, "the broker is gone: %s", strerror(errno));
-		if (wait_ready(fd, POLLOUT, deadline_ns) < 0)
+		result = wait_ready(connection, POLLOUT, deadline_ns);
+		if (result == -EAGAIN)
 			return shmb_fail(-ETIMEDOUT, "the broker does not read");
+		if (result < 0)
+			return result;
 	}
 }
 
@@ -168,6 +173,7 @@ static int receive_packet(struct shmb_connection *connection, int *fds, uint32_t
 				 .msg_controllen = sizeof(control.room) };
 	bool truncated;
 	ssize_t len;
+	int result;
 
 	*ret_n_fds = 0;
 	for (;;) {
@@ -178,8 +184,11 @@ static int receive_packet(struct shmb_connection *connection, int *fds, uint32_t
 			continue;
 		if (errno != EAGAIN)
 			return shmb_fail(-ENOTCONN, "the broker is gone: %s", strerror(errno));
-		if (!deadline_ns || wait_ready(connection->fd, POLLIN, deadline_ns) < 0)
+		if (!deadline_ns)
 			return -EAGAIN;
+		result = wait_ready(connection, POLLIN, deadline_ns);
+		if (result < 0)
+			return result;
 	}
 	truncated = header.msg_flags & (MSG_TRUNC | MSG_CTRUNC);
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(&header); c; c = CMSG_NXTHDR(&header, c)) {
@@ -223,7 +232,7 @@ static int shake_hands(struct shmb_connection *connection, const struct shmb_noi
 	memcpy(payload.label, label, strnlen(label, sizeof(payload.label)));
 	result = shmb_session_connect(&connection->session, own, broker_key, &payload, &first);
 	if (result == 0)
-		result = send_packet(connection->fd, &first, sizeof(first), deadline_ns);
+		result = send_packet(connection, &first, sizeof(first), deadline_ns);
 	if (result < 0)
 		return result;
 	result = receive_packet(connection, fds, &n_fds, deadline_ns);
@@ -232,6 +241,8 @@ static int shake_hands(struct shmb_connection *connection, const struct shmb_noi
 	if (result == -EAGAIN)
 		return shmb_fail(-ETIMEDOUT, "the broker does not answer");
 	/* A broker closes without a word on whoever it does not let in, or a key it does not hold. */
+	if (result == -ENOTCONN && listener_is_dead(connection->listener))
+		return shmb_fail(-ECONNREFUSED, "the broker died while it was connected to");
 	if (result == -ENOTCONN)
 		return shmb_fail(-EKEYREJECTED,
 				 "the broker refused the connection: it has another key "
@@ -259,11 +270,13 @@ int shmb_connection_open(struct shmb_connection *connection, const char *address
 
 	memset(&connection->session, 0, sizeof(connection->session));
 	connection->fd = -1;
+	connection->listener = -1;
 	result = connect_socket(address, deadline_ns);
 	if (result < 0)
 		return result;
 	connection->fd = result;
-	if (listener_is_dead(connection->fd)) {
+	connection->listener = listener_of(connection->fd);
+	if (listener_is_dead(connection->listener)) {
 		shmb_connection_close(connection);
 		return shmb_fail(-ECONNREFUSED, "%s: the broker that listened there is dead",
 				 address);
@@ -284,7 +297,7 @@ int shmb_connection_send(struct shmb_connection *connection, uint32_t type, uint
 
 	if (len < 0)
 		return shmb_fail(len, "cannot seal a message of %u bytes", body_len);
-	return send_packet(connection->fd, connection->packet, (size_t)len, deadline_ns);
+	return send_packet(connection, connection->packet, (size_t)len, deadline_ns);
 }
 
 int shmb_connection_receive(struct shmb_connection *connection, struct shmb_received *received,
@@ -319,4 +332,5 @@ void shmb_connection_close(struct shmb_connection *connection)
 {
 	shmb_session_deinit(&connection->session);
 	connection->fd = shmb_fd_close(connection->fd);
+	connection->listener = shmb_fd_close(connection->listener);
 }

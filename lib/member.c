@@ -66,6 +66,8 @@ void shmb_ringer_deinit(struct shmb_ringer *ringer)
 {
 	while (ringer->n)
 		drop_oldest(ringer);
+	free(ringer->fds);
+	ringer->fds = NULL;
 }
 
 int shmb_event_find(const struct shmb_event *event, uint16_t role)
@@ -79,17 +81,21 @@ int shmb_event_find(const struct shmb_event *event, uint16_t role)
 void shmb_ringer_add(struct shmb_ringer *ringer, struct shmb_event *event)
 {
 	int index = shmb_event_find(event, SHMB_FD_ROLE_RINGER);
+	struct shmb_ringer_fd *grown;
 
 	if (index < 0)
 		return;
 	if (ringer->n && ringer->fds[ringer->n - 1].generation >= event->pair.doorbell_generation)
 		return; /* told twice: that one works */
-	if (ringer->n == SHMB_RINGER_FDS_MAX)
-		drop_oldest(ringer);
-	ringer->fds[ringer->n].fd = event->fds[index];
-	ringer->fds[ringer->n].kind = event->descriptors[index].kind;
-	ringer->fds[ringer->n].generation = event->pair.doorbell_generation;
-	ringer->n++;
+	grown = realloc(ringer->fds, (ringer->n + 1) * sizeof(*grown));
+	if (!grown)
+		return;
+	ringer->fds = grown;
+	grown[ringer->n++] = (struct shmb_ringer_fd){
+		.fd = event->fds[index],
+		.kind = event->descriptors[index].kind,
+		.generation = event->pair.doorbell_generation,
+	};
 	event->fds[index] = -1;
 }
 
@@ -358,7 +364,7 @@ static void handle_event(struct shmb_member *member, struct shmb_event *event)
 void shmb_member_sync(struct shmb_member *member)
 {
 	struct shmb_client *client = member->client;
-	/* Q: pairs with the broker's release in channel_bump_epoch(): its messages were sent before. */
+	/* Q: pairs with the broker's release in channel_changed(): its messages were sent before. */
 	uint64_t epoch = SHMB_LOAD_ACQUIRE(member->epoch);
 	/*
 	 * R: pairs with the broker's release in bell_ring(): what it rang for is on the socket. What

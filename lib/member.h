@@ -29,26 +29,30 @@ struct shmb_doorbell {
 	uint64_t pair_id;
 };
 
-#define SHMB_RINGER_FDS_MAX 4
+/**
+ * struct shmb_ringer_fd - an fd to wake a peer with
+ * @fd:		fd
+ * @kind:	SHMB_FD_EVENTFD or SHMB_FD_SOCKET
+ * @generation: of the peer's doorbell that it rings
+ */
+struct shmb_ringer_fd {
+	int fd;
+	uint32_t kind;
+	uint32_t generation;
+};
 
 /**
  * struct shmb_ringer - the fds to wake a peer with
- * @n:	  of @fds
- * @fds:  oldest first; more than one only after a broker restart
- * @kind: SHMB_FD_EVENTFD or SHMB_FD_SOCKET
- * @generation: of the peer's doorbell that it rings
+ * @n:	 of @fds
+ * @fds: oldest first; more than one only after a broker restart
  *
  * A restarted broker cannot find the doorbells of its predecessor, so it makes new ones. The peer
- * may be killed, or the broker again, before both sides have theirs: so both sides keep the old one
- * until the peer has said in its cursor that it listens to the new one.
+ * may be killed, or the broker again, before both sides have theirs. So each side says which
+ * doorbell it listens to and which one it rings, and keeps the old ones until both words agree.
  */
 struct shmb_ringer {
 	uint32_t n;
-	struct {
-		int fd;
-		uint32_t kind;
-		uint32_t generation;
-	} fds[SHMB_RINGER_FDS_MAX];
+	struct shmb_ringer_fd *fds;
 };
 
 /**
@@ -160,7 +164,7 @@ void shmb_ringer_ring(const struct shmb_ringer *ringer);
 /* Takes the fd of a role out of an event. Returns its index in the event, or -1. */
 int shmb_event_find(const struct shmb_event *event, uint16_t role);
 
-/* Takes the ringer out of a PAIR event. */
+/* Takes the ringer out of a PAIR event. Without memory the old one stays in use. */
 void shmb_ringer_add(struct shmb_ringer *ringer, struct shmb_event *event);
 
 /* Forget the ringers that are older than the newest one up to @generation. Returns which is used. */
@@ -177,7 +181,7 @@ int shmb_member_enter_slow(struct shmb_member *member);
 static inline int shmb_member_enter(struct shmb_member *member)
 {
 	/*
-	 * Q: pairs with the broker's release of the epoch in channel_bump_epoch(): relaxed is
+	 * Q: pairs with the broker's release of the epoch in channel_changed(): relaxed is
 	 * enough here, since the slow path loads it again with acquire before it uses anything.
 	 */
 	if (shmb_likely(SHMB_LOAD(member->fork_guard) &&

@@ -160,6 +160,25 @@ static int map_pair(struct shmb_publisher *publisher, struct pub_pair *pair,
 	return 0;
 }
 
+/* Subscribers ring the newest doorbell that we say we listen to. Killed before: the older one. */
+static void on_doorbell(struct shmb_member *member)
+{
+	struct shmb_publisher *publisher = to_publisher(member);
+	uint32_t oldest = UINT32_MAX;
+
+	/* What a subscriber may still ring stays open; it moves on to newer ones only. */
+	for (uint32_t i = 0; i < publisher->n_pairs; i++) {
+		const struct pub_pair *pair = &publisher->pairs[i];
+		uint32_t used = pair->attached ? SHMB_LOAD(&pair->slot->doorbell_generation) : 0;
+
+		if (used < oldest)
+			oldest = used;
+	}
+	shmb_member_retire_doorbells(member, oldest);
+	SHMB_STORE(&publisher->writer.lane->doorbell_generation,
+		   shmb_member_doorbell_generation(member));
+}
+
 /* Use the newest doorbell that the subscriber listens to, and tell it which. */
 static void settle_ringer(struct pub_pair *pair)
 {
@@ -590,6 +609,7 @@ static void prepare(struct shmb_member *member)
 	struct shmb_publisher *publisher = to_publisher(member);
 
 	shmb_lane_writer_init(&publisher->writer, member->own.base, member->channel->lane_len);
+	on_doorbell(member);
 }
 
 SHMB_API int32_t shmb_publisher_open(struct shmb_channel *channel,
@@ -617,6 +637,7 @@ SHMB_API int32_t shmb_publisher_open(struct shmb_channel *channel,
 	publisher->member.role = SHMB_ROLE_PUBLISHER;
 	publisher->member.on_pair = on_pair;
 	publisher->member.on_unpair = on_unpair;
+	publisher->member.on_doorbell = on_doorbell;
 	result = shmb_member_open(&publisher->member, channel, prepare);
 	if (result < 0) {
 		free(publisher);

@@ -165,6 +165,17 @@ static int map_lane(struct shmb_subscriber *subscriber, struct sub_lane *lane,
 	return 0;
 }
 
+/* Use the newest doorbell that the publisher listens to, and tell it which. */
+static void settle_ringer(struct sub_lane *lane)
+{
+	const struct shmb_lane_segment *words = lane->lane.base;
+	uint32_t used = shmb_ringer_settle(&lane->ringer, SHMB_LOAD(&words->doorbell_generation));
+
+	/* Killed before: the publisher keeps a doorbell too many. */
+	if (lane->attached && !lane->gone)
+		SHMB_STORE(&lane->slot->doorbell_generation, used);
+}
+
 static int on_pair(struct shmb_member *member, struct shmb_event *event)
 {
 	struct shmb_subscriber *subscriber = to_subscriber(member);
@@ -173,6 +184,7 @@ static int on_pair(struct shmb_member *member, struct shmb_event *event)
 
 	if (lane) {
 		shmb_ringer_add(&lane->ringer, event);
+		settle_ringer(lane);
 		return 0;
 	}
 	if (subscriber->n_lanes == subscriber->cap_lanes) {
@@ -228,6 +240,7 @@ static bool attach_lane(struct shmb_subscriber *subscriber, struct sub_lane *lan
 	SHMB_STORE(&lane->slot->position, lane->reader.position);
 	SHMB_STORE(&lane->slot->sequence, sequence);
 	SHMB_STORE(&lane->slot->lost, 0);
+	settle_ringer(lane);
 	/*
 	 * N: pairs with M in the publisher's read_head(). Killed before: the publisher counts us
 	 * from its own start position, until the broker tells it that we have gone.
@@ -247,6 +260,8 @@ static void ring_publisher(struct sub_lane *lane)
 			sleep == lane->space_rung))
 		return;
 	lane->space_rung = sleep;
+	if (shmb_unlikely(lane->ringer.n > 1))
+		settle_ringer(lane);
 	shmb_ringer_ring(&lane->ringer);
 }
 

@@ -1,2 +1,9 @@
-source_checks = %D%/check-atomics.sh %D%/check-format.sh %D%/check-includes.sh
-EXTRA_DIST += .clang-format $(source_checks)
+# What the sources themselves must keep to.
+source_checks = \
+	%D%/check-atomics.sh \
+	%D%/check-format.sh \
+	%D%/check-includes.sh \
+	%D%/check-man.sh
+TESTS += $(source_checks)
+EXTRA_DIST += .clang-format $(source_checks) %D%/check-readme.sh
+EXTRA_DIST += LICENSE %D%/setup %D%/demo %D%/test README.md CONTRIBUTING.md NEWS.md SECURITY.md

@@ -117,6 +117,7 @@ struct shmb_lane_mark {
  * @rings:	    system calls made to wake subscribers
  * @intent:	    every byte before this position minus the ring's length may be overwritten
  * @space_wait:	    the publisher's sleep word (see SHMB_SLEEP_*) while it waits for space
+ * @doorbell_generation: the newest of its doorbell fds that the publisher listens to
  * @marks:	    where a lapped reader may go on
  */
 struct shmb_lane_segment {
@@ -131,13 +132,15 @@ struct shmb_lane_segment {
 	uint64_t intent;
 	uint8_t pad1[120];
 	uint32_t space_wait;
-	uint8_t pad2[124];
+	uint32_t doorbell_generation;
+	uint8_t pad2[120];
 	struct shmb_lane_mark marks[SHMB_LANE_N_MARKS];
 	uint8_t pad3[SHMB_BLOCK_LEN - 768];
 };
 SHMB_AT(shmb_lane_segment, position_hint, 128);
 SHMB_AT(shmb_lane_segment, intent, 256);
 SHMB_AT(shmb_lane_segment, space_wait, 384);
+SHMB_AT(shmb_lane_segment, doorbell_generation, 388);
 SHMB_AT(shmb_lane_segment, marks, 512);
 SHMB_SIZE(shmb_lane_segment, SHMB_BLOCK_LEN);
 
@@ -158,15 +161,18 @@ SHMB_SIZE(shmb_lane_segment, SHMB_BLOCK_LEN);
  * @sequence: records received or skipped so far, counted as the lane counts them
  * @lost:     records skipped because the publisher lapped this reader
  * @pair_id:  which pair these numbers belong to; stored after them
+ * @doorbell_generation: which of the publisher's doorbell fds the subscriber rings
  */
 struct shmb_cursor_lane {
 	uint64_t position;
 	uint64_t sequence;
 	uint64_t lost;
 	uint64_t pair_id;
-	uint8_t pad[32];
+	uint32_t doorbell_generation;
+	uint8_t pad[28];
 };
 SHMB_AT(shmb_cursor_lane, pair_id, 24);
+SHMB_AT(shmb_cursor_lane, doorbell_generation, 32);
 SHMB_SIZE(shmb_cursor_lane, 64);
 
 /**

@@ -1,1 +1,21 @@
-# see tests/local.mk
+# System tests: each runs against a broker of its own.
+system_tests = \
+	%D%/shmctl-usage.sys \
+	%D%/shmctl-place.sys \
+	%D%/shmctl-inspect.sys \
+	%D%/shmctl-killed-broker.sys \
+	%D%/shmctl-pub-cat.sys \
+	%D%/shmctl-typed.sys \
+	%D%/shmctl-live.sys \
+	%D%/shmctl-ping.sys \
+	%D%/shmctl-keygen.sys \
+	%D%/shmctl-doctor.sys
+
+SYS_LOG_COMPILER = $(SHELL) $(top_srcdir)/%D%/with-broker.sh
+TESTS += $(system_tests)
+EXTRA_DIST += $(system_tests) %D%/with-broker.sh %D%/functions.sh
+
+check_PROGRAMS += %D%/forge %D%/holder
+%C%_forge_SOURCES = %D%/forge.c
+%C%_holder_SOURCES = %D%/holder.c
+%C%_holder_LDADD = lib/libshmbroker.la

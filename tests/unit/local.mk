@@ -1,6 +1,12 @@
 # Unit tests: one program per module of lib/ and daemon/, named after it.
 if HAVE_CHECK
 unit_tests =
+unit_tests += %D%/test-decode
+%C%_test_decode_SOURCES = %D%/test-decode.c \
+	tools/decode.c tools/decode-scalar.c tools/encode.c tools/print.c
+%C%_test_decode_CPPFLAGS = $(AM_CPPFLAGS) -D_GNU_SOURCE
+%C%_test_decode_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
+%C%_test_decode_LDADD = lib/libshmb.la $(CHECK_LIBS) $(JANSSON_LIBS)
 unit_tests += %D%/test-noise
 %C%_test_noise_SOURCES = %D%/test-noise.c
 unit_tests += %D%/test-copy

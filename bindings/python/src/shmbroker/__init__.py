@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shared-memory channels between processes of any language.
+
+::
+
+    import shmbroker
+
+    class Tick(shmbroker.Record, name="market.tick"):
+        time_ns: shmbroker.u64
+        price: shmbroker.f64
+
+    with shmbroker.connect() as client:
+        with client.channel("market/ticks", Tick) as channel:
+            with channel.publisher() as publisher:
+                publisher.send(Tick(time_ns=1, price=2.0))
+
+Names and meanings are those of the C library: see shmbroker(7). All times are in seconds.
+"""
+
+from shmbroker._core import (
+    ChannelInfo,
+    Loan,
+    Peek,
+    PublisherStats,
+    SubscriberStats,
+    abi_version,
+    version,
+)
+from shmbroker.channel import Channel
+from shmbroker.client import Broker, Client, connect
+from shmbroker.errors import (
+    Closed,
+    CorruptPeer,
+    Denied,
+    Empty,
+    Error,
+    Evicted,
+    Exists,
+    Forked,
+    Full,
+    Invalid,
+    NotConnected,
+    NotFound,
+    Overwritten,
+    SchemaMismatch,
+    Timeout,
+)
+from shmbroker.publisher import Publisher
+from shmbroker.schema import (
+    ANY,
+    Array,
+    Field,
+    Record,
+    bool_,
+    char,
+    f32,
+    f64,
+    i8,
+    i16,
+    i32,
+    i64,
+    record_from_dtype,
+    record_from_schema,
+    u8,
+    u16,
+    u32,
+    u64,
+)
+from shmbroker.subscriber import Subscriber
+from shmbroker.waitset import WaitSet
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ANY",
+    "Array",
+    "Broker",
+    "Channel",
+    "ChannelInfo",
+    "Client",
+    "Closed",
+    "CorruptPeer",
+    "Denied",
+    "Empty",
+    "Error",
+    "Evicted",
+    "Exists",
+    "Field",
+    "Forked",
+    "Full",
+    "Invalid",
+    "Loan",
+    "NotConnected",
+    "NotFound",
+    "Overwritten",
+    "Peek",
+    "Publisher",
+    "PublisherStats",
+    "Record",
+    "SchemaMismatch",
+    "Subscriber",
+    "SubscriberStats",
+    "Timeout",
+    "WaitSet",
+    "abi_version",
+    "bool_",
+    "char",
+    "connect",
+    "f32",
+    "f64",
+    "i16",
+    "i32",
+    "i64",
+    "i8",
+    "record_from_dtype",
+    "record_from_schema",
+    "u16",
+    "u32",
+    "u64",
+    "u8",
+    "version",
+]

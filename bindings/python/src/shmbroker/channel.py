@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Channels: named, typed meeting places of publishers and subscribers."""
+
+from typing import TYPE_CHECKING, Any, Optional, Type
+
+from shmbroker import _core
+from shmbroker.publisher import Publisher
+from shmbroker.schema import ANY, Record, record_from_schema, resolve
+from shmbroker.subscriber import Subscriber
+
+if TYPE_CHECKING:
+    from shmbroker.client import Client
+
+CREATE, EXCLUSIVE, ANY_SCHEMA = 1, 2, 4
+DROP_NEWEST = 1
+LOSSY = 1
+
+
+class Channel(_core.Channel):
+    """A channel that is open. Made by Client.channel(); close it, or use it with `with`."""
+
+    __slots__ = ("name", "record", "arrays")
+
+    name: str
+    """What it is called."""
+    record: Optional[Type[Record]]
+    """Class of its records; None: raw bytes."""
+    arrays: bool
+    """It was opened with a numpy dtype: batches are arrays."""
+
+    @classmethod
+    def _open(
+        cls, client: "Client", name: str, schema: Any, create: bool, exclusive: bool, **limits: int
+    ) -> "Channel":
+        record, arrays = resolve(schema, name)
+        flags = (CREATE if create else 0) | (EXCLUSIVE if exclusive else 0)
+        flags |= ANY_SCHEMA if schema is ANY else 0
+        self = cls(
+            client,
+            name,
+            record.schema if record else None,
+            flags,
+            limits["lane_len"],
+            limits["max_publishers"],
+            limits["max_subscribers"],
+        )
+        if schema is ANY and self.schema:
+            record = record_from_schema(self.schema)
+        self.name = name
+        self.record = record
+        self.arrays = arrays
+        return self
+
+    @property
+    def schema(self) -> Optional[bytes]:
+        """The schema table, the same bytes in every language; None: records are raw."""
+        return self._table() or None
+
+    def publisher(self, *, drop_newest: bool = False) -> Publisher:
+        """Start to publish.
+
+        drop_newest: a record that finds no room is dropped and counted; nothing ever waits.
+
+        Denied, Error: no place, quota or memory left; NotConnected; Timeout.
+        """
+        return Publisher(self, self.record, DROP_NEWEST if drop_newest else 0)
+
+    def subscriber(self, *, lossy: bool = False, spin: float = 0.0) -> Subscriber:
+        """Start to receive: every record that is published from now on.
+
+        lossy: never hold a publisher back, but be lapped, and count what is lost. spin: seconds
+        to poll before sleeping, if records come faster than that; 0 is the library's default.
+
+        Denied, Error: no place, quota or memory left; NotConnected; Timeout.
+        """
+        subscriber = Subscriber(self, self.record, LOSSY if lossy else 0, int(spin * 1e9))
+        subscriber.record = self.record
+        subscriber.arrays = self.arrays
+        return subscriber
+
+    def __repr__(self) -> str:
+        what = self.record.__schema_name__ if self.record else "raw"
+        return f"<shmbroker.Channel {self.name!r} of {what!r}{', closed' if self.closed else ''}>"

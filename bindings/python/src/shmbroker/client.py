@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Connections to a broker, and a broker of one's own."""
+
+import os
+from typing import Any, Optional, Union
+
+from shmbroker import _core
+from shmbroker.channel import Channel
+
+
+class Client(_core.Client):
+    """A connection to a broker. Made by connect(); close it, or use it with `with`."""
+
+    __slots__ = ()
+
+    def channel(
+        self,
+        name: str,
+        schema: Any = None,
+        *,
+        create: bool = True,
+        exclusive: bool = False,
+        lane_len: int = 0,
+        max_publishers: int = 0,
+        max_subscribers: int = 0,
+    ) -> Channel:
+        """Open a channel, creating it if there is none.
+
+        schema: a Record class; a structured numpy dtype (its type is called like the channel); a
+        schema table; None: records are raw bytes; ANY: whatever the channel has.
+        create: False raises NotFound if there is none. exclusive: Exists if there is one.
+        lane_len: bytes of each publisher's ring, a power of two from 4 KiB to 2 GiB; a record can
+        have up to half of it. It and the limits count only when the channel is created.
+
+        SchemaMismatch: the channel has another schema; Denied, Invalid, NotConnected, Timeout.
+        """
+        return Channel._open(
+            self,
+            name,
+            schema,
+            create=create,
+            exclusive=exclusive,
+            lane_len=lane_len,
+            max_publishers=max_publishers,
+            max_subscribers=max_subscribers,
+        )
+
+
+def connect(
+    address: Union[None, str, "os.PathLike[str]"] = None,
+    *,
+    label: Optional[str] = None,
+    key_file: Union[None, str, "os.PathLike[str]"] = None,
+    broker_key_file: Union[None, str, "os.PathLike[str]"] = None,
+    start: bool = True,
+    timeout: Optional[float] = 5.0,
+) -> Client:
+    """Connect to a broker.
+
+    address: path of its socket; None: $SHMBROKER_ADDRESS, else the system's broker if there is
+    one, else the user's own. start: start the user's own if it does not run. label: what shmctl
+    shows, at most 32 bytes. key_file, broker_key_file: our private key and its public one.
+    timeout: seconds.
+
+    NotConnected: no broker there, or not the one whose key we hold; Timeout; Denied.
+    """
+    return Client(
+        address=None if address is None else os.fspath(address),
+        label=label,
+        key_file=None if key_file is None else os.fspath(key_file),
+        broker_key_file=None if broker_key_file is None else os.fspath(broker_key_file),
+        start=start,
+        connect_timeout=timeout,
+    )
+
+
+class Broker(_core.Broker):
+    """A broker on a thread of this process, for tests, process trees and containers.
+
+    directory: holds its socket, keys and state; None: a new one, removed at the end. Connect with
+    connect(address=broker.address), from any process of this user.
+    """
+
+    __slots__ = ()
+
+    def connect(self, **options: Any) -> Client:
+        """connect() to this broker."""
+        return connect(self.address, **options)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can go wrong. Every exception carries the library's sentence, and an errno value."""
+
+
+class Error(OSError):
+    """A call of libshmbroker failed. `errno` says how, `str()` gives the library's sentence."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+class Timeout(Error, TimeoutError):
+    """The time was up."""
+
+
+class Full(Error, BlockingIOError):
+    """A reliable subscriber is a whole ring behind: there is no room for another record."""
+
+
+class Empty(Error, BlockingIOError):
+    """There is no record to receive now."""
+
+
+class SchemaMismatch(Error, TypeError):
+    """The channel's records are laid out differently; the sentence names the first field."""
+
+
+class CorruptPeer(Error):
+    """A publisher wrote impossible bytes. It is read no more, the others are."""
+
+
+class Evicted(Error):
+    """The broker has thrown this publisher out."""
+
+
+class Overwritten(Error):
+    """A lossy subscriber was lapped while it peeked: what it saw is void, and counted as lost."""
+
+
+class Forked(Error):
+    """The handle was made before fork(), and this is the child."""
+
+
+class NotConnected(Error, ConnectionError):
+    """There is no broker, or it is not the one whose key we hold."""
+
+
+class NotFound(Error, FileNotFoundError):
+    """There is no such channel."""
+
+
+class Exists(Error, FileExistsError):
+    """There is one already."""
+
+
+class Denied(Error, PermissionError):
+    """The broker's policy, or the mode of its files, says no."""
+
+
+class Invalid(Error, ValueError):
+    """An impossible argument: a bad name, limit, schema or length."""
+
+
+class Closed(Error, ValueError):
+    """The object has been closed."""

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The examples do what they say."""
+
+import hashlib
+import os
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+import shmbroker
+from support import HERE, BrokerTest, hear_interrupts
+
+
+class Examples(BrokerTest):
+    def example(self, name, *arguments):
+        process = subprocess.Popen(
+            [sys.executable, "-u", os.path.join(HERE, "..", "examples", name), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(
+                os.environ,
+                PYTHONPATH=os.pathsep.join(sys.path),
+                SHMBROKER_ADDRESS=self.broker.address,
+            ),
+            preexec_fn=hear_interrupts,
+            text=True,
+        )
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        return process
+
+    def wait_for(self, process, name):
+        """The channel that a process is about to create."""
+        while True:
+            try:
+                return self.client.channel(name, shmbroker.ANY, create=False)
+            except shmbroker.NotFound:
+                self.assertIsNone(process.poll())
+                time.sleep(0.01)
+
+    def test_publish_and_subscribe(self):
+        publish = self.example("publish.py", "1000")
+        self.wait_for(publish, "example/ticks").wait_members(publishers=1, timeout=20)
+        subscribe = self.example("subscribe.py")
+        self.assertRegex(subscribe.stdout.readline(), r"Tick\(time_ns=\d+, price=[\d.]+, count=\d+")
+        self.assertEqual(publish.communicate(timeout=30)[1], "")
+        self.assertEqual(publish.returncode, 0)
+        subscribe.send_signal(signal.SIGINT)
+        subscribe.communicate(timeout=10)
+        self.assertEqual(subscribe.returncode, 0)
+
+    def test_telemetry(self):
+        with tempfile.NamedTemporaryFile() as file:
+            content = os.urandom(300001)
+            file.write(content)
+            file.flush()
+            process = self.example(
+                "telemetry.py", "--seconds", "1", "--rate", "200", "--file", file.name,
+                "--wait-subscribers", "1",
+            )  # fmt: skip
+            files = self.client.channel("demo/file").subscriber()
+            telemetry = self.wait_for(process, "demo/telemetry").subscriber()
+
+            got, kinds = b"", []
+            while 3 not in kinds:
+                record = files.recv(timeout=20)
+                kinds.append(files.type)
+                if files.type == 1:
+                    size, digest = struct.unpack("<Q32s", record)
+                got += record if files.type == 2 else b""
+            self.assertEqual(got, content)
+            self.assertEqual((size, digest), (len(content), hashlib.sha256(content).digest()))
+            self.assertEqual(kinds, [1] + [2] * 74 + [3])
+
+            samples = [telemetry.recv(timeout=20) for _ in range(200)]
+            output, errors = process.communicate(timeout=20)
+        self.assertEqual((process.returncode, errors), (0, ""))
+        self.assertIn("telemetry: 200 records", output)
+        self.assertIn(digest.hex(), output)
+        self.assertEqual([sample.sequence for sample in samples], list(range(200)))
+        first, last = samples[0], samples[-1]
+        self.assertLess(first.time_ns, last.time_ns)
+        self.assertGreater(last.cpu_busy + last.cpu_idle, first.cpu_busy + first.cpu_idle)
+        with open("/proc/meminfo", encoding="ascii") as meminfo:
+            self.assertEqual(last.mem_total_kib, int(meminfo.readline().split()[1]))
+        self.assertTrue(0 < last.mem_available_kib <= last.mem_total_kib)
+
+
+if __name__ == "__main__":
+    unittest.main()

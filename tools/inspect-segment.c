@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Reads the segments that the registry names, and computes what only several of them together
+ * tell: how far a subscriber is behind a publisher.
+ *
+ * A segment's writer may be hostile. Its numbers are shown, never used: what is read where, and
+ * how much, follows from the broker's registry and the file's size alone.
+ */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tools/inspect-internal.h"
+#include "tools/inspect.h"
+
+static uint32_t segment_kind(uint32_t entry_kind)
+{
+	switch (entry_kind) {
+	case SHMB_ENTRY_CHANNEL:
+		return SHMB_SEGMENT_CHANNEL;
+	case SHMB_ENTRY_PUBLISHER:
+		return SHMB_SEGMENT_LANE;
+	case SHMB_ENTRY_SUBSCRIBER:
+		return SHMB_SEGMENT_CURSOR;
+	default:
+		return SHMB_SEGMENT_BELL;
+	}
+}
+
+/* Members have no segment of their size before they are active. */
+static bool is_ready(const struct inspect_item *item)
+{
+	if (item->entry.kind != SHMB_ENTRY_PUBLISHER && item->entry.kind != SHMB_ENTRY_SUBSCRIBER)
+		return true;
+	return item->entry.flags & SHMB_MEMBER_ACTIVE;
+}
+
+static int open_segment(const struct inspect *inspect, const struct inspect_item *item, char *why)
+{
+	char path[PATH_MAX + SHMB_SEGMENT_NAME_LEN_MAX];
+	struct shmb_segment_header header;
+	uint64_t len;
+	int fd, r;
+
+	if (item->entry.segment[0] == '\0') {
+		inspect_say(why, "it has no name: only its members can read it");
+		return -ENOENT;
+	}
+	snprintf(path, sizeof(path), "%s%s", inspect->dir, (const char *)item->entry.segment);
+	fd = inspect_open_file(path, &len, why);
+	if (fd < 0)
+		return fd;
+	r = len < SHMB_BLOCK_LEN ? -EBADMSG : inspect_pread(fd, &header, sizeof(header), 0);
+	if (r < 0)
+		inspect_say(why, "%s is truncated: %" PRIu64 " bytes of %" PRIu64, path, len,
+			    item->entry.segment_len);
+	else
+		r = inspect_check_header(&header, path, segment_kind(item->entry.kind),
+					 inspect->head.header.instance, why);
+	if (r == 0 && (len != item->entry.segment_len || header.segment_len != len)) {
+		inspect_say(why,
+			    "%s has %" PRIu64 " bytes, its header says %" PRIu64
+			    ", the registry %" PRIu64,
+			    path, len, header.segment_len, item->entry.segment_len);
+		r = -EBADMSG;
+	}
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	return fd;
+}
+
+int inspect_segment(const struct inspect *inspect, const struct inspect_item *item, uint64_t offset,
+		    void *data, size_t len, char *why)
+{
+	uint64_t size = item->entry.segment_len;
+	int fd, r;
+
+	if (len > size || offset > size - len) {
+		inspect_say(why, "%s%s is too short", inspect->dir,
+			    (const char *)item->entry.segment);
+		return -EBADMSG;
+	}
+	fd = open_segment(inspect, item, why);
+	if (fd < 0)
+		return fd;
+	r = inspect_pread(fd, data, len, offset);
+	if (r < 0)
+		inspect_say(why, "cannot read %s%s: %s", inspect->dir,
+			    (const char *)item->entry.segment, strerror(-r));
+	close(fd);
+	return r;
+}
+
+static void read_channel(const struct inspect *inspect, struct inspect_item *item)
+{
+	struct shmb_channel_segment block;
+
+	if (inspect_segment(inspect, item, 0, &block, sizeof(block), item->why) < 0)
+		return;
+	item->channel.epoch = block.epoch;
+	item->is_read = true;
+}
+
+static void read_lane(const struct inspect *inspect, struct inspect_item *item)
+{
+	struct shmb_lane_segment block;
+
+	if (inspect_segment(inspect, item, 0, &block, sizeof(block), item->why) < 0)
+		return;
+	item->lane = (struct inspect_lane){
+		.position = block.position_hint,
+		.sequence = block.sequence_hint,
+		.dropped = block.dropped,
+		.refused = block.refused,
+		.rings = block.rings,
+		.updated_ns = block.updated_ns,
+		.is_waiting = (block.space_wait & SHMB_SLEEP_MODE_MASK) != SHMB_SLEEP_AWAKE,
+	};
+	item->is_read = true;
+}
+
+static void read_cursor(const struct inspect *inspect, struct inspect_item *item)
+{
+	struct shmb_cursor_segment block;
+
+	if (inspect_segment(inspect, item, 0, &block, sizeof(block), item->why) < 0)
+		return;
+	item->cursor = (struct inspect_cursor){
+		.sleeps = block.sleeps,
+		.backstops = block.backstops,
+		.updated_ns = block.updated_ns,
+		.sleep_mode = block.sleep & SHMB_SLEEP_MODE_MASK,
+	};
+	item->is_read = true;
+}
+
+/* Where a subscriber that has not stored anything yet will begin. */
+static int read_start(const struct inspect *inspect, struct inspect_item *item)
+{
+	struct shmb_bell_segment bell;
+	int r = inspect_segment(inspect, item, 0, &bell, sizeof(bell), item->why);
+
+	if (r == 0 && bell.attached == 1) {
+		item->pair.position = bell.start_position;
+		item->pair.sequence = bell.start_sequence;
+		return 0;
+	}
+	return r < 0 ? r : -EAGAIN;
+}
+
+static void read_pair(const struct inspect *inspect, struct inspect_item *item)
+{
+	const struct shmb_registry_entry *entry = &item->entry;
+	const struct inspect_item *publisher, *subscriber;
+	struct inspect_pair *pair = &item->pair;
+	struct shmb_cursor_lane slot;
+
+	publisher = inspect_find(inspect, SHMB_ENTRY_PUBLISHER, entry->publisher_id);
+	subscriber = inspect_find(inspect, SHMB_ENTRY_SUBSCRIBER, entry->subscriber_id);
+	/* Either may be joining, or leaving; trouble with their segments is told at them. */
+	if (!publisher || !subscriber || !publisher->is_read || !subscriber->is_read)
+		return;
+	if (inspect_segment(inspect, subscriber,
+			    SHMB_BLOCK_LEN + (uint64_t)publisher->entry.slot * sizeof(slot), &slot,
+			    sizeof(slot), item->why) < 0)
+		return;
+	if (slot.pair_id == entry->id) {
+		pair->position = slot.position;
+		pair->sequence = slot.sequence;
+		pair->lost = slot.lost;
+		pair->has_begun = true;
+	} else if (read_start(inspect, item) < 0) {
+		return;
+	}
+	item->is_read = true;
+	/* The hint is lazy: the reader may be past it. */
+	if (publisher->lane.position > pair->position)
+		pair->lag_len = publisher->lane.position - pair->position;
+	if (publisher->lane.sequence > pair->sequence)
+		pair->lag_records = publisher->lane.sequence - pair->sequence;
+}
+
+void inspect_read_segments(struct inspect *inspect)
+{
+	/* Sorted by kind: when a pair comes, both its members have been read. */
+	for (uint32_t i = 0; i < inspect->n_items; i++) {
+		struct inspect_item *item = &inspect->items[i];
+
+		if (!is_ready(item))
+			continue;
+		switch (item->entry.kind) {
+		case SHMB_ENTRY_CHANNEL:
+			read_channel(inspect, item);
+			break;
+		case SHMB_ENTRY_PUBLISHER:
+			read_lane(inspect, item);
+			break;
+		case SHMB_ENTRY_SUBSCRIBER:
+			read_cursor(inspect, item);
+			break;
+		case SHMB_ENTRY_PAIR:
+			read_pair(inspect, item);
+			break;
+		}
+		inspect->n_bad += item->why[0] != '\0';
+	}
+}
+
+static uint64_t most(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+static void sum_item(const struct inspect_item *item, struct inspect_sum *sum)
+{
+	switch (item->entry.kind) {
+	case SHMB_ENTRY_PUBLISHER:
+		sum->n_publishers++;
+		if (!item->is_read)
+			break;
+		sum->records += item->lane.sequence;
+		sum->published_len += item->lane.position;
+		sum->dropped += item->lane.dropped;
+		sum->refused += item->lane.refused;
+		sum->rings += item->lane.rings;
+		break;
+	case SHMB_ENTRY_SUBSCRIBER:
+		sum->n_subscribers++;
+		if (!item->is_read)
+			break;
+		sum->n_sleeping += item->cursor.sleep_mode != SHMB_SLEEP_AWAKE;
+		sum->sleeps += item->cursor.sleeps;
+		sum->backstops += item->cursor.backstops;
+		break;
+	case SHMB_ENTRY_PAIR:
+		if (!item->is_read)
+			break;
+		sum->lost += item->pair.lost;
+		sum->lag_len = most(sum->lag_len, item->pair.lag_len);
+		sum->lag_records = most(sum->lag_records, item->pair.lag_records);
+		break;
+	}
+}
+
+void inspect_sum(const struct inspect *inspect, const struct inspect_item *channel,
+		 struct inspect_sum *sum)
+{
+	*sum = (struct inspect_sum){ .segments_len = channel->entry.segment_len };
+	for (uint32_t i = 0; i < inspect->n_items; i++) {
+		const struct inspect_item *item = &inspect->items[i];
+
+		if (item->entry.kind == SHMB_ENTRY_CHANNEL ||
+		    item->entry.channel_id != channel->entry.id)
+			continue;
+		sum->segments_len += item->entry.segment_len;
+		sum_item(item, sum);
+	}
+}

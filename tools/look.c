@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* What ls, show and top share: from the command line's options to a picture of the system. */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <shmbroker/schema.h>
+
+#include "tools/command.h"
+#include "tools/look.h"
+#include "tools/place.h"
+#include "tools/print.h"
+
+#define COMPLAINTS_MAX 10
+
+static struct place place;
+
+static int open_registry_file(struct inspect *inspect, const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	int len = slash ? slash - path + (slash == path) : 1;
+
+	snprintf(place.segments_dir, sizeof(place.segments_dir), "%.*s", len, slash ? path : ".");
+	snprintf(place.registry, sizeof(place.registry), "%s", path);
+	if (inspect_open(inspect, place.registry, place.segments_dir, 0) == 0)
+		return 0;
+	complain("%s", inspect->why);
+	return 1;
+}
+
+static void explain_missing(const struct inspect *inspect, int r, int is_listening)
+{
+	struct stat st;
+
+	if (r == -ENOENT && is_listening == 1)
+		complain("a broker listens on %s, but its registry %s is missing", place.address,
+			 place.registry);
+	else if (r == -ENOENT)
+		complain("no broker runs at %s, and none has left anything there", place.address);
+	else if (r == -EACCES && stat(place.registry, &st) == 0)
+		complain("may not read %s: it belongs to uid %u; run shmctl as that user or as "
+			 "root",
+			 place.registry, (unsigned)st.st_uid);
+	else
+		complain("%s", inspect->why);
+}
+
+int look_open(struct inspect *inspect)
+{
+	char why[INSPECT_WHY_LEN + PATH_MAX];
+	int is_listening, r;
+
+	if (common.registry)
+		return open_registry_file(inspect, common.registry);
+	if (place_find(&place, why, sizeof(why)) < 0) {
+		complain("%s", why);
+		return 1;
+	}
+	is_listening = place_is_listening(place.address);
+	r = inspect_open(inspect, place.registry, place.segments_dir, place.instance);
+	if (r < 0) {
+		explain_missing(inspect, r, is_listening);
+		return 1;
+	}
+	if (is_listening == -EACCES || is_listening == -EPERM)
+		complain("may not connect to %s; showing its registry", place.address);
+	else if (is_listening < 0)
+		complain("no broker runs at %s; showing what it left", place.address);
+	return 0;
+}
+
+int look_again(struct inspect *inspect)
+{
+	return inspect_open(inspect, place.registry, place.segments_dir, place.instance) < 0;
+}
+
+int look_complain(const struct inspect *inspect)
+{
+	uint32_t n = 0;
+
+	if (inspect->n_broken_entries > 0)
+		complain("the registry has entries that make no sense: left out %" PRIu32,
+			 inspect->n_broken_entries);
+	for (uint32_t i = 0; i < inspect->n_items && n < COMPLAINTS_MAX; i++) {
+		if (inspect->items[i].why[0] == '\0')
+			continue;
+		complain("%s", inspect->items[i].why);
+		n++;
+	}
+	if (inspect->n_bad > n)
+		complain("and %" PRIu32 " more of these", inspect->n_bad - n);
+	return inspect->n_bad + inspect->n_broken_entries > 0;
+}
+
+void look_pattern(uint32_t pattern, char name[24])
+{
+	if (pattern == SHMB_PATTERN_STREAM)
+		strcpy(name, "stream");
+	else
+		snprintf(name, 24, "pattern %" PRIu32, pattern);
+}
+
+/* The 22nd word of /proc/PID/stat; the second one may contain spaces and parentheses. */
+static uint64_t process_start(uint32_t pid)
+{
+	char path[40], text[1024];
+	const char *at;
+	int n;
+
+	snprintf(path, sizeof(path), "/proc/%" PRIu32 "/stat", pid);
+	n = place_read_file(path, text, sizeof(text) - 1);
+	if (n <= 0)
+		return 0;
+	text[n] = '\0';
+	at = strrchr(text, ')');
+	for (int i = 2; at && i < 22; i++)
+		at = strchr(at + 1, ' ');
+	return at ? strtoull(at, NULL, 10) : 0;
+}
+
+int look_is_alive(const struct shmb_registry_entry *client)
+{
+	uint64_t start = process_start(client->pid);
+
+	return start != 0 && (client->process_start == 0 || start == client->process_start);
+}
+
+char *look_command_line(const struct shmb_registry_entry *client)
+{
+	char path[40], text[512];
+	int n;
+
+	if (!look_is_alive(client))
+		return strdup("");
+	snprintf(path, sizeof(path), "/proc/%" PRIu32 "/cmdline", client->pid);
+	n = place_read_file(path, text, sizeof(text));
+	if (n <= 0)
+		return strdup("");
+	while (n > 0 && text[n - 1] == '\0')
+		n--;
+	for (int i = 0; i < n; i++) {
+		if (text[i] == '\0')
+			text[i] = ' ';
+	}
+	return print_escape(text, n);
+}

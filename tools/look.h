@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SHMB_TOOLS_LOOK_H
+#define SHMB_TOOLS_LOOK_H
+
+#include "tools/inspect.h"
+
+/* Find the broker's registry and take a picture, with a complaint if that fails. Returns 0 or 1. */
+int look_open(struct inspect *inspect);
+
+/* Take the next picture of the same place; quiet if the broker has gone. Returns 0 or 1. */
+int look_again(struct inspect *inspect);
+
+/* Complain about what could not be read. Returns 1 if there was something. */
+int look_complain(const struct inspect *inspect);
+
+/* "stream", or "pattern 7". */
+void look_pattern(uint32_t pattern, char name[24]);
+
+/* Command line of a client, escaped, to free(); "" if it has gone or may not be seen. */
+char *look_command_line(const struct shmb_registry_entry *client);
+
+/* 1 the process of this client entry lives, 0 it has gone or its pid is another process's now. */
+int look_is_alive(const struct shmb_registry_entry *client);
+
+#endif

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * shmctl pub: publish records from the command line, stdin or a file.
+ *
+ * A full lane blocks it, so a slow reliable subscriber slows the shell pipe before it and nothing
+ * is lost on the way.
+ */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "tools/command.h"
+#include "tools/decode.h"
+#include "tools/print.h"
+#include "tools/pub.h"
+
+enum {
+	KEY_CHUNK = 0x200,
+	KEY_RATE,
+	KEY_WAIT,
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct pub *pub = state->input;
+
+	switch (key) {
+	case 'f':
+		pub->file = arg;
+		return 0;
+	case 'j':
+		common.is_json = true;
+		return 0;
+	case 'r':
+		pub->is_raw = true;
+		return 0;
+	case KEY_CHUNK:
+		pub->chunk = command_number(state, "--chunk", arg, 1, 1u << 30);
+		pub->is_raw = true;
+		return 0;
+	case KEY_RATE:
+		pub->rate = strtod(arg, &arg);
+		if (*arg || !(pub->rate > 0 && pub->rate <= 1e9))
+			argp_error(state, "--rate: not a number of records a second");
+		return 0;
+	case KEY_WAIT:
+		pub->wait_subscribers =
+			command_number(state, "--wait-subscribers", arg, 0, UINT32_MAX);
+		return 0;
+	case ARGP_KEY_ARG:
+		if (!pub->channel)
+			pub->channel = arg;
+		else
+			pub->records[pub->n_records++] = arg;
+		return 0;
+	case ARGP_KEY_NO_ARGS:
+		argp_error(state, "which channel?");
+		return 0;
+	case ARGP_KEY_SUCCESS:
+		if (pub->file && pub->n_records > 0)
+			argp_error(state, "records come from --file or from arguments, not both");
+		if (pub->is_raw && common.is_json)
+			argp_error(state, "--raw and --json exclude each other");
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static int open_channel(struct pub *pub)
+{
+	struct shmb_channel_options options = {
+		.options_len = sizeof(options),
+		.flags = SHMB_CHANNEL_CREATE | SHMB_CHANNEL_ANY_SCHEMA,
+	};
+	char schema[SHMB_SCHEMA_LEN_MAX];
+	struct shmb_channel_info info;
+	int32_t r;
+
+	r = shmb_channel_open(pub->client, pub->channel, strlen(pub->channel), &options,
+			      &pub->handle);
+	if (r < 0)
+		return command_failed("cannot open the channel", r);
+	shmb_channel_info(pub->handle, &info, sizeof(info));
+	pub->record_len_max = info.record_len_max;
+	r = shmb_channel_schema(pub->handle, schema, sizeof(schema));
+	if (r < 0)
+		return command_failed("cannot read the channel's schema", r);
+	pub->is_typed = r > 0;
+	if (pub->is_typed && decode_init(&pub->decode, schema, r) < 0) {
+		complain("the channel's schema is broken: %s", pub->decode.why);
+		return 1;
+	}
+	return 0;
+}
+
+static int open_all(struct pub *pub)
+{
+	int32_t r;
+
+	if (command_connect(&pub->client) || open_channel(pub))
+		return 1;
+	r = shmb_publisher_open(pub->handle, NULL, &pub->publisher);
+	if (r < 0)
+		return command_failed("cannot publish", r);
+	if (pub->wait_subscribers > 0) {
+		r = shmb_channel_wait_members(pub->handle, 0, pub->wait_subscribers, SHMB_FOREVER);
+		if (r < 0)
+			return command_failed("cannot wait for subscribers", r);
+	}
+	return 0;
+}
+
+static void close_all(struct pub *pub)
+{
+	struct shmb_publisher_stats stats = { 0 };
+
+	if (pub->publisher) {
+		shmb_publisher_stats(pub->publisher, &stats, sizeof(stats));
+		if (stats.published > 0 && stats.n_subscribers == 0 && !pub->has_had_subscriber)
+			complain(
+				"nobody subscribes to %s: the records are gone (--wait-subscribers "
+				"waits)",
+				pub->channel);
+	}
+	shmb_publisher_close(pub->publisher);
+	shmb_channel_close(pub->handle);
+	shmb_client_close(pub->client);
+}
+
+/* Keep to --rate without drift: each record has its own time. */
+static void pace(struct pub *pub)
+{
+	double due;
+	struct timespec at;
+
+	if (pub->rate <= 0)
+		return;
+	if (pub->n_sent == 0)
+		clock_gettime(CLOCK_MONOTONIC, &pub->start);
+	due = pub->start.tv_nsec / 1e9 + pub->n_sent / pub->rate;
+	at.tv_sec = pub->start.tv_sec + (time_t)due;
+	at.tv_nsec = (due - (time_t)due) * 1e9;
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) == EINTR)
+		;
+}
+
+int pub_send(struct pub *pub, const void *data, size_t len)
+{
+	struct shmb_publisher_stats stats;
+	int32_t r;
+
+	pace(pub);
+	if (len > pub->record_len_max) {
+		complain("record %" PRIu64 " has %zu bytes; on this channel at most %" PRIu32
+			 " fit",
+			 pub->n_sent + 1, len, pub->record_len_max);
+		return 1;
+	}
+	r = shmb_publisher_send_wait(pub->publisher, data, len, SHMB_FOREVER);
+	if (r < 0)
+		return command_failed("cannot publish", r);
+	if (pub->n_sent++ == 0 && shmb_publisher_stats(pub->publisher, &stats, sizeof(stats)) == 0)
+		pub->has_had_subscriber = stats.n_subscribers > 0;
+	return 0;
+}
+
+int command_pub(int argc, char **argv)
+{
+	static const struct argp_option options[] = {
+		{ "file", 'f', "FILE", 0, "Read records from FILE, a line each ('-': stdin)", 0 },
+		{ "json", 'j', NULL, 0, "Each record must be JSON", 0 },
+		{ "raw", 'r', NULL, 0,
+		  "Input is the bytes of records: on a typed channel record after record", 0 },
+		{ "chunk", KEY_CHUNK, "BYTES", 0, "Cut raw input into records of this length", 0 },
+		{ "rate", KEY_RATE, "N", 0, "Publish at most N records a second", 0 },
+		{ "wait-subscribers", KEY_WAIT, "N", 0,
+		  "First wait until so many subscribers are there", 0 },
+		{ 0 },
+	};
+	static const struct argp argp = {
+		.options = options,
+		.parser = parse,
+		.args_doc = "CHANNEL [RECORD...]",
+		.doc = "Publish each RECORD, or each line of stdin. A channel that does not exist "
+		       "is created, untyped: a record is the bytes of its text. On a typed channel "
+		       "a record is 'field=value ...' or a JSON object.\vWith --json each record "
+		       "must be JSON. When the channel is full, pub waits for its subscribers.",
+		.children = common_children,
+		.help_filter = command_help_filter,
+	};
+	struct pub *pub = calloc(1, sizeof(*pub));
+	int status;
+
+	if (pub)
+		pub->records = calloc(argc, sizeof(pub->records[0]));
+	if (!pub || !pub->records) {
+		complain("out of memory");
+		free(pub);
+		return 1;
+	}
+	argp_parse(&argp, argc, argv, 0, NULL, pub);
+	status = open_all(pub);
+	if (!status)
+		status = pub_input(pub);
+	close_all(pub);
+	free(pub->records);
+	free(pub);
+	return status;
+}

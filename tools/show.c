@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* shmctl show: all about one channel, for people. show-json.c does it for programs. */
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "tools/command.h"
+#include "tools/decode.h"
+#include "tools/inspect.h"
+#include "tools/look.h"
+#include "tools/print.h"
+#include "tools/show.h"
+
+const char *show_sleep_mode(uint32_t mode)
+{
+	switch (mode) {
+	case SHMB_SLEEP_AWAKE:
+		return "awake";
+	case SHMB_SLEEP_FUTEX:
+		return "asleep on futexes";
+	case SHMB_SLEEP_FD:
+		return "asleep on an fd";
+	default:
+		return "in an unknown state";
+	}
+}
+
+int show_schema(const struct inspect *inspect, const struct inspect_item *channel,
+		struct decode *decode)
+{
+	uint32_t len = channel->entry.schema_len;
+	char table[SHMB_SCHEMA_LEN_MAX];
+	char why[INSPECT_WHY_LEN];
+
+	if (len > sizeof(table) ||
+	    inspect_segment(inspect, channel, SHMB_BLOCK_LEN, table, len, why) < 0) {
+		complain("cannot read the schema: %s", len > sizeof(table) ? "too long" : why);
+		return 1;
+	}
+	if (decode_init(decode, table, len) < 0) {
+		complain("the channel's schema is broken: %s", decode->why);
+		return 1;
+	}
+	return 0;
+}
+
+static void print_bytes(const char *name, uint64_t len)
+{
+	char text[16];
+
+	print_size(text, len);
+	printf("%s: %" PRIu64 " bytes", name, len);
+	if (len >= 1024)
+		printf(" (%s)", text);
+	putchar('\n');
+}
+
+static void print_fields(const struct decode *decode)
+{
+	static const char *const titles[] = { "    FIELD", ">OFFSET", ">SIZE", "TYPE" };
+	struct table table;
+	char type[32];
+
+	table_init(&table, titles, 4, false);
+	for (uint32_t i = 0; i < decode->head.n_fields; i++) {
+		const struct shmb_schema_field *field = &decode->fields[i];
+		uint32_t parent = field->parent, offset = field->offset;
+		int depth = 2;
+
+		/* Parents come first in the table, so this ends. */
+		for (; parent != SHMB_FIELD_NO_PARENT; parent = decode->fields[parent].parent) {
+			offset += decode->fields[parent].offset;
+			depth++;
+		}
+		decode_type_name(field, type);
+		table_add(&table, "%*s%.40s", depth * 2, "", field->name);
+		table_add(&table, "%" PRIu32, offset);
+		table_add(&table, "%" PRIu64, (uint64_t)field->size * field->count);
+		table_add(&table, "%s", type);
+	}
+	table_print(&table, stdout);
+	table_deinit(&table);
+}
+
+static void print_channel(const struct inspect *inspect, const struct inspect_item *channel,
+			  struct decode *decode)
+{
+	const struct shmb_registry_entry *entry = &channel->entry;
+	time_t created = entry->created_ns / 1000000000;
+	char pattern[24], when[32];
+	struct inspect_sum sum;
+	struct tm tm;
+
+	inspect_sum(inspect, channel, &sum);
+	look_pattern(entry->pattern, pattern);
+	print_safe(stdout, "channel: %.*s", (int)entry->name_len, (const char *)entry->name);
+	printf("\n  id: %" PRIu64 "\n  pattern: %s\n", entry->id, pattern);
+	if (localtime_r(&created, &tm) && strftime(when, sizeof(when), "%F %T %z", &tm))
+		printf("  created: %s by uid %" PRIu32 "\n", when, entry->uid);
+	print_bytes("  lane", entry->lane_len);
+	print_bytes("  memory", sum.segments_len);
+	printf("  segment: %s (%" PRIu64 " bytes)\n", (const char *)entry->segment,
+	       entry->segment_len);
+	if (channel->is_read)
+		printf("  epoch: %" PRIu64 "\n", channel->channel.epoch);
+	printf("  publishers: %" PRIu32 " of at most %" PRIu32 "\n  subscribers: %" PRIu32
+	       " of at most %" PRIu32 "\n",
+	       sum.n_publishers, entry->max_publishers, sum.n_subscribers, entry->max_subscribers);
+	if (!decode) {
+		puts(entry->schema_len ? "  schema: unreadable"
+				       : "  schema: none, records are bytes");
+		return;
+	}
+	printf("  schema: %.48s, %" PRIu32 " bytes a record\n", decode->head.name,
+	       decode->head.record_len);
+	print_fields(decode);
+}
+
+static void print_member(const struct inspect *inspect, const struct inspect_item *member,
+			 const char *role)
+{
+	const struct shmb_registry_entry *entry = &member->entry;
+	const struct inspect_item *client;
+	char *command;
+
+	printf("\n%s: %" PRIu64 "%s%s\n", role, entry->id,
+	       entry->flags & SHMB_MEMBER_LOSSY ? " (lossy)" : "",
+	       entry->flags & SHMB_MEMBER_ACTIVE ? "" : " (joining)");
+	client = inspect_find(inspect, SHMB_ENTRY_CLIENT, entry->client_id);
+	if (client) {
+		command = look_command_line(&client->entry);
+		print_safe(stdout,
+			   "  process: %.*s, pid %" PRIu32 ", uid %" PRIu32 ", gid %" PRIu32,
+			   (int)client->entry.name_len, (const char *)client->entry.name,
+			   client->entry.pid, client->entry.uid, client->entry.gid);
+		puts(look_is_alive(&client->entry) ? "" : " (has ended)");
+		if (command && *command)
+			printf("  command: %s\n", command); /* escaped already */
+		free(command);
+	}
+	printf("  segment: %s (%" PRIu64 " bytes), slot %" PRIu32 "\n",
+	       entry->segment[0] ? (const char *)entry->segment : "without a name",
+	       entry->segment_len, entry->slot);
+}
+
+static void print_publisher(const struct inspect *inspect, const struct inspect_item *item)
+{
+	print_member(inspect, item, "publisher");
+	if (!item->is_read)
+		return;
+	printf("  published: %" PRIu64 " records, position %" PRIu64 "\n", item->lane.sequence,
+	       item->lane.position);
+	printf("  lane full: %" PRIu64 " refused, %" PRIu64 " dropped%s\n", item->lane.refused,
+	       item->lane.dropped, item->lane.is_waiting ? "; waits for space now" : "");
+	printf("  wake-ups sent: %" PRIu64 "\n", item->lane.rings);
+}
+
+static void print_subscriber(const struct inspect *inspect, const struct inspect_item *item)
+{
+	const struct inspect_item *pair = NULL;
+
+	print_member(inspect, item, "subscriber");
+	if (!item->is_read)
+		return;
+	printf("  state: %s; slept %" PRIu64 " times, %" PRIu64 " backstops\n",
+	       show_sleep_mode(item->cursor.sleep_mode), item->cursor.sleeps,
+	       item->cursor.backstops);
+	while ((pair = inspect_next(inspect, pair, SHMB_ENTRY_PAIR, item->entry.channel_id))) {
+		if (pair->entry.subscriber_id != item->entry.id)
+			continue;
+		printf("  from publisher %" PRIu64 ": ", pair->entry.publisher_id);
+		if (!pair->is_read)
+			puts("not connected yet");
+		else
+			printf("read %" PRIu64 " records, position %" PRIu64 "; behind %" PRIu64
+			       " records, %" PRIu64 " bytes; lost %" PRIu64 "\n",
+			       pair->pair.sequence, pair->pair.position, pair->pair.lag_records,
+			       pair->pair.lag_len, pair->pair.lost);
+		printf("    bell: %s (%" PRIu64 " bytes)\n",
+		       pair->entry.segment[0] ? (const char *)pair->entry.segment
+					      : "without a name",
+		       pair->entry.segment_len);
+	}
+}
+
+static int print_all(const struct inspect *inspect, const struct inspect_item *channel,
+		     struct decode *decode)
+{
+	const struct inspect_item *item = NULL;
+
+	print_channel(inspect, channel, decode);
+	while ((item = inspect_next(inspect, item, SHMB_ENTRY_PUBLISHER, channel->entry.id)))
+		print_publisher(inspect, item);
+	while ((item = inspect_next(inspect, item, SHMB_ENTRY_SUBSCRIBER, channel->entry.id)))
+		print_subscriber(inspect, item);
+	return 0;
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	const char **name = state->input;
+
+	switch (key) {
+	case ARGP_KEY_ARG:
+		if (*name)
+			argp_error(state, "one channel at a time");
+		*name = arg;
+		return 0;
+	case ARGP_KEY_NO_ARGS:
+		argp_error(state, "which channel? 'shmctl ls' lists them");
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+/* Only what concerns this channel; the rest of the picture may have trouble of its own. */
+static int complain_about(const struct inspect *inspect, const struct inspect_item *channel)
+{
+	int status = 0;
+
+	for (uint32_t i = 0; i < inspect->n_items; i++) {
+		const struct inspect_item *item = &inspect->items[i];
+
+		if (item->why[0] &&
+		    (item == channel || item->entry.channel_id == channel->entry.id)) {
+			complain("%s", item->why);
+			status = 1;
+		}
+	}
+	return status;
+}
+
+int command_show(int argc, char **argv)
+{
+	static const struct argp argp = {
+		.parser = parse,
+		.args_doc = "CHANNEL",
+		.doc = "Show one channel: its schema, limits and memory, and each member with its "
+		       "process, positions and counters.\vPositions of publishers follow their lazy "
+		       "hints: they are at least so far. A backstop above 0 is a lost wake-up: "
+		       "please report it.",
+		.children = common_json_children,
+		.help_filter = command_help_filter,
+	};
+	const struct inspect_item *channel;
+	struct inspect inspect;
+	struct decode decode;
+	const char *name = NULL;
+	bool has_schema;
+	int status = 0;
+
+	argp_parse(&argp, argc, argv, 0, NULL, &name);
+	if (look_open(&inspect))
+		return 1;
+	channel = inspect_channel(&inspect, name);
+	if (!channel) {
+		complain("there is no channel '%s'", name);
+		inspect_close(&inspect);
+		return 1;
+	}
+	has_schema = channel->is_read && channel->entry.schema_len > 0;
+	if (has_schema && show_schema(&inspect, channel, &decode)) {
+		has_schema = false;
+		status = 1;
+	}
+	status |= (common.is_json ? show_as_json : print_all)(&inspect, channel,
+							      has_schema ? &decode : NULL);
+	status |= complain_about(&inspect, channel);
+	inspect_close(&inspect);
+	return status;
+}
