@@ -371,8 +371,8 @@ static int refuse(struct shmb_publisher *publisher)
 {
 	publisher->refused++;
 	SHMB_STORE(&publisher->writer.lane->refused, publisher->refused);
-	return shmb_fail(-EAGAIN, "the lane is full: a reliable subscriber is %llu bytes behind",
-			 (unsigned long long)publisher->writer.mask + 1);
+	return shmb_fail_lazily(-EAGAIN, "the lane is full: a reliable subscriber is ",
+				publisher->writer.mask + 1, " bytes behind");
 }
 
 static int full(struct shmb_publisher *publisher)

@@ -754,7 +754,7 @@ SHMB_API int32_t shmb_subscriber_wait(struct shmb_subscriber *subscriber, int64_
 	subscriber->gap_ns += (shmb_clock_now_ns() - start) / 8 - subscriber->gap_ns / 8;
 	if (result > 0)
 		return 0;
-	return result ? result : shmb_fail(-ETIMEDOUT, "no record came in time");
+	return result ? result : shmb_fail_lazily(-ETIMEDOUT, "no record came in time", 0, NULL);
 }
 
 SHMB_API int32_t shmb_subscriber_fd(struct shmb_subscriber *subscriber)
