@@ -28,6 +28,10 @@
 #define SPIN_DEFAULT_NS 50000u
 #define SPIN_TRUST_NS	1000000u /* first guess of how long records take to come: do not spin */
 #define SPIN_PROBE	64u /* one wait of so many spins, whatever experience says */
+#define YIELD_NS	20000u /* who was away for longer has yielded to a stranger */
+#define YIELD_HITS	64u /* so many that were good lessen the fear of strangers */
+#define YIELD_STRANGER	6u /* as bad as so many yields in vain */
+#define YIELD_PAUSE_MAX 12u /* at worst one wait of 4096 yields */
 #define BACKSTOP_NS	5000000000ull
 
 #ifndef SYS_futex_waitv
@@ -94,6 +98,10 @@ struct shmb_subscriber {
 	uint32_t spin_ns;
 	uint64_t gap_ns; /* how long waits take, smoothed */
 	uint32_t waits;
+	uint32_t yield_pause; /* waits that sleep without yielding first */
+	uint32_t yield_misses; /* yields in a row that brought nothing */
+	uint32_t yield_strangers; /* yields to somebody who ran for long; forgiven slowly */
+	uint32_t yield_hits; /* yields that brought a record, since a stranger ran */
 	bool no_waitv;
 	uint64_t sleeps;
 	uint64_t backstops;
@@ -734,6 +742,41 @@ static int spin(struct shmb_subscriber *subscriber, uint64_t start_ns, uint64_t 
 	return result;
 }
 
+/*
+ * Let others on our CPU run before we sleep. If the publisher is one of them, the record is there
+ * when we run again, and nobody had to be put to sleep and woken. If it is not, this is in vain,
+ * and tried ever more rarely, and all the more so if a stranger ran for long meanwhile.
+ * Returns as shmb_subscriber_ready().
+ */
+static int yield(struct shmb_subscriber *subscriber, uint64_t now_ns)
+{
+	uint32_t *misses;
+	int result;
+	bool slow;
+
+	if (subscriber->yield_pause) {
+		subscriber->yield_pause--;
+		return 0;
+	}
+	sched_yield();
+	result = shmb_subscriber_ready(subscriber);
+	slow = shmb_clock_now_ns() - now_ns > YIELD_NS;
+	if (result && !slow) {
+		subscriber->yield_misses = 0;
+		if (++subscriber->yield_hits % YIELD_HITS == 0 && subscriber->yield_strangers)
+			subscriber->yield_strangers--;
+		return result;
+	}
+	misses = slow ? &subscriber->yield_strangers : &subscriber->yield_misses;
+	*misses += slow ? YIELD_STRANGER : 1;
+	if (*misses > YIELD_PAUSE_MAX)
+		*misses = YIELD_PAUSE_MAX;
+	if (slow)
+		subscriber->yield_hits = 0;
+	subscriber->yield_pause = (1u << *misses) - 1;
+	return result;
+}
+
 SHMB_API int32_t shmb_subscriber_wait(struct shmb_subscriber *subscriber, int64_t timeout_ns)
 {
 	int result = subscriber ? shmb_subscriber_ready(subscriber) : enter(subscriber);
@@ -747,6 +790,8 @@ SHMB_API int32_t shmb_subscriber_wait(struct shmb_subscriber *subscriber, int64_
 		result = spin(subscriber, start, deadline);
 		now = shmb_clock_now_ns();
 	}
+	if (!result && now < deadline)
+		result = yield(subscriber, now);
 	while (!result && now < deadline) {
 		result = sleep_once(subscriber, now, deadline);
 		if (!result)
