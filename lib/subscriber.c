@@ -28,7 +28,7 @@
 #define SPIN_DEFAULT_NS 50000u
 #define SPIN_TRUST_NS	1000000u /* first guess of how long records take to come: do not spin */
 #define SPIN_PROBE	64u /* one wait of so many spins, whatever experience says */
-#define YIELD_NS	20000u /* who was away for longer has yielded to a stranger */
+#define YIELD_NS	200000u /* who was away for longer has yielded to a stranger */
 #define YIELD_HITS	64u /* so many that were good lessen the fear of strangers */
 #define YIELD_STRANGER	6u /* as bad as so many yields in vain */
 #define YIELD_PAUSE_MAX 12u /* at worst one wait of 4096 yields */
