@@ -14,7 +14,19 @@
 
 #define SENTENCE_LEN_MAX 512
 
-static _Thread_local char sentence[SENTENCE_LEN_MAX];
+/**
+ * struct last - why the last call of a thread failed
+ * @before:   what the sentence begins with, if nobody has asked for it yet; else NULL
+ * @value:    the number in it
+ * @after:    how it ends; NULL: there is no number
+ * @sentence: once it is written out
+ */
+static _Thread_local struct {
+	const char *before;
+	uint64_t value;
+	const char *after;
+	char sentence[SENTENCE_LEN_MAX];
+} last;
 
 /* What the documented results mean here; every other one has the C library's words. */
 static const struct {
@@ -46,19 +58,39 @@ int32_t shmb_fail(int32_t result, const char *format, ...)
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(sentence, sizeof(sentence), format, args);
+	vsnprintf(last.sentence, sizeof(last.sentence), format, args);
 	va_end(args);
+	last.before = NULL;
 	return result;
+}
+
+int32_t shmb_fail_lazily(int32_t result, const char *before, uint64_t value, const char *after)
+{
+	last.before = before;
+	last.value = value;
+	last.after = after;
+	return result;
+}
+
+static void write_out(void)
+{
+	if (last.before && last.after)
+		snprintf(last.sentence, sizeof(last.sentence), "%s%llu%s", last.before,
+			 (unsigned long long)last.value, last.after);
+	else if (last.before)
+		snprintf(last.sentence, sizeof(last.sentence), "%s", last.before);
+	last.before = NULL;
 }
 
 SHMB_API int32_t shmb_last_error(char *text, uint32_t cap)
 {
-	size_t len = strlen(sentence);
-	size_t n;
+	size_t len, n;
 
+	write_out();
+	len = strlen(last.sentence);
 	if (cap > 0 && text) {
 		n = len < cap - 1 ? len : cap - 1;
-		memcpy(text, sentence, n);
+		memcpy(text, last.sentence, n);
 		text[n] = '\0';
 	}
 	return (int32_t)len;

@@ -16,4 +16,18 @@
  */
 int32_t shmb_fail(int32_t result, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/**
+ * shmb_fail_lazily() - shmb_fail() for results that callers in a loop expect
+ * @result: negative errno value
+ * @before: begins the sentence; lives as long as the process, as does @after
+ * @value:  the number in it
+ * @after:  ends the sentence; NULL: @before is all of it
+ *
+ * A few stores: the sentence is put together when somebody asks for it.
+ *
+ * Context: any thread; no allocation.
+ * Return: @result.
+ */
+int32_t shmb_fail_lazily(int32_t result, const char *before, uint64_t value, const char *after);
+
 #endif

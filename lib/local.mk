@@ -20,6 +20,7 @@ libshmb_files = \
 	%D%/client.c %D%/client.h \
 	%D%/channel.c %D%/channel.h \
 	%D%/member.c %D%/member.h \
+	%D%/ahead.h \
 	%D%/publisher.c \
 	%D%/subscriber.c %D%/subscriber.h \
 	%D%/poller.h \

@@ -19,6 +19,7 @@
 
 #include <shmbroker/shmbroker.h>
 
+#include "lib/ahead.h"
 #include "lib/api.h"
 #include "lib/clock.h"
 #include "lib/copy.h"
@@ -85,6 +86,7 @@ struct shmb_publisher {
 	uint32_t record_len;
 	uint32_t flags;
 	uint32_t loan_len;
+	uint32_t ahead_max; /* longest publication to prepare for, see ahead.h */
 	bool loaned;
 	uint32_t space_epoch;
 	uint64_t dropped;
@@ -371,8 +373,8 @@ static int refuse(struct shmb_publisher *publisher)
 {
 	publisher->refused++;
 	SHMB_STORE(&publisher->writer.lane->refused, publisher->refused);
-	return shmb_fail(-EAGAIN, "the lane is full: a reliable subscriber is %llu bytes behind",
-			 (unsigned long long)publisher->writer.mask + 1);
+	return shmb_fail_lazily(-EAGAIN, "the lane is full: a reliable subscriber is ",
+				publisher->writer.mask + 1, " bytes behind");
 }
 
 static int full(struct shmb_publisher *publisher)
@@ -399,6 +401,8 @@ SHMB_API int32_t shmb_publisher_send_typed(struct shmb_publisher *publisher, con
 		return full(publisher);
 	shmb_copy(payload, data, len);
 	shmb_lane_commit(&publisher->writer, len, type, 0);
+	if (shmb_likely(len <= publisher->ahead_max))
+		shmb_ahead(&publisher->writer, shmb_record_span(len));
 	ring_sleepers(publisher);
 	return 0;
 }
@@ -460,6 +464,8 @@ SHMB_API int32_t shmb_publisher_send_many(struct shmb_publisher *publisher, cons
 		}
 	}
 	shmb_lane_flush(&publisher->writer);
+	if (shmb_likely(publisher->writer.position - start <= publisher->ahead_max))
+		shmb_ahead(&publisher->writer, publisher->writer.position - start);
 	ring_sleepers(publisher);
 	if (sent < count && publisher->flags & SHMB_PUBLISHER_DROP_NEWEST) {
 		publisher->dropped += count - sent;
@@ -514,6 +520,8 @@ SHMB_API int32_t shmb_publisher_publish(struct shmb_publisher *publisher, uint32
 		return result;
 	publisher->loaned = false;
 	shmb_lane_commit(&publisher->writer, len, 0, 0);
+	if (shmb_likely(len <= SHMB_AHEAD_MAX))
+		shmb_ahead(&publisher->writer, shmb_record_span(len));
 	ring_sleepers(publisher);
 	return 0;
 }
@@ -634,6 +642,7 @@ SHMB_API int32_t shmb_publisher_open(struct shmb_channel *channel,
 	publisher->flags = options ? options->flags : 0;
 	publisher->record_len = channel->record_len;
 	publisher->record_len_max = shmb_record_len_max(channel->lane_len);
+	publisher->ahead_max = shmb_ahead_copy_max();
 	publisher->member.role = SHMB_ROLE_PUBLISHER;
 	publisher->member.on_pair = on_pair;
 	publisher->member.on_unpair = on_unpair;

@@ -28,6 +28,10 @@
 #define SPIN_DEFAULT_NS 50000u
 #define SPIN_TRUST_NS	1000000u /* first guess of how long records take to come: do not spin */
 #define SPIN_PROBE	64u /* one wait of so many spins, whatever experience says */
+#define YIELD_NS	200000u /* who was away for longer has yielded to a stranger */
+#define YIELD_HITS	64u /* so many that were good lessen the fear of strangers */
+#define YIELD_STRANGER	6u /* as bad as so many yields in vain */
+#define YIELD_PAUSE_MAX 12u /* at worst one wait of 4096 yields */
 #define BACKSTOP_NS	5000000000ull
 
 #ifndef SYS_futex_waitv
@@ -94,6 +98,10 @@ struct shmb_subscriber {
 	uint32_t spin_ns;
 	uint64_t gap_ns; /* how long waits take, smoothed */
 	uint32_t waits;
+	uint32_t yield_pause; /* waits that sleep without yielding first */
+	uint32_t yield_misses; /* yields in a row that brought nothing */
+	uint32_t yield_strangers; /* yields to somebody who ran for long; forgiven slowly */
+	uint32_t yield_hits; /* yields that brought a record, since a stranger ran */
 	bool no_waitv;
 	uint64_t sleeps;
 	uint64_t backstops;
@@ -628,11 +636,11 @@ void shmb_subscriber_disarm(struct shmb_subscriber *subscriber)
 	SHMB_STORE(&subscriber->cursor->sleep, subscriber->sleep_epoch << 2 | SHMB_SLEEP_AWAKE);
 }
 
-static void count_sleep(struct shmb_subscriber *subscriber)
+static void count_sleep(struct shmb_subscriber *subscriber, uint64_t now_ns)
 {
 	subscriber->sleeps++;
 	SHMB_STORE(&subscriber->cursor->sleeps, subscriber->sleeps);
-	SHMB_STORE(&subscriber->cursor->updated_ns, shmb_clock_now_ns());
+	SHMB_STORE(&subscriber->cursor->updated_ns, now_ns);
 }
 
 /*
@@ -640,7 +648,7 @@ static void count_sleep(struct shmb_subscriber *subscriber)
  * before arming, so a ring that comes between is not slept through. Returns 1 woken, 0 deadline,
  * -ENOSYS if the kernel cannot.
  */
-static int sleep_futex(struct shmb_subscriber *subscriber, uint64_t deadline)
+static int sleep_futex(struct shmb_subscriber *subscriber, uint64_t now_ns, uint64_t deadline)
 {
 	struct futex_wait waits[FUTEX_LANES_MAX + 1];
 	const uint32_t *broker = &subscriber->member.client->bell->wake;
@@ -663,14 +671,14 @@ static int sleep_futex(struct shmb_subscriber *subscriber, uint64_t deadline)
 		return 1;
 	if (subscriber->lane_changes != changes)
 		return 1; /* a publisher came or went while we armed */
-	count_sleep(subscriber);
+	count_sleep(subscriber, now_ns);
 	woken = syscall(SYS_futex_waitv, waits, n, 0, &until, CLOCK_MONOTONIC);
 	if (woken < 0 && (errno == ENOSYS || errno == EPERM))
 		return -ENOSYS;
 	return woken >= 0 || errno != ETIMEDOUT;
 }
 
-static int sleep_fd(struct shmb_subscriber *subscriber, uint64_t deadline)
+static int sleep_fd(struct shmb_subscriber *subscriber, uint64_t now_ns, uint64_t deadline)
 {
 	int result = shmb_member_epoll(&subscriber->member);
 
@@ -678,14 +686,14 @@ static int sleep_fd(struct shmb_subscriber *subscriber, uint64_t deadline)
 		return result;
 	if (shmb_subscriber_arm_fd(subscriber))
 		return 1;
-	count_sleep(subscriber);
+	count_sleep(subscriber, now_ns);
 	return shmb_member_sleep(&subscriber->member, deadline);
 }
 
 /* Sleep once, bounded. Returns 0 or an error that keeps it from sleeping. */
-static int sleep_once(struct shmb_subscriber *subscriber, uint64_t deadline)
+static int sleep_once(struct shmb_subscriber *subscriber, uint64_t now_ns, uint64_t deadline)
 {
-	uint64_t backstop = shmb_clock_now_ns() + BACKSTOP_NS;
+	uint64_t backstop = now_ns + BACKSTOP_NS;
 	bool bounded = backstop < deadline;
 	int woken = -ENOSYS;
 
@@ -694,11 +702,11 @@ static int sleep_once(struct shmb_subscriber *subscriber, uint64_t deadline)
 	/* Without a broker nobody rings its bell: the fd sleeper looks for a new one. */
 	if (!subscriber->no_waitv && subscriber->n_lanes <= FUTEX_LANES_MAX &&
 	    shmb_client_retry_at_ns(subscriber->member.client) == UINT64_MAX) {
-		woken = sleep_futex(subscriber, deadline);
+		woken = sleep_futex(subscriber, now_ns, deadline);
 		subscriber->no_waitv = woken == -ENOSYS;
 	}
 	if (woken == -ENOSYS)
-		woken = sleep_fd(subscriber, deadline);
+		woken = sleep_fd(subscriber, now_ns, deadline);
 	shmb_subscriber_disarm(subscriber);
 	if (woken < 0)
 		return woken;
@@ -723,8 +731,7 @@ static int spin(struct shmb_subscriber *subscriber, uint64_t start_ns, uint64_t 
 	int result = 0;
 
 	/* Now and then try it all the same: a partner that sleeps looks slow because we do. */
-	if (subscriber->spin_ns == 0 ||
-	    (subscriber->gap_ns > subscriber->spin_ns && ++subscriber->waits % SPIN_PROBE))
+	if (subscriber->gap_ns > subscriber->spin_ns && ++subscriber->waits % SPIN_PROBE)
 		return 0;
 	do {
 		for (int i = 0; i < 32 && !result; i++) {
@@ -735,26 +742,69 @@ static int spin(struct shmb_subscriber *subscriber, uint64_t start_ns, uint64_t 
 	return result;
 }
 
+/*
+ * Let others on our CPU run before we sleep. If the publisher is one of them, the record is there
+ * when we run again, and nobody had to be put to sleep and woken. If it is not, this is in vain,
+ * and tried ever more rarely, and all the more so if a stranger ran for long meanwhile.
+ * Returns as shmb_subscriber_ready().
+ */
+static int yield(struct shmb_subscriber *subscriber, uint64_t now_ns)
+{
+	uint32_t *misses;
+	int result;
+	bool slow;
+
+	if (subscriber->yield_pause) {
+		subscriber->yield_pause--;
+		return 0;
+	}
+	sched_yield();
+	result = shmb_subscriber_ready(subscriber);
+	slow = shmb_clock_now_ns() - now_ns > YIELD_NS;
+	if (result && !slow) {
+		subscriber->yield_misses = 0;
+		if (++subscriber->yield_hits % YIELD_HITS == 0 && subscriber->yield_strangers)
+			subscriber->yield_strangers--;
+		return result;
+	}
+	misses = slow ? &subscriber->yield_strangers : &subscriber->yield_misses;
+	*misses += slow ? YIELD_STRANGER : 1;
+	if (*misses > YIELD_PAUSE_MAX)
+		*misses = YIELD_PAUSE_MAX;
+	if (slow)
+		subscriber->yield_hits = 0;
+	subscriber->yield_pause = (1u << *misses) - 1;
+	return result;
+}
+
 SHMB_API int32_t shmb_subscriber_wait(struct shmb_subscriber *subscriber, int64_t timeout_ns)
 {
 	int result = subscriber ? shmb_subscriber_ready(subscriber) : enter(subscriber);
-	uint64_t start, deadline;
+	uint64_t start, now, deadline;
 
 	if (result)
 		return result < 0 ? result : 0;
-	start = shmb_clock_now_ns();
+	now = start = shmb_clock_now_ns();
 	deadline = shmb_clock_deadline_ns(timeout_ns);
-	result = spin(subscriber, start, deadline);
-	while (!result && shmb_clock_now_ns() < deadline) {
-		result = sleep_once(subscriber, deadline);
+	if (subscriber->spin_ns) {
+		result = spin(subscriber, start, deadline);
+		now = shmb_clock_now_ns();
+	}
+	if (!result && now < deadline)
+		result = yield(subscriber, now);
+	while (!result && now < deadline) {
+		result = sleep_once(subscriber, now, deadline);
 		if (!result)
 			result = shmb_subscriber_ready(subscriber);
+		if (!result)
+			now = shmb_clock_now_ns();
 	}
 	/* An eighth of the news: a few quick records in a row bring the spinning back. */
-	subscriber->gap_ns += (shmb_clock_now_ns() - start) / 8 - subscriber->gap_ns / 8;
+	if (subscriber->spin_ns)
+		subscriber->gap_ns += (shmb_clock_now_ns() - start) / 8 - subscriber->gap_ns / 8;
 	if (result > 0)
 		return 0;
-	return result ? result : shmb_fail(-ETIMEDOUT, "no record came in time");
+	return result ? result : shmb_fail_lazily(-ETIMEDOUT, "no record came in time", 0, NULL);
 }
 
 SHMB_API int32_t shmb_subscriber_fd(struct shmb_subscriber *subscriber)

@@ -315,7 +315,8 @@ static int wait_until(struct shmb_waitset *waitset, struct shmb_ready *ready, ui
 		if (result < 0)
 			return result;
 		if (result == 0 && shmb_clock_now_ns() >= deadline)
-			return shmb_fail(-ETIMEDOUT, "nothing in the wait set got ready in time");
+			return shmb_fail_lazily(
+				-ETIMEDOUT, "nothing in the wait set got ready in time", 0, NULL);
 		if (result == 0 && until == now + BACKSTOP_NS)
 			heat_subscribers(waitset, true);
 	}

@@ -471,7 +471,7 @@ int32_t shmb_publisher_stats(struct shmb_publisher *publisher, struct shmb_publi
 /* ---- subscriber ------------------------------------------------------------------------------- */
 
 #define SHMB_SUBSCRIBER_LOSSY	(1u << 0) /* never hold a publisher back: be lapped, and count it */
-#define SHMB_SUBSCRIBER_NO_SPIN (1u << 1) /* shmb_subscriber_wait() sleeps at once */
+#define SHMB_SUBSCRIBER_NO_SPIN (1u << 1) /* shmb_subscriber_wait() does not poll, but sleep */
 
 /**
  * struct shmb_subscriber_options - zeroes mean the default

@@ -45,6 +45,25 @@ START_TEST(bounds_a_long_sentence)
 }
 END_TEST
 
+START_TEST(puts_a_lazy_sentence_together_when_asked)
+{
+	char text[64];
+
+	ck_assert_int_eq(shmb_fail_lazily(-EAGAIN, "it is ", 7, " bytes behind"), -EAGAIN);
+	ck_assert_int_eq(shmb_last_error(text, sizeof(text)), 20);
+	ck_assert_str_eq(text, "it is 7 bytes behind");
+	shmb_fail_lazily(-ETIMEDOUT, "nothing came", 0, NULL);
+	shmb_last_error(text, sizeof(text));
+	ck_assert_str_eq(text, "nothing came");
+	shmb_last_error(text, sizeof(text));
+	ck_assert_str_eq(text, "nothing came");
+	shmb_fail_lazily(-ETIMEDOUT, "nothing came", 0, NULL);
+	shmb_fail(-EINVAL, "later");
+	shmb_last_error(text, sizeof(text));
+	ck_assert_str_eq(text, "later");
+}
+END_TEST
+
 static void *other_thread(void *data)
 {
 	char text[8];
@@ -90,6 +109,7 @@ int main(void)
 	tcase_add_test(tcase, keeps_the_last_sentence);
 	tcase_add_test(tcase, truncates_to_the_room);
 	tcase_add_test(tcase, bounds_a_long_sentence);
+	tcase_add_test(tcase, puts_a_lazy_sentence_together_when_asked);
 	tcase_add_test(tcase, is_per_thread);
 	tcase_add_test(tcase, has_words_for_every_result);
 	suite_add_tcase(suite, tcase);
