@@ -37,23 +37,27 @@ static void relax(void)
 /* Each of these waits until @word is no longer @old. */
 static void spin_while(const uint32_t *word, uint32_t old)
 {
+	/* pairs with the release in spin_tell(). */
 	while (__atomic_load_n(word, __ATOMIC_ACQUIRE) == old)
 		relax();
 }
 
 static void spin_tell(uint32_t *word, uint32_t value)
 {
+	/* pairs with the acquire in spin_while(). */
 	__atomic_store_n(word, value, __ATOMIC_RELEASE);
 }
 
 static void sleep_while(const uint32_t *word, uint32_t old)
 {
+	/* pairs with the release in sleep_tell(). */
 	while (__atomic_load_n(word, __ATOMIC_ACQUIRE) == old)
 		syscall(SYS_futex, word, FUTEX_WAIT, old, NULL, NULL, 0);
 }
 
 static void sleep_tell(uint32_t *word, uint32_t value)
 {
+	/* pairs with the acquire in sleep_while(). */
 	__atomic_store_n(word, value, __ATOMIC_RELEASE);
 	syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
@@ -70,6 +74,7 @@ static void serve(struct words *words, const struct way *way)
 
 	for (;;) {
 		way->wait_while(&words->ping, i);
+		/* pairs with the release in spin_tell() or sleep_tell(). */
 		i = __atomic_load_n(&words->ping, __ATOMIC_ACQUIRE);
 		if (i == END)
 			return;
