@@ -17,6 +17,7 @@
 #include "lib/api.h"
 #include "lib/error.h"
 #include "lib/fd.h"
+#include "lib/options.h"
 
 #include "daemon/broker.h"
 
@@ -124,7 +125,7 @@ static int choose_directory(struct shmb_broker *embedded, const struct shmb_brok
 	const char *base = secure_getenv("XDG_RUNTIME_DIR");
 	int n;
 
-	if (options && options->directory) {
+	if (options->directory) {
 		n = snprintf(embedded->directory, sizeof(embedded->directory), "%s",
 			     options->directory);
 		if (n < 0 || (size_t)n >= sizeof(embedded->directory))
@@ -174,16 +175,20 @@ static void embedded_free(struct shmb_broker *embedded)
 	free(embedded);
 }
 
-SHMB_API int32_t shmb_broker_start(const struct shmb_broker_options *options,
+SHMB_API int32_t shmb_broker_start(const struct shmb_broker_options *given,
 				   struct shmb_broker **ret_broker)
 {
+	struct shmb_broker_options options;
 	struct shmb_broker *embedded;
 	int r;
 
-	if (!ret_broker || (options && options->options_len < sizeof(*options)))
-		return shmb_fail(-EINVAL, "impossible arguments");
-	if (options && options->flags)
-		return shmb_fail(-EINVAL, "unknown flags 0x%x", options->flags);
+	if (!ret_broker)
+		return shmb_fail(-EINVAL, "ret_broker is NULL");
+	r = shmb_options_take(&options, sizeof(options), given, "broker");
+	if (r < 0)
+		return r;
+	if (options.flags)
+		return shmb_fail(-EINVAL, "unknown broker flags 0x%x", options.flags);
 	embedded = calloc(1, sizeof(*embedded));
 	if (!embedded)
 		return shmb_fail(-ENOMEM, "no memory");
@@ -193,7 +198,7 @@ SHMB_API int32_t shmb_broker_start(const struct shmb_broker_options *options,
 	embedded->policy = (struct policy){ .single_user = true, .uid = geteuid() };
 	embedded->stop_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	r = embedded->stop_fd < 0 ? shmb_fail(-errno, "no eventfd: %s", strerrordesc_np(errno))
-				  : choose_directory(embedded, options);
+				  : choose_directory(embedded, &options);
 	if (r == 0)
 		r = start_thread(embedded);
 	if (r < 0) {

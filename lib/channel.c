@@ -19,6 +19,7 @@
 #include "lib/clock.h"
 #include "lib/error.h"
 #include "lib/name.h"
+#include "lib/options.h"
 
 #define MEMBER_LOOK_NS 5000000ull
 
@@ -26,9 +27,6 @@ static int check_options(const struct shmb_channel_options *options)
 {
 	uint32_t known = SHMB_CHANNEL_CREATE | SHMB_CHANNEL_EXCLUSIVE | SHMB_CHANNEL_ANY_SCHEMA;
 
-	if (options->options_len != sizeof(*options))
-		return shmb_fail(-EINVAL, "channel options of %u bytes, this library has %zu",
-				 options->options_len, sizeof(*options));
 	if (options->flags & ~known)
 		return shmb_fail(-EINVAL, "unknown channel flags 0x%x", options->flags & ~known);
 	if (options->lane_len & (options->lane_len - 1) ||
@@ -148,26 +146,24 @@ static int resume(struct shmb_resumable *resumable)
 
 static int open_channel(struct shmb_channel *channel, const struct shmb_channel_options *options)
 {
-	struct shmb_msg_open request = { .flags = SHMB_OPEN_CREATE,
-					 .pattern = SHMB_PATTERN_STREAM };
+	struct shmb_msg_open request = {
+		.flags = options->flags, /* SHMB_CHANNEL_* are the SHMB_OPEN_* bits */
+		.pattern = SHMB_PATTERN_STREAM,
+		.lane_len = options->lane_len,
+		.max_publishers = options->max_publishers,
+		.max_subscribers = options->max_subscribers,
+		.schema_len = options->schema_len,
+	};
 	struct shmb_received received;
 	struct shmb_client *client = channel->client;
 	int result;
 
-	if (options) {
-		request.flags = options->flags; /* SHMB_CHANNEL_* are the SHMB_OPEN_* bits */
-		request.lane_len = options->lane_len;
-		request.max_publishers = options->max_publishers;
-		request.max_subscribers = options->max_subscribers;
-		request.schema_len = options->schema_len;
-	}
 	pthread_mutex_lock(&client->lock);
-	result = request_open(channel, &request, options ? options->schema : NULL, &received);
+	result = request_open(channel, &request, options->schema, &received);
 	if (result == 0)
 		result = take_opened(channel, &received);
 	else if (result == -EPROTOTYPE)
-		result = explain_mismatch(&received.message, options ? options->schema : NULL,
-					  request.schema_len);
+		result = explain_mismatch(&received.message, options->schema, request.schema_len);
 	shmb_received_deinit(&received);
 	if (result == 0) {
 		shmb_client_add(client, &channel->resumable);
@@ -190,9 +186,10 @@ _Static_assert(SHMB_CHANNEL_CREATE == SHMB_OPEN_CREATE &&
 	       "the flags are passed on as they are");
 
 SHMB_API int32_t shmb_channel_open(struct shmb_client *client, const char *name, uint32_t name_len,
-				   const struct shmb_channel_options *options,
+				   const struct shmb_channel_options *given,
 				   struct shmb_channel **ret_channel)
 {
+	struct shmb_channel_options options;
 	struct shmb_channel *channel;
 	int result;
 
@@ -201,10 +198,14 @@ SHMB_API int32_t shmb_channel_open(struct shmb_client *client, const char *name,
 	if (!*client->fork_guard)
 		return shmb_fail(-ECHILD, "this client belongs to the parent process");
 	result = shmb_name_check(name, name_len);
-	if (result == 0 && options)
-		result = check_options(options);
+	if (result == 0)
+		result = shmb_options_take(&options, sizeof(options), given, "channel");
+	if (result == 0)
+		result = check_options(&options);
 	if (result < 0)
 		return result;
+	if (!given)
+		options.flags = SHMB_CHANNEL_CREATE;
 	channel = calloc(1, sizeof(*channel));
 	if (!channel)
 		return shmb_fail(-ENOMEM, "no memory for a channel");
@@ -212,7 +213,7 @@ SHMB_API int32_t shmb_channel_open(struct shmb_client *client, const char *name,
 	channel->resumable.resume = resume;
 	channel->name_len = name_len;
 	memcpy(channel->name, name, name_len);
-	result = open_channel(channel, options);
+	result = open_channel(channel, &options);
 	if (result < 0) {
 		free_channel(channel);
 		return result;

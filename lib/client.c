@@ -31,6 +31,7 @@
 #include "lib/fd.h"
 #include "lib/fork.h"
 #include "lib/keyfile.h"
+#include "lib/options.h"
 #include "lib/runtime.h"
 #include "lib/spawn.h"
 
@@ -570,7 +571,7 @@ static int choose_address(struct shmb_client *client, const struct shmb_client_o
 	char dir[sizeof(client->address)];
 	int result;
 
-	if (options && options->address) {
+	if (options->address) {
 		if (options->address_len == 0 || options->address_len >= sizeof(client->address))
 			return shmb_fail(-EINVAL, "an address has 1 to %zu bytes, not %u",
 					 sizeof(client->address) - 1, options->address_len);
@@ -600,12 +601,12 @@ static int choose_address(struct shmb_client *client, const struct shmb_client_o
 
 static int choose_keys(struct shmb_client *client, const struct shmb_client_options *options)
 {
-	const char *own = options ? options->key_file : NULL;
+	const char *own = options->key_file;
 	const char *slash = strrchr(client->address, '/');
 
 	if (!own)
 		own = secure_getenv("SHMBROKER_KEY");
-	if (options && options->broker_key_file) {
+	if (options->broker_key_file) {
 		if (strlen(options->broker_key_file) >= sizeof(client->broker_key_file))
 			return shmb_fail(-ENAMETOOLONG, "the broker key file has too long a name");
 		strcpy(client->broker_key_file, options->broker_key_file);
@@ -618,40 +619,45 @@ static int choose_keys(struct shmb_client *client, const struct shmb_client_opti
 	return shmb_noise_keypair_generate(&client->keypair);
 }
 
-static int init(struct shmb_client *client, const struct shmb_client_options *options)
+static int take_options(struct shmb_client *client, const struct shmb_client_options *options)
 {
+	if (options->flags & ~(SHMB_CLIENT_NO_START | SHMB_CLIENT_ALLOW_RELAY))
+		return shmb_fail(-EINVAL, "unknown client flags 0x%x", options->flags);
+	if (options->label && options->label_len > SHMB_LABEL_LEN_MAX)
+		return shmb_fail(-EINVAL, "a label has at most %u bytes, not %u",
+				 SHMB_LABEL_LEN_MAX, options->label_len);
+	if (options->label) {
+		memcpy(client->label, options->label, options->label_len);
+		client->label[options->label_len] = '\0';
+	} else {
+		default_label(client->label, sizeof(client->label));
+	}
+	client->timeout_ns =
+		options->connect_timeout_ns ? options->connect_timeout_ns : DEFAULT_TIMEOUT_NS;
+	client->flags = options->flags;
+	return 0;
+}
+
+static int init(struct shmb_client *client, const struct shmb_client_options *given)
+{
+	struct shmb_client_options options;
 	int result;
 
 	client->connection.fd = client->connection.listener = -1;
 	client->retry_delay_ns = RETRY_MIN_NS;
-	client->timeout_ns = DEFAULT_TIMEOUT_NS;
-	default_label(client->label, sizeof(client->label));
-	if (options) {
-		if (options->options_len != sizeof(*options))
-			return shmb_fail(-EINVAL,
-					 "client options of %u bytes, this library has %zu",
-					 options->options_len, sizeof(*options));
-		if (options->flags & ~(SHMB_CLIENT_NO_START | SHMB_CLIENT_ALLOW_RELAY))
-			return shmb_fail(-EINVAL, "unknown client flags 0x%x", options->flags);
-		if (options->label && options->label_len > SHMB_LABEL_LEN_MAX)
-			return shmb_fail(-EINVAL, "a label has at most %u bytes, not %u",
-					 SHMB_LABEL_LEN_MAX, options->label_len);
-		if (options->label) {
-			memcpy(client->label, options->label, options->label_len);
-			client->label[options->label_len] = '\0';
-		}
-		if (options->connect_timeout_ns)
-			client->timeout_ns = options->connect_timeout_ns;
-		client->flags = options->flags;
-	}
+	result = shmb_options_take(&options, sizeof(options), given, "client");
+	if (result == 0)
+		result = take_options(client, &options);
+	if (result < 0)
+		return result;
 	if (sodium_init() < 0)
 		return shmb_fail(-EIO, "libsodium does not start");
 	client->fork_guard = shmb_fork_guard();
 	if (!client->fork_guard)
 		return shmb_fail(-ENOMEM, "no memory for a client");
-	result = choose_address(client, options);
+	result = choose_address(client, &options);
 	if (result == 0)
-		result = choose_keys(client, options);
+		result = choose_keys(client, &options);
 	return result;
 }
 

@@ -5,6 +5,7 @@ libshmb_files = \
 	%D%/version.c \
 	%D%/ring.c \
 	%D%/error.c %D%/error.h \
+	%D%/options.c %D%/options.h \
 	%D%/schema.c \
 	%D%/copy.c %D%/copy.h \
 	%D%/fork.c %D%/fork.h \

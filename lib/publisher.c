@@ -26,6 +26,7 @@
 #include "lib/error.h"
 #include "lib/fd.h"
 #include "lib/member.h"
+#include "lib/options.h"
 
 /* One process sleeps on a bell, with few threads; a hostile one may queue thousands. */
 #define WAKE_MAX 8
@@ -621,9 +622,10 @@ static void prepare(struct shmb_member *member)
 }
 
 SHMB_API int32_t shmb_publisher_open(struct shmb_channel *channel,
-				     const struct shmb_publisher_options *options,
+				     const struct shmb_publisher_options *given,
 				     struct shmb_publisher **ret_publisher)
 {
+	struct shmb_publisher_options options;
 	struct shmb_publisher *publisher;
 	int result;
 
@@ -631,15 +633,15 @@ SHMB_API int32_t shmb_publisher_open(struct shmb_channel *channel,
 		return shmb_fail(-EINVAL, "channel or ret_publisher is NULL");
 	if (!*channel->client->fork_guard)
 		return shmb_fail(-ECHILD, "this channel belongs to the parent process");
-	if (options && options->options_len != sizeof(*options))
-		return shmb_fail(-EINVAL, "publisher options of %u bytes, this library has %zu",
-				 options->options_len, sizeof(*options));
-	if (options && options->flags & ~SHMB_PUBLISHER_DROP_NEWEST)
-		return shmb_fail(-EINVAL, "unknown publisher flags 0x%x", options->flags);
+	result = shmb_options_take(&options, sizeof(options), given, "publisher");
+	if (result < 0)
+		return result;
+	if (options.flags & ~SHMB_PUBLISHER_DROP_NEWEST)
+		return shmb_fail(-EINVAL, "unknown publisher flags 0x%x", options.flags);
 	publisher = calloc(1, sizeof(*publisher));
 	if (!publisher)
 		return shmb_fail(-ENOMEM, "no memory for a publisher");
-	publisher->flags = options ? options->flags : 0;
+	publisher->flags = options.flags;
 	publisher->record_len = channel->record_len;
 	publisher->record_len_max = shmb_record_len_max(channel->lane_len);
 	publisher->ahead_max = shmb_ahead_copy_max();

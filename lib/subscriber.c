@@ -21,6 +21,7 @@
 #include "lib/copy.h"
 #include "lib/error.h"
 #include "lib/fd.h"
+#include "lib/options.h"
 #include "lib/subscriber.h"
 
 #define BURST		16u /* records of one lane before the next one has its turn */
@@ -848,10 +849,11 @@ static bool one_cpu(void)
 }
 
 SHMB_API int32_t shmb_subscriber_open(struct shmb_channel *channel,
-				      const struct shmb_subscriber_options *options,
+				      const struct shmb_subscriber_options *given,
 				      struct shmb_subscriber **ret_subscriber)
 {
 	uint32_t known = SHMB_SUBSCRIBER_LOSSY | SHMB_SUBSCRIBER_NO_SPIN;
+	struct shmb_subscriber_options options;
 	struct shmb_subscriber *subscriber;
 	int result;
 
@@ -859,17 +861,17 @@ SHMB_API int32_t shmb_subscriber_open(struct shmb_channel *channel,
 		return shmb_fail(-EINVAL, "channel or ret_subscriber is NULL");
 	if (!*channel->client->fork_guard)
 		return shmb_fail(-ECHILD, "this channel belongs to the parent process");
-	if (options && options->options_len != sizeof(*options))
-		return shmb_fail(-EINVAL, "subscriber options of %u bytes, this library has %zu",
-				 options->options_len, sizeof(*options));
-	if (options && options->flags & ~known)
-		return shmb_fail(-EINVAL, "unknown subscriber flags 0x%x", options->flags);
+	result = shmb_options_take(&options, sizeof(options), given, "subscriber");
+	if (result < 0)
+		return result;
+	if (options.flags & ~known)
+		return shmb_fail(-EINVAL, "unknown subscriber flags 0x%x", options.flags);
 	subscriber = calloc(1, sizeof(*subscriber));
 	if (!subscriber)
 		return shmb_fail(-ENOMEM, "no memory for a subscriber");
-	subscriber->lossy = options && options->flags & SHMB_SUBSCRIBER_LOSSY;
-	subscriber->spin_ns = options && options->spin_ns ? options->spin_ns : SPIN_DEFAULT_NS;
-	if ((options && options->flags & SHMB_SUBSCRIBER_NO_SPIN) || one_cpu())
+	subscriber->lossy = options.flags & SHMB_SUBSCRIBER_LOSSY;
+	subscriber->spin_ns = options.spin_ns ? options.spin_ns : SPIN_DEFAULT_NS;
+	if (options.flags & SHMB_SUBSCRIBER_NO_SPIN || one_cpu())
 		subscriber->spin_ns = 0;
 	subscriber->gap_ns = SPIN_TRUST_NS;
 	subscriber->record_len = channel->record_len;

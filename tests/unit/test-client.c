@@ -87,6 +87,34 @@ START_TEST(impossible_limits_are_refused)
 }
 END_TEST
 
+/* A program that was built with an older or newer header. */
+START_TEST(options_of_other_versions_are_understood)
+{
+	struct {
+		struct shmb_channel_options known;
+		uint64_t unknown;
+	} newer = { .known = { .options_len = sizeof(newer),
+			       .flags = SHMB_CHANNEL_CREATE,
+			       .lane_len = 8192 } };
+	struct shmb_channel_options older = { .options_len = 8,
+					      .flags = SHMB_CHANNEL_CREATE,
+					      .lane_len = 77 };
+	struct shmb_channel *channel;
+	struct shmb_channel_info info;
+
+	ok(shmb_channel_open(client, "newer", 5, &newer.known, &channel));
+	ok(shmb_channel_info(channel, &info, sizeof(info)));
+	ck_assert_uint_eq(info.lane_len, 8192);
+	ok(shmb_channel_close(channel));
+	newer.unknown = 1;
+	refused(shmb_channel_open(client, "newer", 5, &newer.known, &channel), -EINVAL);
+	says("does not know");
+	/* What lies behind the length that it gave is not looked at. */
+	ok(shmb_channel_open(client, "older", 5, &older, &channel));
+	ok(shmb_channel_close(channel));
+}
+END_TEST
+
 START_TEST(existing_and_missing_channels_are_told_apart)
 {
 	struct shmb_channel *channel, *again;
@@ -291,6 +319,7 @@ int main(void)
 	tcase_set_timeout(cases[0], 60);
 	tcase_add_test(cases[0], bad_names_are_refused);
 	tcase_add_test(cases[0], impossible_limits_are_refused);
+	tcase_add_test(cases[0], options_of_other_versions_are_understood);
 	tcase_add_test(cases[0], existing_and_missing_channels_are_told_apart);
 	tcase_add_test(cases[0], a_schema_that_differs_is_refused_with_the_field);
 	tcase_add_test(cases[0], a_typed_channel_takes_only_its_struct);
