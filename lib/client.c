@@ -671,6 +671,25 @@ static void deinit(struct shmb_client *client)
 	free(client);
 }
 
+/* The first connection. A broker that dies meanwhile is being restarted, or so we hope. */
+static int connect_first(struct shmb_client *client)
+{
+	uint64_t deadline = shmb_clock_deadline_ns(client->timeout_ns);
+	bool died = false;
+
+	for (;;) {
+		struct timespec pause = { .tv_nsec = 5000000 };
+		int result = connect_or_start(client, deadline);
+
+		died |= result == -ENOTCONN;
+		if (result == 0 || !died || (result != -ENOTCONN && !nobody_there(result)))
+			return result;
+		if (shmb_clock_now_ns() >= deadline)
+			return result == -ENOTCONN ? -ECONNREFUSED : result;
+		nanosleep(&pause, NULL);
+	}
+}
+
 SHMB_API int32_t shmb_client_open(const struct shmb_client_options *options,
 				  struct shmb_client **ret_client)
 {
@@ -685,7 +704,7 @@ SHMB_API int32_t shmb_client_open(const struct shmb_client_options *options,
 	pthread_mutex_init(&client->lock, NULL);
 	result = init(client, options);
 	if (result == 0)
-		result = connect_or_start(client, shmb_clock_deadline_ns(client->timeout_ns));
+		result = connect_first(client);
 	if (result < 0) {
 		deinit(client);
 		return result;

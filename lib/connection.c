@@ -242,7 +242,7 @@ static int shake_hands(struct shmb_connection *connection, const struct shmb_noi
 		return shmb_fail(-ETIMEDOUT, "the broker does not answer");
 	/* A broker closes without a word on whoever it does not let in, or a key it does not hold. */
 	if (result == -ENOTCONN && listener_is_dead(connection->listener))
-		return shmb_fail(-ECONNREFUSED, "the broker died while it was connected to");
+		return shmb_fail(-ENOTCONN, "the broker died while it was connected to");
 	if (result == -ENOTCONN)
 		return shmb_fail(-EKEYREJECTED,
 				 "the broker refused the connection: it has another key "
