@@ -54,21 +54,23 @@ static void answer(struct fuzz_script *script, struct shmb_session *client,
 	struct shmb_handshake_2_payload p2 = { 0 }, got2;
 	struct shmb_handshake_2 h2;
 	uint32_t len = sizeof(h2);
-	bool changed;
+	struct shmb_handshake_2 sent;
 	int r;
 
 	fuzz_mutate(script, &p2, sizeof(p2));
 	FUZZ_CHECK(shmb_session_accepted(broker, &p2, &h2) == 0 && broker->ready);
-	changed = fuzz_mutate(script, &h2, sizeof(h2));
+	sent = h2;
+	fuzz_mutate(script, &h2, sizeof(h2));
 	len -= (uint32_t)(fuzz_number(script, 1) % sizeof(h2));
 	r = shmb_session_connected(client, &h2, len, &got2);
 	if (r < 0) {
 		check_refusal(r);
 		FUZZ_CHECK(!client->ready);
-		FUZZ_CHECK(changed || len != sizeof(h2) ||
+		FUZZ_CHECK(memcmp(&sent, &h2, sizeof(h2)) != 0 || len != sizeof(h2) ||
 			   !sodium_is_zero(p2.zero, sizeof(p2.zero)));
 		return;
 	}
+	FUZZ_CHECK(memcmp(&sent, &h2, sizeof(h2)) == 0);
 	FUZZ_CHECK(client->ready && len == sizeof(h2) && sodium_is_zero(p2.zero, sizeof(p2.zero)));
 	FUZZ_CHECK(got2.session_id == p2.session_id && got2.packet_len_max == SHMB_PACKET_LEN_MAX);
 }
@@ -78,9 +80,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct fuzz_script script = { data, size };
 	struct shmb_handshake_1_payload p1 = { 0 }, got1;
 	struct shmb_session client, broker;
-	struct shmb_handshake_1 h1;
+	struct shmb_handshake_1 h1, sent;
 	uint8_t key[SHMB_KEY_LEN];
-	bool changed, raw;
+	bool raw;
 	int r;
 
 	if (!client_key.secret[0])
@@ -94,15 +96,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		shmb_session_deinit(&client);
 		return 0;
 	}
-	changed = fuzz_mutate(&script, &h1, sizeof(h1));
+	sent = h1;
+	fuzz_mutate(&script, &h1, sizeof(h1));
 	r = shmb_session_accept(&broker, &broker_key, &h1, sizeof(h1), &got1, key);
 	if (r == 0) {
+		FUZZ_CHECK(memcmp(&sent, &h1, sizeof(h1)) == 0);
 		FUZZ_CHECK(memcmp(&p1, &got1, sizeof(p1)) == 0);
 		FUZZ_CHECK(memcmp(key, client_key.public, sizeof(key)) == 0);
 		answer(&script, &client, &broker);
 	} else {
 		check_refusal(r);
-		FUZZ_CHECK(changed || !sodium_is_zero(p1.zero, sizeof(p1.zero)));
+		FUZZ_CHECK(memcmp(&sent, &h1, sizeof(h1)) != 0 ||
+			   !sodium_is_zero(p1.zero, sizeof(p1.zero)));
 	}
 	shmb_session_deinit(&client);
 	shmb_session_deinit(&broker);

@@ -267,7 +267,7 @@ static void speak(struct fuzz_script *script, struct speaker *speaker, struct dr
 	uint32_t len = (uint32_t)sizeof(draft->head) + draft->head.body_len;
 	struct shmb_packet_header header = { .kind = SHMB_PACKET_DATA, .wire = 1 };
 	uint64_t how = fuzz_number(script, 1);
-	uint8_t packet[sizeof(header) + sizeof(*draft) + SHMB_AEAD_TAG_LEN];
+	uint8_t packet[sizeof(header) + sizeof(*draft) + SHMB_AEAD_TAG_LEN], sent[sizeof(packet)];
 
 	if (how & 1)
 		fuzz_mutate(script, draft->body, draft->head.body_len);
@@ -284,16 +284,17 @@ static void speak(struct fuzz_script *script, struct speaker *speaker, struct dr
 	if (header.flags & SHMB_PACKET_REKEY_AFTER)
 		shmb_noise_rekey(&speaker->session.send);
 	len += (uint32_t)sizeof(header) + SHMB_AEAD_TAG_LEN;
-	if (how & 16 && fuzz_mutate(script, packet, len)) {
-		send(speaker->fd, packet, len, MSG_NOSIGNAL);
-		turn();
-		turn();
-		while (listen_to(speaker))
-			;
-		FUZZ_CHECK(speaker->fd < 0);
-		return;
-	}
+	memcpy(sent, packet, len);
+	if (how & 16)
+		fuzz_mutate(script, packet, len);
 	send(speaker->fd, packet, how & 32 ? 0 : len, MSG_NOSIGNAL);
+	/* What is not as it was sealed ends the connection, as soon as it is read. */
+	for (int i = 0; i < 200 && speaker->fd >= 0 && memcmp(sent, packet, len) != 0; i++) {
+		turn();
+		while (speaker->fd >= 0 && listen_to(speaker))
+			;
+	}
+	FUZZ_CHECK(speaker->fd < 0 || memcmp(sent, packet, len) == 0);
 }
 
 static void one_message(struct fuzz_script *script)
