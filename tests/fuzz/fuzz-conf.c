@@ -3,10 +3,13 @@
 /* A hostile configuration: it is refused with a sentence, or it makes a policy that answers. */
 
 #include <errno.h>
+#include <fcntl.h>
 
 #include "daemon/conf.h"
 
 #include "tests/fuzz/fuzz.h"
+
+static char path[48];
 
 static void ask(const struct policy *policy)
 {
@@ -32,23 +35,33 @@ static void ask(const struct policy *policy)
 	}
 }
 
+static void cleanup(void)
+{
+	unlink(path);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	int fd, r, before = fuzz_free_fd();
 	struct conf conf;
-	char *text = malloc(size + 1);
-	int r;
 
-	FUZZ_CHECK(text);
-	memcpy(text, data, size);
-	text[size] = '\0';
-	r = conf_parse(text, "/nonexistent/shmbrokerd.conf", &conf);
+	if (!path[0]) {
+		snprintf(path, sizeof(path), "/tmp/shmb-fuzz-conf-%d", (int)getpid());
+		atexit(cleanup);
+	}
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	FUZZ_CHECK(fd >= 0 && write(fd, data, size) == (ssize_t)size);
+	close(fd);
+	r = conf_load(path, &conf);
 	FUZZ_CHECK(r == 0 || r == -EINVAL || r == -ENOMEM);
 	if (r == 0) {
+		/* All of it was read. */
+		FUZZ_CHECK(!memchr(data, 0, size));
 		FUZZ_CHECK(!(conf.socket_mode & ~0666u));
 		FUZZ_CHECK(!conf.directory || conf.directory[0] == '/');
 		ask(&conf.policy);
 		conf_free(&conf);
 	}
-	free(text);
+	FUZZ_CHECK(fuzz_free_fd() == before);
 	return 0;
 }
