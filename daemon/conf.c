@@ -407,8 +407,14 @@ int conf_load(const char *path, struct conf *conf)
 	if (r == 0) {
 		n = read(fd, text, (size_t)st.st_size);
 		text[n > 0 ? n : 0] = '\0';
-		r = n < 0 ? shmb_fail(-errno, "%s: %s", path, strerrordesc_np(errno))
-			  : conf_parse(text, path, conf);
+		if (n < 0)
+			r = shmb_fail(-errno, "%s: %s", path, strerrordesc_np(errno));
+		else if (strlen(text) != (size_t)st.st_size)
+			/* Half of a policy is another policy: rules that deny may be in the rest. */
+			r = shmb_fail(-EINVAL, "%s: has a zero byte or changed while it was read",
+				      path);
+		else
+			r = conf_parse(text, path, conf);
 	}
 	free(text);
 	shmb_fd_close(fd);

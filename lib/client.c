@@ -257,6 +257,9 @@ static int round_trip(struct shmb_client *client, uint32_t type, const void *bod
 	uint32_t request_id;
 	int result;
 
+	/* Callers close what has come even if nothing has. */
+	memset(received->fds, -1, sizeof(received->fds));
+	received->message.type = 0;
 	if (++client->next_request_id == 0)
 		client->next_request_id = 1;
 	request_id = client->next_request_id;

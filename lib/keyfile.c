@@ -102,6 +102,9 @@ static int keyfile_read(const char *path, bool private, char text[KEYFILE_LEN_MA
 		n = read_all(fd, text, KEYFILE_LEN_MAX);
 		text[n > 0 ? n : 0] = '\0';
 		r = n < 0 ? shmb_fail(-EINVAL, "%s: %s", path, strerrordesc_np(-n)) : 0;
+		/* What stands behind it would not be looked at. */
+		if (r == 0 && strlen(text) != (size_t)n)
+			r = shmb_fail(-EINVAL, "%s: has a zero byte", path);
 	}
 	shmb_fd_close(fd);
 	return r;

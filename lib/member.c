@@ -78,12 +78,23 @@ int shmb_event_find(const struct shmb_event *event, uint16_t role)
 	return -1;
 }
 
+/* Is it what it is said to be, and something that can be rung? Other files could block a write. */
+static int verify_bell(const struct shmb_event *event, int index)
+{
+	const struct shmb_fd_descriptor *descriptor = &event->descriptors[index];
+
+	if (descriptor->kind != SHMB_FD_EVENTFD && descriptor->kind != SHMB_FD_SOCKET)
+		return shmb_fail(-EPROTO, "the broker gave a doorbell of kind %u",
+				 descriptor->kind);
+	return shmb_fd_verify(event->fds[index], descriptor);
+}
+
 void shmb_ringer_add(struct shmb_ringer *ringer, struct shmb_event *event)
 {
 	int index = shmb_event_find(event, SHMB_FD_ROLE_RINGER);
 	struct shmb_ringer_fd *grown;
 
-	if (index < 0)
+	if (index < 0 || verify_bell(event, index) < 0)
 		return;
 	if (ringer->n && ringer->fds[ringer->n - 1].generation >= event->pair.doorbell_generation)
 		return; /* told twice: that one works */
@@ -112,9 +123,13 @@ static int add_doorbell(struct shmb_member *member, struct shmb_event *event, ui
 {
 	int index = shmb_event_find(event, SHMB_FD_ROLE_DOORBELL);
 	struct shmb_doorbell *grown;
+	int result;
 
 	if (index < 0)
 		return 0;
+	result = verify_bell(event, index);
+	if (result < 0)
+		return result;
 	grown = realloc(member->doorbells, (member->n_doorbells + 1) * sizeof(*grown));
 	if (!grown)
 		return shmb_fail(-ENOMEM, "no memory for a doorbell");

@@ -164,7 +164,7 @@ void shmb_ringer_ring(const struct shmb_ringer *ringer);
 /* Takes the fd of a role out of an event. Returns its index in the event, or -1. */
 int shmb_event_find(const struct shmb_event *event, uint16_t role);
 
-/* Takes the ringer out of a PAIR event. Without memory the old one stays in use. */
+/* Takes the ringer out of a PAIR event. Without memory, or if it is none, the old one is kept. */
 void shmb_ringer_add(struct shmb_ringer *ringer, struct shmb_event *event);
 
 /* Forget the ringers that are older than the newest one up to @generation. Returns which is used. */
