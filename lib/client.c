@@ -344,6 +344,36 @@ static int join(struct shmb_client *client)
 	return 0;
 }
 
+static bool hung_up(int fd)
+{
+	struct pollfd entry = { .fd = fd, .events = POLLIN };
+
+	return poll(&entry, 1, 0) == 1;
+}
+
+/*
+ * A service manager may hold the socket of a broker that has never run. The broker is started when
+ * somebody connects, and makes its key only then.
+ */
+static int await_key(struct shmb_client *client, uint8_t key[SHMB_KEY_LEN], uint64_t deadline_ns)
+{
+	struct timespec pause = { .tv_nsec = 2000000 };
+	int fd = shmb_connection_rouse(client->address, deadline_ns);
+	bool over;
+	int result;
+
+	if (fd < 0)
+		return fd;
+	do {
+		nanosleep(&pause, NULL);
+		/* In this order: a broker that hangs up has made its key before. */
+		over = hung_up(fd) || shmb_clock_now_ns() >= deadline_ns;
+		result = shmb_keyfile_load_public(client->broker_key_file, key);
+	} while (result == -ENOENT && !over);
+	shmb_fd_close(fd);
+	return result;
+}
+
 static int connect_once(struct shmb_client *client, uint64_t deadline_ns)
 {
 	uint8_t broker_key[SHMB_KEY_LEN];
@@ -360,6 +390,8 @@ static int connect_once(struct shmb_client *client, uint64_t deadline_ns)
 	result = shmb_runtime_check_dir(dir);
 	if (result == 0)
 		result = shmb_keyfile_load_public(client->broker_key_file, broker_key);
+	if (result == -ENOENT && client->connections == 0)
+		result = await_key(client, broker_key, deadline_ns);
 	if (result == 0)
 		result = shmb_connection_open(
 			&client->connection, client->address, &client->keypair, broker_key,

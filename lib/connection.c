@@ -261,6 +261,11 @@ static int shake_hands(struct shmb_connection *connection, const struct shmb_noi
 				    deadline_ns);
 }
 
+int shmb_connection_rouse(const char *address, uint64_t deadline_ns)
+{
+	return connect_socket(address, deadline_ns);
+}
+
 int shmb_connection_open(struct shmb_connection *connection, const char *address,
 			 const struct shmb_noise_keypair *own,
 			 const uint8_t broker_key[SHMB_KEY_LEN], const char *label, int allow_relay,

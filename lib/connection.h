@@ -39,6 +39,16 @@ struct shmb_received {
 };
 
 /**
+ * shmb_connection_rouse() - make a service manager start the broker whose socket it holds
+ * @address:	 path of the socket
+ * @deadline_ns: when to give up
+ *
+ * Return: a socket that need only be closed once the broker is there; negative errno value with a
+ *	   sentence.
+ */
+int shmb_connection_rouse(const char *address, uint64_t deadline_ns);
+
+/**
  * shmb_connection_open() - connect and shake hands
  * @connection:	 filled
  * @address:	 path of the socket
