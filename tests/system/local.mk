@@ -19,3 +19,17 @@ check_PROGRAMS += %D%/forge %D%/holder
 %C%_forge_SOURCES = %D%/forge.c
 %C%_holder_SOURCES = %D%/holder.c
 %C%_holder_LDADD = lib/libshmbroker.la
+
+# The broker as a service of the system, with clients of several users; only root can be them all.
+if HAVE_CHECK
+place_files = %D%/place.c %D%/place.h
+place_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
+
+service_tests =
+service_tests += %D%/test-service
+%C%_test_service_SOURCES = %D%/test-service.c $(place_files)
+%C%_test_service_LDADD = $(place_ldadd)
+
+check_PROGRAMS += $(service_tests)
+TESTS += $(service_tests)
+endif
