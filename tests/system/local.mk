@@ -29,6 +29,9 @@ service_tests =
 service_tests += %D%/test-service
 %C%_test_service_SOURCES = %D%/test-service.c $(place_files)
 %C%_test_service_LDADD = $(place_ldadd)
+service_tests += %D%/test-users
+%C%_test_users_SOURCES = %D%/test-users.c $(place_files)
+%C%_test_users_LDADD = $(place_ldadd)
 
 check_PROGRAMS += $(service_tests)
 TESTS += $(service_tests)
