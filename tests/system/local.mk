@@ -32,7 +32,17 @@ service_tests += %D%/test-service
 service_tests += %D%/test-users
 %C%_test_users_SOURCES = %D%/test-users.c $(place_files)
 %C%_test_users_LDADD = $(place_ldadd)
+service_tests += %D%/test-probe
+%C%_test_probe_SOURCES = %D%/test-probe.c $(place_files)
+%C%_test_probe_LDADD = $(place_ldadd)
+%C%_test_probe_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=shmb_map_reader -Wl,--wrap=shmb_map_writer
+service_tests += %D%/test-keys
+%C%_test_keys_SOURCES = %D%/test-keys.c $(place_files)
+%C%_test_keys_LDADD = $(place_ldadd)
 
 check_PROGRAMS += $(service_tests)
 TESTS += $(service_tests)
 endif
+
+TESTS += %D%/installed-units.sh
+EXTRA_DIST += %D%/installed-units.sh
