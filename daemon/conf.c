@@ -24,6 +24,8 @@
 #define CONF_LEN_MAX (1 << 20)
 #define KEYS_DIR     "clients.d"
 
+#define SOCKET_MODE_DEFAULT 0660
+
 static const struct {
 	const char *name;
 	uint32_t op;
@@ -293,6 +295,12 @@ static int load_rules(cfg_t *cfg, struct conf *conf)
 	return r;
 }
 
+void conf_default(struct conf *conf)
+{
+	*conf = (struct conf){ .socket_mode = SOCKET_MODE_DEFAULT };
+	quota_limits_system(&conf->limits);
+}
+
 static int load_globals(cfg_t *cfg, struct conf *conf)
 {
 	const char *directory = cfg_getstr(cfg, "directory");
@@ -309,12 +317,57 @@ static int load_globals(cfg_t *cfg, struct conf *conf)
 		return shmb_fail(-ENOMEM, "no memory");
 	if (directory && directory[0] != '/')
 		return bad(cfg, "not an absolute path:", directory);
-	conf->socket_mode = (uint32_t)strtoul(mode, &end, 8);
-	if (*end || mode[0] == '\0' || (conf->socket_mode & ~0666u))
+	if (mode)
+		conf->socket_mode = (uint32_t)strtoul(mode, &end, 8);
+	if (mode && (*end || mode[0] == '\0' || (conf->socket_mode & ~0666u)))
 		return bad(cfg, "not a mode of a socket:", mode);
 	if (idle < 0 || idle > INT_MAX)
 		return bad(cfg, "not a number of seconds:", "idle-exit");
 	conf->idle_exit_s = (uint32_t)idle;
+	return 0;
+}
+
+/* Skips a comment; returns its last byte but the newline that may end it, or NULL if there is none. */
+static const char *skip_comment(const char *p)
+{
+	const char *end;
+
+	if (p[0] == '#' || (p[0] == '/' && p[1] == '/'))
+		return p + strcspn(p, "\n") - 1;
+	if (p[0] != '/' || p[1] != '*')
+		return NULL;
+	end = strstr(p + 2, "*/");
+	return end ? end + 1 : p + strlen(p) - 1;
+}
+
+/*
+ * The parser replaces ${NAME} by a variable of the environment, except between single quotes. What
+ * is allowed must not depend on who has started us, so that is a mistake.
+ */
+static int refuse_variables(const char *text, const char *name)
+{
+	unsigned line = 1;
+	char quote = '\0';
+
+	for (const char *p = text; *p; p++) {
+		const char *end = quote ? NULL : skip_comment(p);
+
+		for (; end && p < end; p++)
+			line += *p == '\n';
+		if (end)
+			continue;
+		if (*p == '\n')
+			line++;
+		else if (*p == '\\' && quote && p[1] && p[1] != '\n')
+			p++;
+		else if (*p == quote)
+			quote = '\0';
+		else if (!quote && (*p == '\'' || *p == '"'))
+			quote = *p;
+		else if (*p == '$' && p[1] == '{' && quote != '\'')
+			return shmb_fail(-EINVAL, "%s:%u: a variable of the environment", name,
+					 line);
+	}
 	return 0;
 }
 
@@ -338,7 +391,7 @@ int conf_parse(const char *text, const char *name, struct conf *conf)
 	cfg_opt_t options[] = {
 		CFG_STR("directory", NULL, CFGF_NONE),
 		CFG_STR("key-file", NULL, CFGF_NONE),
-		CFG_STR("socket-mode", "0660", CFGF_NONE),
+		CFG_STR("socket-mode", NULL, CFGF_NONE),
 		CFG_INT("idle-exit", 0, CFGF_NONE),
 		CFG_SEC("rule", rule_options, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES),
 		CFG_SEC("quota", quota_options, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES),
@@ -348,8 +401,10 @@ int conf_parse(const char *text, const char *name, struct conf *conf)
 	cfg_t *cfg;
 	int r;
 
-	*conf = (struct conf){ 0 };
-	quota_limits_system(&conf->limits);
+	conf_default(conf);
+	r = refuse_variables(text, name);
+	if (r < 0)
+		return r;
 	cfg = cfg_init(options, CFGF_NONE);
 	if (!cfg)
 		return shmb_fail(-ENOMEM, "no memory");

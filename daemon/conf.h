@@ -30,6 +30,12 @@ struct conf {
 };
 
 /**
+ * conf_default() - what an empty file says: nobody may do anything
+ * @conf: filled; give to conf_free()
+ */
+void conf_default(struct conf *conf);
+
+/**
  * conf_load() - read a file
  * @path: of the file; owned by root or this user, and not writable by others
  * @conf: filled; give to conf_free()

@@ -12,8 +12,50 @@
 #include "lib/fd.h"
 
 #include "daemon/listener.h"
+#include "daemon/peer.h"
 
 #define BACKLOG 512
+
+/*
+ * The lock keeps two brokers out of one directory, but not out of one address. A name that nobody
+ * answers to is that of a broker that was killed.
+ */
+static int check_free(int fd, const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct peer peer = { .pidfd = -1 };
+	struct stat st;
+	int r;
+
+	if (lstat(path, &st) < 0)
+		return 0;
+	if (!S_ISSOCK(st.st_mode))
+		return shmb_fail(-EADDRINUSE, "%s: exists, and is no socket", path);
+	strcpy(address.sun_path, path);
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+		if (errno == ECONNREFUSED || errno == ENOENT)
+			return 0;
+	} else {
+		/* A killed broker's socket goes on accepting until its io_uring is torn down. */
+		r = peer_read(fd, &peer);
+		peer_deinit(&peer);
+		if (r == -ESRCH)
+			return 0;
+	}
+	return shmb_fail(-EADDRINUSE, "%s: somebody listens there already", path);
+}
+
+/* With a socket of its own: one that was connected cannot listen. */
+static int address_check(const char *path)
+{
+	int r, fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return shmb_fail(-errno, "no socket: %s", strerrordesc_np(errno));
+	r = check_free(fd, path);
+	shmb_fd_close(fd);
+	return r;
+}
 
 int listener_open(const char *path, uint32_t mode)
 {
@@ -24,6 +66,9 @@ int listener_open(const char *path, uint32_t mode)
 	n = snprintf(address.sun_path, sizeof(address.sun_path), "%s.n", path);
 	if (n < 0 || (size_t)n >= sizeof(address.sun_path))
 		return shmb_fail(-ENAMETOOLONG, "%s: too long for a socket's path", path);
+	r = address_check(path);
+	if (r < 0)
+		return r;
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return shmb_fail(-errno, "no socket: %s", strerrordesc_np(errno));

@@ -61,6 +61,7 @@ static const struct argp_option options[] = {
  * @user, @allow_root, @config_file, @address, @directory, @ready_fd, @idle_exit_ms, @io: options;
  *		-1: not given
  * @conf:	system mode: the configuration in force
+ * @no_file:	there was none to read
  * @policy:	user mode: the policy
  * @dir_room:	room for @directory
  * @broker_config: made of all that
@@ -80,6 +81,7 @@ struct daemon {
 	long idle_exit_ms;
 	enum loop_backend io;
 	struct conf conf;
+	bool no_file;
 	struct policy policy;
 	char dir_room[PATH_MAX];
 	struct broker_config broker_config;
@@ -232,10 +234,14 @@ static int inherited_address(struct daemon *d, int fd)
 	static struct sockaddr_un address;
 	socklen_t len = sizeof(address) - 1;
 
-	if (fd < 0 || d->address)
+	if (fd < 0)
 		return 0;
-	if (getsockname(fd, (struct sockaddr *)&address, &len) < 0 || address.sun_path[0] != '/')
+	if (getsockname(fd, (struct sockaddr *)&address, &len) < 0 ||
+	    address.sun_family != AF_UNIX || address.sun_path[0] != '/')
 		return shmb_fail(-EINVAL, "fd %d has no path", fd);
+	if (d->address && strcmp(d->address, address.sun_path) != 0)
+		return shmb_fail(-EINVAL, "%s was asked for, but fd %d is bound to %s", d->address,
+				 fd, address.sun_path);
 	d->address = address.sun_path;
 	return 0;
 }
@@ -287,6 +293,21 @@ static void use_conf(struct daemon *d)
 	config->n_quota_rules = d->conf.n_quota_rules;
 }
 
+/*
+ * A file that was named must be there. Without the default one nobody has any right: a safe thing
+ * to be, and what an empty file says.
+ */
+static int load_conf(struct daemon *d)
+{
+	int r = conf_load(d->config_file ? d->config_file : CONF_FILE, &d->conf);
+
+	if (r != -ENOENT || d->config_file)
+		return r;
+	d->no_file = true;
+	conf_default(&d->conf);
+	return 0;
+}
+
 static int configure(struct daemon *d)
 {
 	struct broker_config *config = &d->broker_config;
@@ -295,7 +316,7 @@ static int configure(struct daemon *d)
 	if (geteuid() == 0 && !d->user && !d->allow_root)
 		return shmb_fail(-EPERM, "needs no root; --allow-root if you insist");
 	if (!d->user)
-		r = conf_load(d->config_file ? d->config_file : CONF_FILE, &d->conf);
+		r = load_conf(d);
 	if (r == 0)
 		r = inherited_socket(&listen_fd);
 	if (r == 0)
@@ -444,6 +465,9 @@ int main(int argc, char **argv)
 		r = broker_new(&d.broker_config, &d.broker);
 	if (r < 0)
 		return fail(&d, r);
+	if (d.no_file)
+		log_line(&d.broker->log, LOG_WARNING, "no-configuration",
+			 "file=" CONF_FILE " rules=0");
 	r = serve(&d);
 	if (r < 0)
 		fail(&d, shmb_fail(r, "the loop ended: %s", strerrordesc_np(-r)));

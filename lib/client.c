@@ -37,6 +37,7 @@
 
 #define DEFAULT_TIMEOUT_NS 5000000000ll
 #define RETRY_MIN_NS	   1000000ull
+#define RETURN_PATIENCE_NS 20000000ull /* a broker that runs answers sooner */
 #define RETRY_MAX_NS	   500000000ull
 #define BACKLOG_NS	   1000000000ull
 #define BACKLOG_SLICE_NS   20000ull
@@ -348,7 +349,37 @@ static int join(struct shmb_client *client)
 	return 0;
 }
 
-static int connect_once(struct shmb_client *client, uint64_t deadline_ns)
+static bool hung_up(int fd)
+{
+	struct pollfd entry = { .fd = fd, .events = POLLIN };
+
+	return poll(&entry, 1, 0) == 1;
+}
+
+/*
+ * A service manager may hold the socket of a broker that has never run. The broker is started when
+ * somebody connects, and makes its key only then.
+ */
+static int await_key(struct shmb_client *client, uint8_t key[SHMB_KEY_LEN], uint64_t deadline_ns)
+{
+	struct timespec pause = { .tv_nsec = 2000000 };
+	int fd = shmb_connection_rouse(client->address, deadline_ns);
+	bool over;
+	int result;
+
+	if (fd < 0)
+		return fd;
+	do {
+		nanosleep(&pause, NULL);
+		/* In this order: a broker that hangs up has made its key before. */
+		over = hung_up(fd) || shmb_clock_now_ns() >= deadline_ns;
+		result = shmb_keyfile_load_public(client->broker_key_file, key);
+	} while (result == -ENOENT && !over);
+	shmb_fd_close(fd);
+	return result;
+}
+
+static int begin(struct shmb_client *client, uint64_t deadline_ns)
 {
 	uint8_t broker_key[SHMB_KEY_LEN];
 	char dir[sizeof(client->address)];
@@ -364,10 +395,50 @@ static int connect_once(struct shmb_client *client, uint64_t deadline_ns)
 	result = shmb_runtime_check_dir(dir);
 	if (result == 0)
 		result = shmb_keyfile_load_public(client->broker_key_file, broker_key);
+	if (result == -ENOENT && client->connections == 0)
+		result = await_key(client, broker_key, deadline_ns);
 	if (result == 0)
-		result = shmb_connection_open(
-			&client->connection, client->address, &client->keypair, broker_key,
-			client->label, !!(client->flags & SHMB_CLIENT_ALLOW_RELAY), deadline_ns);
+		result = shmb_connection_begin(&client->connection, client->address,
+					       &client->keypair, broker_key, client->label,
+					       deadline_ns);
+	return result;
+}
+
+/*
+ * Whoever comes back has lanes that flow, and must not keep them waiting: a service manager may
+ * hold the socket of a broker that is yet to be started. So the connection is left as it is, and
+ * the next attempt looks whether the answer has come.
+ */
+static int finish(struct shmb_client *client, uint64_t deadline_ns)
+{
+	bool relay = client->flags & SHMB_CLIENT_ALLOW_RELAY;
+	int result = shmb_connection_finish(&client->connection, relay, deadline_ns);
+
+	if (result == -EAGAIN && client->id)
+		return shmb_fail(-ETIMEDOUT, "the broker does not answer yet");
+	client->pending = false;
+	if (result == -EAGAIN) {
+		shmb_connection_close(&client->connection);
+		return shmb_fail(-ETIMEDOUT, "the broker does not answer");
+	}
+	return result;
+}
+
+static int connect_once(struct shmb_client *client, uint64_t deadline_ns)
+{
+	uint64_t patience_ns = shmb_clock_now_ns() + RETURN_PATIENCE_NS;
+	int result;
+
+	if (client->pending) {
+		result = finish(client, 0);
+	} else {
+		result = begin(client, deadline_ns);
+		client->pending = result == 0;
+		if (result == 0)
+			result = finish(client, client->id && patience_ns < deadline_ns
+							? patience_ns
+							: deadline_ns);
+	}
 	if (result < 0)
 		return result;
 	client->connected = true;

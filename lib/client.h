@@ -75,6 +75,7 @@ struct shmb_resumable {
  * @fork_guard:	    1 in the process that made it
  * @connection:	    to the broker
  * @connected:	    @connection works
+ * @pending:	    @connection waits for the broker's first answer
  * @connections:    how many there have been: whoever polls the socket compares
  * @retry_at_ns:    no new attempt to connect before
  * @tried_wake:	    of the bell, at the last attempt
@@ -103,6 +104,7 @@ struct shmb_client {
 	const uint8_t *fork_guard;
 	struct shmb_connection connection;
 	bool connected;
+	bool pending;
 	uint32_t connections;
 	uint64_t retry_at_ns;
 	uint32_t tried_wake;

@@ -213,9 +213,7 @@ static int receive_packet(struct shmb_connection *connection, int *fds, uint32_t
 	return (int)len;
 }
 
-static int shake_hands(struct shmb_connection *connection, const struct shmb_noise_keypair *own,
-		       const uint8_t *broker_key, const char *label, int allow_relay,
-		       uint64_t deadline_ns)
+static struct shmb_handshake_1_payload own_payload(const char *label)
 {
 	struct shmb_handshake_1_payload payload = {
 		.library_version = SHMB_ABI_VERSION,
@@ -223,23 +221,35 @@ static int shake_hands(struct shmb_connection *connection, const struct shmb_noi
 		.own_uid = getuid(),
 		.own_pid = (uint32_t)getpid(),
 	};
-	struct shmb_msg_ready ready = { 0 };
+
+	memcpy(payload.label, label, strnlen(label, sizeof(payload.label)));
+	return payload;
+}
+
+static int say_hello(struct shmb_connection *connection, const struct shmb_noise_keypair *own,
+		     const uint8_t *broker_key, const char *label, uint64_t deadline_ns)
+{
+	struct shmb_handshake_1_payload payload = own_payload(label);
 	struct shmb_handshake_1 first;
+	int result;
+
+	result = shmb_session_connect(&connection->session, own, broker_key, &payload, &first);
+	return result < 0 ? result : send_packet(connection, &first, sizeof(first), deadline_ns);
+}
+
+static int hear_answer(struct shmb_connection *connection, int allow_relay, uint64_t deadline_ns)
+{
+	struct shmb_handshake_1_payload payload = own_payload("");
+	struct shmb_msg_ready ready = { 0 };
 	int fds[SHMB_PACKET_FDS_MAX];
 	uint32_t n_fds;
 	int result;
 
-	memcpy(payload.label, label, strnlen(label, sizeof(payload.label)));
-	result = shmb_session_connect(&connection->session, own, broker_key, &payload, &first);
-	if (result == 0)
-		result = send_packet(connection, &first, sizeof(first), deadline_ns);
-	if (result < 0)
-		return result;
 	result = receive_packet(connection, fds, &n_fds, deadline_ns);
 	for (uint32_t i = 0; i < n_fds; i++)
 		shmb_fd_close(fds[i]);
 	if (result == -EAGAIN)
-		return shmb_fail(-ETIMEDOUT, "the broker does not answer");
+		return result;
 	/* A broker closes without a word on whoever it does not let in, or a key it does not hold. */
 	if (result == -ENOTCONN && listener_is_dead(connection->listener))
 		return shmb_fail(-ENOTCONN, "the broker died while it was connected to");
@@ -261,10 +271,15 @@ static int shake_hands(struct shmb_connection *connection, const struct shmb_noi
 				    deadline_ns);
 }
 
-int shmb_connection_open(struct shmb_connection *connection, const char *address,
-			 const struct shmb_noise_keypair *own,
-			 const uint8_t broker_key[SHMB_KEY_LEN], const char *label, int allow_relay,
-			 uint64_t deadline_ns)
+int shmb_connection_rouse(const char *address, uint64_t deadline_ns)
+{
+	return connect_socket(address, deadline_ns);
+}
+
+int shmb_connection_begin(struct shmb_connection *connection, const char *address,
+			  const struct shmb_noise_keypair *own,
+			  const uint8_t broker_key[SHMB_KEY_LEN], const char *label,
+			  uint64_t deadline_ns)
 {
 	int result;
 
@@ -281,8 +296,18 @@ int shmb_connection_open(struct shmb_connection *connection, const char *address
 		return shmb_fail(-ECONNREFUSED, "%s: the broker that listened there is dead",
 				 address);
 	}
-	result = shake_hands(connection, own, broker_key, label, allow_relay, deadline_ns);
+	result = say_hello(connection, own, broker_key, label, deadline_ns);
 	if (result < 0)
+		shmb_connection_close(connection);
+	return result;
+}
+
+int shmb_connection_finish(struct shmb_connection *connection, int allow_relay,
+			   uint64_t deadline_ns)
+{
+	int result = hear_answer(connection, allow_relay, deadline_ns);
+
+	if (result < 0 && result != -EAGAIN)
 		shmb_connection_close(connection);
 	return result;
 }

@@ -39,21 +39,42 @@ struct shmb_received {
 };
 
 /**
- * shmb_connection_open() - connect and shake hands
+ * shmb_connection_rouse() - make a service manager start the broker whose socket it holds
+ * @address:	 path of the socket
+ * @deadline_ns: when to give up
+ *
+ * Return: a socket that need only be closed once the broker is there; negative errno value with a
+ *	   sentence.
+ */
+int shmb_connection_rouse(const char *address, uint64_t deadline_ns);
+
+/**
+ * shmb_connection_begin() - connect, and say who we are
  * @connection:	 filled
  * @address:	 path of the socket
  * @own:	 our key
  * @broker_key:	 the broker's public key
  * @label:	 for display, NUL-terminated
- * @allow_relay: accept a broker that sees another process than us
  * @deadline_ns: when to give up
  *
  * Return: 0; a negative errno value as of shmb_client_open(), with a sentence.
  */
-int shmb_connection_open(struct shmb_connection *connection, const char *address,
-			 const struct shmb_noise_keypair *own,
-			 const uint8_t broker_key[SHMB_KEY_LEN], const char *label, int allow_relay,
-			 uint64_t deadline_ns);
+int shmb_connection_begin(struct shmb_connection *connection, const char *address,
+			  const struct shmb_noise_keypair *own,
+			  const uint8_t broker_key[SHMB_KEY_LEN], const char *label,
+			  uint64_t deadline_ns);
+
+/**
+ * shmb_connection_finish() - hear the broker's answer
+ * @connection:	 begun
+ * @allow_relay: accept a broker that sees another process than us
+ * @deadline_ns: until when to wait for it; 0: only look
+ *
+ * Return: 0; -EAGAIN: no answer yet, ask again or close; a negative errno value as of
+ *	   shmb_client_open(), with a sentence: the connection is closed.
+ */
+int shmb_connection_finish(struct shmb_connection *connection, int allow_relay,
+			   uint64_t deadline_ns);
 
 /**
  * shmb_connection_send() - seal and send one message; clients send no fds

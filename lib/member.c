@@ -55,9 +55,7 @@ static void drop_oldest(struct shmb_ringer *ringer)
 
 uint32_t shmb_ringer_settle(struct shmb_ringer *ringer, uint32_t generation)
 {
-	/* A socketpair is this pair's own: its other end comes by another way than the cursor says. */
-	while (ringer->n > 1 && ringer->fds[0].kind == SHMB_FD_EVENTFD &&
-	       ringer->fds[1].generation <= generation)
+	while (ringer->n > 1 && ringer->fds[1].generation <= generation)
 		drop_oldest(ringer);
 	return ringer->n ? ringer->fds[0].generation : 0;
 }
@@ -137,7 +135,8 @@ static int add_doorbell(struct shmb_member *member, struct shmb_event *event, ui
 	grown[member->n_doorbells++] = (struct shmb_doorbell){
 		.fd = event->fds[index],
 		.kind = event->descriptors[index].kind,
-		.generation = event->type == SHMB_MSG_GRANT ? event->generation : 0,
+		.generation = event->type == SHMB_MSG_GRANT ? event->generation
+							    : event->pair.doorbell_generation,
 		.pair_id = pair_id,
 	};
 	watch(member, event->fds[index], (uint64_t)event->fds[index]);
@@ -171,6 +170,24 @@ void shmb_member_retire_doorbells(struct shmb_member *member, uint32_t oldest)
 		if (!member->doorbells[i].pair_id && member->doorbells[i].generation < newest &&
 		    member->doorbells[i].generation < oldest)
 			remove_doorbell(member, i);
+}
+
+uint32_t shmb_member_settle_sockets(struct shmb_member *member, struct shmb_ringer *ringer,
+				    uint64_t pair_id, uint32_t generation)
+{
+	uint32_t known = 0;
+
+	while (known < ringer->n && ringer->fds[known].generation != generation)
+		known++;
+	if (known && known < ringer->n) {
+		while (known--)
+			drop_oldest(ringer);
+		for (uint32_t i = member->n_doorbells; i-- > 0;)
+			if (member->doorbells[i].pair_id == pair_id &&
+			    member->doorbells[i].generation < generation)
+				remove_doorbell(member, i);
+	}
+	return ringer->n ? ringer->fds[ringer->n - 1].generation : 0;
 }
 
 void shmb_member_drain_doorbells(struct shmb_member *member)

@@ -19,7 +19,7 @@
  * struct shmb_doorbell - an fd this member can be woken by
  * @fd:		fd
  * @kind:	SHMB_FD_EVENTFD or SHMB_FD_SOCKET
- * @generation: of the member's own doorbells
+ * @generation: grows with each new one, of the member or of the pair
  * @pair_id:	of a doorbell that only one pair uses, else 0
  */
 struct shmb_doorbell {
@@ -169,6 +169,27 @@ void shmb_ringer_add(struct shmb_ringer *ringer, struct shmb_event *event);
 
 /* Forget the ringers that are older than the newest one up to @generation. Returns which is used. */
 uint32_t shmb_ringer_settle(struct shmb_ringer *ringer, uint32_t generation);
+
+/* Do the peers have different users, and the pair sockets of its own? */
+static inline bool shmb_ringer_is_socket(const struct shmb_ringer *ringer)
+{
+	return ringer->n && ringer->fds[0].kind == SHMB_FD_SOCKET;
+}
+
+/**
+ * shmb_member_settle_sockets() - forget the sockets of earlier brokers
+ * @member:	member
+ * @ringer:	of a pair with sockets of its own
+ * @pair_id:	of that pair
+ * @generation: the newest that the peer says it has got
+ *
+ * Ringer and doorbell of one generation come together. A peer that has those of @generation listens
+ * to it and rings it; if we have them too, older ones are of no use. If we do not, one of the older
+ * ones may be all that we have in common.
+ * Return: the newest that we have got.
+ */
+uint32_t shmb_member_settle_sockets(struct shmb_member *member, struct shmb_ringer *ringer,
+				    uint64_t pair_id, uint32_t generation);
 
 void shmb_ringer_deinit(struct shmb_ringer *ringer);
 

@@ -174,7 +174,7 @@ static void on_doorbell(struct shmb_member *member)
 		const struct pub_pair *pair = &publisher->pairs[i];
 		uint32_t used = pair->attached ? SHMB_LOAD(&pair->slot->doorbell_generation) : 0;
 
-		if (used < oldest)
+		if (used < oldest && !shmb_ringer_is_socket(&pair->ringer))
 			oldest = used;
 	}
 	shmb_member_retire_doorbells(member, oldest);
@@ -182,14 +182,32 @@ static void on_doorbell(struct shmb_member *member)
 		   shmb_member_doorbell_generation(member));
 }
 
-/* Use the newest doorbell that the subscriber listens to, and tell it which. */
-static void settle_ringer(struct pub_pair *pair)
+/* Before the subscriber has taken its slot, the slot speaks of somebody else. */
+static uint32_t sockets_of_peer(const struct pub_pair *pair)
 {
-	uint32_t used =
-		shmb_ringer_settle(&pair->ringer, SHMB_LOAD(&pair->words->doorbell_generation));
+	/* M: pairs with N in the subscriber's attach_lane(). */
+	if (SHMB_LOAD_ACQUIRE(&pair->slot->pair_id) != pair->id)
+		return 0;
+	/* T: pairs with U in the subscriber's settle_ringer(): it rings the newer one from now on. */
+	return SHMB_LOAD_ACQUIRE(&pair->slot->doorbell_generation);
+}
 
-	/* Killed before: the subscriber keeps a doorbell too many. */
-	SHMB_STORE(&pair->bell_words->doorbell_generation, used);
+/* Use the newest doorbell that the subscriber listens to, and tell it which. */
+static void settle_ringer(struct shmb_member *member, struct pub_pair *pair)
+{
+	uint32_t used;
+
+	if (shmb_ringer_is_socket(&pair->ringer))
+		used = shmb_member_settle_sockets(member, &pair->ringer, pair->id,
+						  sockets_of_peer(pair));
+	else
+		used = shmb_ringer_settle(&pair->ringer,
+					  SHMB_LOAD(&pair->words->doorbell_generation));
+	/*
+	 * U: pairs with T in the subscriber's settle_ringer(): what we rang before is on the old
+	 * socket, and the record for it in the lane. Killed before: it keeps a doorbell too many.
+	 */
+	SHMB_STORE_RELEASE(&pair->bell_words->doorbell_generation, used);
 }
 
 static int on_pair(struct shmb_member *member, struct shmb_event *event)
@@ -223,7 +241,7 @@ static int on_pair(struct shmb_member *member, struct shmb_event *event)
 		SHMB_STORE_RELEASE(&pair->bell_words->attached, 1);
 	}
 	shmb_ringer_add(&pair->ringer, event);
-	settle_ringer(pair);
+	settle_ringer(member, pair);
 	writer->limit = 0; /* somebody new may be slowest: look before the next record */
 	return 0;
 }
@@ -309,7 +327,7 @@ static void ring(struct shmb_publisher *publisher, uint32_t i, uint32_t sleep)
 		syscall(SYS_futex, &pair->bell_words->wake, FUTEX_WAKE, WAKE_MAX, NULL, NULL, 0);
 	} else {
 		if (shmb_unlikely(pair->ringer.n > 1))
-			settle_ringer(pair);
+			settle_ringer(&publisher->member, pair);
 		shmb_ringer_ring(&pair->ringer);
 	}
 	publisher->rings++;

@@ -175,14 +175,24 @@ static int map_lane(struct shmb_subscriber *subscriber, struct sub_lane *lane,
 }
 
 /* Use the newest doorbell that the publisher listens to, and tell it which. */
-static void settle_ringer(struct sub_lane *lane)
+static void settle_ringer(struct shmb_subscriber *subscriber, struct sub_lane *lane)
 {
 	const struct shmb_lane_segment *words = lane->lane.base;
-	uint32_t used = shmb_ringer_settle(&lane->ringer, SHMB_LOAD(&words->doorbell_generation));
+	uint32_t used;
 
-	/* Killed before: the publisher keeps a doorbell too many. */
+	if (shmb_ringer_is_socket(&lane->ringer))
+		/* T: pairs with U in the publisher's settle_ringer(): it rings the newer one now. */
+		used = shmb_member_settle_sockets(
+			&subscriber->member, &lane->ringer, lane->pair_id,
+			SHMB_LOAD_ACQUIRE(&lane->bell_words->doorbell_generation));
+	else
+		used = shmb_ringer_settle(&lane->ringer, SHMB_LOAD(&words->doorbell_generation));
+	/*
+	 * U: pairs with T in the publisher's sockets_of_peer(): what we rang before is on the old
+	 * socket, and the position for it in the slot. Killed before: it keeps a doorbell too many.
+	 */
 	if (lane->attached && !lane->gone)
-		SHMB_STORE(&lane->slot->doorbell_generation, used);
+		SHMB_STORE_RELEASE(&lane->slot->doorbell_generation, used);
 }
 
 static int on_pair(struct shmb_member *member, struct shmb_event *event)
@@ -193,7 +203,7 @@ static int on_pair(struct shmb_member *member, struct shmb_event *event)
 
 	if (lane) {
 		shmb_ringer_add(&lane->ringer, event);
-		settle_ringer(lane);
+		settle_ringer(subscriber, lane);
 		return 0;
 	}
 	if (subscriber->n_lanes == subscriber->cap_lanes) {
@@ -249,7 +259,7 @@ static bool attach_lane(struct shmb_subscriber *subscriber, struct sub_lane *lan
 	SHMB_STORE(&lane->slot->position, lane->reader.position);
 	SHMB_STORE(&lane->slot->sequence, sequence);
 	SHMB_STORE(&lane->slot->lost, 0);
-	settle_ringer(lane);
+	settle_ringer(subscriber, lane);
 	/*
 	 * N: pairs with M in the publisher's read_head(). Killed before: the publisher counts us
 	 * from its own start position, until the broker tells it that we have gone.
@@ -260,7 +270,7 @@ static bool attach_lane(struct shmb_subscriber *subscriber, struct sub_lane *lan
 
 /* ---- reading ----------------------------------------------------------------------------------- */
 
-static void ring_publisher(struct sub_lane *lane)
+static void ring_publisher(struct shmb_subscriber *subscriber, struct sub_lane *lane)
 {
 	uint32_t sleep =
 		SHMB_LOAD(&((const struct shmb_lane_segment *)lane->lane.base)->space_wait);
@@ -270,19 +280,19 @@ static void ring_publisher(struct sub_lane *lane)
 		return;
 	lane->space_rung = sleep;
 	if (shmb_unlikely(lane->ringer.n > 1))
-		settle_ringer(lane);
+		settle_ringer(subscriber, lane);
 	shmb_ringer_ring(&lane->ringer);
 }
 
 /* Tell the publisher how far we are. Killed before: some records come twice, to our successor. */
-static inline void store_cursor(struct sub_lane *lane)
+static inline void store_cursor(struct shmb_subscriber *subscriber, struct sub_lane *lane)
 {
 	if (shmb_unlikely(lane->gone))
 		return;
 	SHMB_STORE(&lane->slot->sequence, lane->reader.sequence);
 	/* C: pairs with D in the publisher's read_head(): we are done with what lies before. */
 	SHMB_STORE_RELEASE(&lane->slot->position, lane->reader.position);
-	ring_publisher(lane);
+	ring_publisher(subscriber, lane);
 }
 
 static void condemn(struct shmb_subscriber *subscriber, struct sub_lane *lane)
@@ -423,7 +433,7 @@ SHMB_API int32_t shmb_subscriber_recv(struct shmb_subscriber *subscriber, void *
 			data = &record; /* an empty record needs no room */
 		}
 	} while (!take(subscriber, lane, &record, data));
-	store_cursor(lane);
+	store_cursor(subscriber, lane);
 	return (int32_t)record.len;
 }
 
@@ -445,7 +455,7 @@ SHMB_API int32_t shmb_subscriber_recv_many(struct shmb_subscriber *subscriber, v
 	while (n < max) {
 		lane = next_record(subscriber, &record);
 		if (before && before != lane) {
-			store_cursor(before);
+			store_cursor(subscriber, before);
 			before = NULL;
 		}
 		if (!lane)
@@ -470,7 +480,7 @@ SHMB_API int32_t shmb_subscriber_recv_many(struct shmb_subscriber *subscriber, v
 		n++;
 	}
 	if (before)
-		store_cursor(before);
+		store_cursor(subscriber, before);
 	return n ? (int32_t)n : nothing(subscriber);
 }
 
@@ -549,7 +559,7 @@ SHMB_API int32_t shmb_subscriber_release(struct shmb_subscriber *subscriber, uin
 	lane->reader.position += (uint64_t)count * subscriber->view.stride;
 	lane->reader.sequence += count;
 	subscriber->received += count;
-	store_cursor(lane);
+	store_cursor(subscriber, lane);
 	return 0;
 }
 
@@ -581,7 +591,7 @@ static void ring_publishers(struct shmb_subscriber *subscriber)
 	/* P: pairs with O in the publisher's sleep_for_space(), after the fence of arm(). */
 	for (uint32_t i = 0; i < subscriber->n_lanes; i++)
 		if (!subscriber->lanes[i]->gone)
-			ring_publisher(subscriber->lanes[i]);
+			ring_publisher(subscriber, subscriber->lanes[i]);
 }
 
 static int arm(struct shmb_subscriber *subscriber, uint32_t mode)
@@ -611,7 +621,8 @@ static void retire_doorbells(struct shmb_subscriber *subscriber)
 		const struct shmb_bell_segment *bell = subscriber->lanes[i]->bell_words;
 		uint32_t used = SHMB_LOAD(&bell->doorbell_generation);
 
-		if (!subscriber->lanes[i]->gone && used < oldest)
+		if (!subscriber->lanes[i]->gone && used < oldest &&
+		    !shmb_ringer_is_socket(&subscriber->lanes[i]->ringer))
 			oldest = used;
 	}
 	shmb_member_retire_doorbells(&subscriber->member, oldest);

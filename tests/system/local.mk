@@ -19,3 +19,30 @@ check_PROGRAMS += %D%/forge %D%/holder
 %C%_forge_SOURCES = %D%/forge.c
 %C%_holder_SOURCES = %D%/holder.c
 %C%_holder_LDADD = lib/libshmbroker.la
+
+# The broker as a service of the system, with clients of several users; only root can be them all.
+if HAVE_CHECK
+place_files = %D%/place.c %D%/place.h
+place_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
+
+service_tests =
+service_tests += %D%/test-service
+%C%_test_service_SOURCES = %D%/test-service.c $(place_files)
+%C%_test_service_LDADD = $(place_ldadd)
+service_tests += %D%/test-users
+%C%_test_users_SOURCES = %D%/test-users.c $(place_files)
+%C%_test_users_LDADD = $(place_ldadd)
+service_tests += %D%/test-probe
+%C%_test_probe_SOURCES = %D%/test-probe.c $(place_files)
+%C%_test_probe_LDADD = $(place_ldadd)
+%C%_test_probe_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=shmb_map_reader -Wl,--wrap=shmb_map_writer
+service_tests += %D%/test-keys
+%C%_test_keys_SOURCES = %D%/test-keys.c $(place_files)
+%C%_test_keys_LDADD = $(place_ldadd)
+
+check_PROGRAMS += $(service_tests)
+TESTS += $(service_tests)
+endif
+
+TESTS += %D%/installed-units.sh
+EXTRA_DIST += %D%/installed-units.sh
