@@ -9,9 +9,11 @@ system_tests = \
 	%D%/shmctl-live.sys \
 	%D%/shmctl-ping.sys \
 	%D%/shmctl-keygen.sys \
-	%D%/shmctl-doctor.sys
+	%D%/shmctl-doctor.sys \
+	%D%/without-uring.sys \
+	%D%/as-nobody.sys
 
-SYS_LOG_COMPILER = $(SHELL) $(top_srcdir)/%D%/with-broker.sh
+SYS_LOG_COMPILER = $(SHMB_TEST_WRAPPER) $(SHELL) $(top_srcdir)/%D%/with-broker.sh
 TESTS += $(system_tests)
 EXTRA_DIST += $(system_tests) %D%/with-broker.sh %D%/functions.sh
 
@@ -19,3 +21,8 @@ check_PROGRAMS += %D%/forge %D%/holder
 %C%_forge_SOURCES = %D%/forge.c
 %C%_holder_SOURCES = %D%/holder.c
 %C%_holder_LDADD = lib/libshmbroker.la
+
+check_PROGRAMS += %D%/without-uring %D%/backend
+%C%_without_uring_SOURCES = %D%/without-uring.c
+%C%_backend_SOURCES = %D%/backend.c
+%C%_backend_LDADD = lib/libshmbroker.la
