@@ -52,6 +52,14 @@ static int wait_ready(const struct shmb_connection *connection, short events, ui
 	}
 }
 
+/* connect(2) says the same of a socket that was left behind and of what never was one. */
+static bool is_socket(const char *path)
+{
+	struct stat status;
+
+	return stat(path, &status) < 0 || S_ISSOCK(status.st_mode);
+}
+
 static int connect_socket(const char *address, uint64_t deadline_ns)
 {
 	struct sockaddr_un peer = { .sun_family = AF_UNIX };
@@ -80,6 +88,10 @@ static int connect_socket(const char *address, uint64_t deadline_ns)
 			result = -ETIMEDOUT;
 		if (result == -EPROTOTYPE)
 			return shmb_fail(-ECONNREFUSED, "%s: not a broker's socket", address);
+		if (result == -ECONNREFUSED)
+			return shmb_fail(result, "%s: %s", address,
+					 is_socket(address) ? "nobody listens there"
+							    : "not a socket");
 		return shmb_fail(result, "%s: %s", address, strerror(-result));
 	}
 	return fd;
@@ -213,6 +225,34 @@ static int receive_packet(struct shmb_connection *connection, int *fds, uint32_t
 	return (int)len;
 }
 
+/* Send the first packet and receive the answer. Returns its length. */
+static int exchange_hellos(struct shmb_connection *connection, const struct shmb_handshake_1 *first,
+			   uint64_t deadline_ns)
+{
+	int result = send_packet(connection, first, sizeof(*first), deadline_ns);
+	int fds[SHMB_PACKET_FDS_MAX];
+	uint32_t n_fds = 0;
+
+	if (result == 0)
+		result = receive_packet(connection, fds, &n_fds, deadline_ns);
+	for (uint32_t i = 0; i < n_fds; i++)
+		shmb_fd_close(fds[i]);
+	if (result == -EAGAIN)
+		return shmb_fail(-ETIMEDOUT, "the broker does not answer");
+	/*
+	 * A broker closes without a word on whoever it does not let in, or a key it does not hold;
+	 * on some before they have said anything.
+	 */
+	if (result == -ENOTCONN && listener_is_dead(connection->listener))
+		return shmb_fail(-ECONNREFUSED, "the broker died while it was connected to");
+	if (result == -ENOTCONN)
+		return shmb_fail(-EKEYREJECTED,
+				 "the broker refused the connection: it has another key "
+				 "than its broker.pub says, or this user or key is not "
+				 "let in, or it is too busy");
+	return result;
+}
+
 static int shake_hands(struct shmb_connection *connection, const struct shmb_noise_keypair *own,
 		       const uint8_t *broker_key, const char *label, int allow_relay,
 		       uint64_t deadline_ns)
@@ -225,29 +265,12 @@ static int shake_hands(struct shmb_connection *connection, const struct shmb_noi
 	};
 	struct shmb_msg_ready ready = { 0 };
 	struct shmb_handshake_1 first;
-	int fds[SHMB_PACKET_FDS_MAX];
-	uint32_t n_fds;
 	int result;
 
 	memcpy(payload.label, label, strnlen(label, sizeof(payload.label)));
 	result = shmb_session_connect(&connection->session, own, broker_key, &payload, &first);
 	if (result == 0)
-		result = send_packet(connection, &first, sizeof(first), deadline_ns);
-	if (result < 0)
-		return result;
-	result = receive_packet(connection, fds, &n_fds, deadline_ns);
-	for (uint32_t i = 0; i < n_fds; i++)
-		shmb_fd_close(fds[i]);
-	if (result == -EAGAIN)
-		return shmb_fail(-ETIMEDOUT, "the broker does not answer");
-	/* A broker closes without a word on whoever it does not let in, or a key it does not hold. */
-	if (result == -ENOTCONN && listener_is_dead(connection->listener))
-		return shmb_fail(-ECONNREFUSED, "the broker died while it was connected to");
-	if (result == -ENOTCONN)
-		return shmb_fail(-EKEYREJECTED,
-				 "the broker refused the connection: it has another key "
-				 "than its broker.pub says, or this user or key is not "
-				 "let in, or it is too busy");
+		result = exchange_hellos(connection, &first, deadline_ns);
 	if (result < 0)
 		return result;
 	result = shmb_session_connected(&connection->session, connection->packet, (uint32_t)result,
