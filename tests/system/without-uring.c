@@ -76,7 +76,8 @@ int main(int argc, char **argv)
 	if (nobody)
 		program = open(argv[i], O_PATH | O_CLOEXEC);
 	if (nobody ? become_nobody() < 0 : refuse_uring(error) < 0) {
-		printf("SKIP: %s: %s\n", nobody ? "cannot become another user" : "no seccomp filter",
+		printf("SKIP: %s: %s\n",
+		       nobody ? "cannot become another user" : "no seccomp filter",
 		       strerror(errno));
 		return EXIT_SKIP;
 	}
