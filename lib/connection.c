@@ -170,6 +170,15 @@ static int send_packet(struct shmb_connection *connection, const void *packet, s
 	}
 }
 
+/* Were the fds lost because we have no room, or because there were more than any packet has? */
+static bool no_fd_left(int fd)
+{
+	int probe = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	shmb_fd_close(probe);
+	return probe < 0;
+}
+
 /* One packet and the fds with it. Returns its length, or as shmb_connection_receive(). */
 static int receive_packet(struct shmb_connection *connection, int *fds, uint32_t *ret_n_fds,
 			  uint64_t deadline_ns)
@@ -218,10 +227,10 @@ static int receive_packet(struct shmb_connection *connection, int *fds, uint32_t
 	}
 	if (len == 0)
 		return shmb_fail(-ENOTCONN, "the broker has closed the connection");
+	if (truncated && no_fd_left(connection->fd))
+		return shmb_fail(-EMFILE, "no file descriptor is free for what the broker sent");
 	if (truncated)
-		return shmb_fail(-EPROTO,
-				 "a packet or its fds did not arrive whole (is there a free "
-				 "file descriptor?)");
+		return shmb_fail(-EPROTO, "a packet or its fds did not arrive whole");
 	return (int)len;
 }
 
