@@ -26,3 +26,14 @@ check_PROGRAMS += %D%/without-uring %D%/backend
 %C%_without_uring_SOURCES = %D%/without-uring.c
 %C%_backend_SOURCES = %D%/backend.c
 %C%_backend_LDADD = lib/libshmbroker.la
+
+# What a broker and its clients do to each other under stress.
+if HAVE_CHECK
+stress_tests =
+stress_tests += %D%/shortage
+%C%_shortage_SOURCES = %D%/shortage.c %D%/process.h tests/unit/fixture.h
+%C%_shortage_LDADD = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
+
+check_PROGRAMS += $(stress_tests)
+TESTS += $(stress_tests)
+endif
