@@ -33,6 +33,9 @@ stress_tests =
 stress_tests += %D%/shortage
 %C%_shortage_SOURCES = %D%/shortage.c %D%/process.h tests/unit/fixture.h
 %C%_shortage_LDADD = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
+stress_tests += %D%/churn
+%C%_churn_SOURCES = %D%/churn.c %D%/process.h tests/unit/fixture.h
+%C%_churn_LDADD = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 
 check_PROGRAMS += $(stress_tests)
 TESTS += $(stress_tests)
