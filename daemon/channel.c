@@ -249,10 +249,13 @@ int channel_close(struct channel *channel, struct client *client)
 {
 	struct opening *opening = opening_find(channel, client);
 
-	if (!opening || opening->count == 0)
+	if (!opening)
 		return -ENOENT;
-	if (--opening->count == 0)
+	/* 0: a client that has come back says that it will not reopen it. */
+	if (opening->count <= 1)
 		opening_free(opening);
+	else
+		opening->count--;
 	return 0;
 }
 

@@ -223,9 +223,24 @@ void client_check_away(struct client *client)
 		      &client->away);
 }
 
+/* Its client may not even know of a member that is not active; it can only ask for a new one. */
+static void free_inactive(struct client *client)
+{
+	struct list *link, *safe;
+
+	list_for_each(link, safe, &client->members)
+	{
+		struct member *member = list_entry(link, struct member, client_link);
+
+		if (!(member->flags & SHMB_MEMBER_ACTIVE))
+			member_free(member, SHMB_GONE_DIED);
+	}
+}
+
 void client_disconnected(struct client *client)
 {
 	client->connection = NULL;
+	free_inactive(client);
 	client->away = loop_timer_cancel(client->away);
 	view_forget(client);
 	if (list_empty(&client->members) && list_empty(&client->openings))

@@ -400,6 +400,8 @@ static int open_signals(struct daemon *d)
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
+	/* A segment above RLIMIT_FSIZE is one client's mistake, not our end. */
+	signal(SIGXFSZ, SIG_IGN);
 	d->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 	return d->signal_fd < 0 ? shmb_fail(-errno, "no signalfd") : 0;
 }

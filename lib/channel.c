@@ -144,6 +144,15 @@ static int resume(struct shmb_resumable *resumable)
 	return result;
 }
 
+static bool is_open_twice(const struct shmb_channel *channel)
+{
+	for (struct shmb_resumable *at = channel->client->resumables; at; at = at->next)
+		if (at->resume == resume &&
+		    shmb_container_of(at, struct shmb_channel, resumable)->id == channel->id)
+			return true;
+	return false;
+}
+
 static int open_channel(struct shmb_channel *channel, const struct shmb_channel_options *options)
 {
 	struct shmb_msg_open request = {
@@ -224,7 +233,6 @@ SHMB_API int32_t shmb_channel_open(struct shmb_client *client, const char *name,
 
 SHMB_API int32_t shmb_channel_close(struct shmb_channel *channel)
 {
-	struct shmb_msg_id request;
 	struct shmb_client *client;
 
 	if (!channel)
@@ -241,9 +249,10 @@ SHMB_API int32_t shmb_channel_close(struct shmb_channel *channel)
 		return shmb_fail(-EBUSY, "%u publishers and subscribers of the channel are open",
 				 channel->n_members);
 	}
-	request.id = channel->id;
 	shmb_client_remove(client, &channel->resumable);
-	shmb_client_tell(client, SHMB_MSG_CLOSE, &request, sizeof(request));
+	/* Without a connection nothing counts handles: the last one closes. */
+	if (client->connected || !is_open_twice(channel))
+		shmb_client_farewell(client, SHMB_MSG_CLOSE, channel->id);
 	client->n_children--;
 	pthread_mutex_unlock(&client->lock);
 	free_channel(channel);

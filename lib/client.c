@@ -39,6 +39,7 @@
 #define RETRY_MIN_NS	   1000000ull
 #define RETURN_PATIENCE_NS 20000000ull /* a broker that runs answers sooner */
 #define RETRY_MAX_NS	   500000000ull
+#define FAREWELL_NS	   100000000ll
 #define BACKLOG_NS	   1000000000ull
 #define BACKLOG_SLICE_NS   20000ull
 
@@ -228,7 +229,7 @@ static const struct {
 	[SHMB_CODE_GONE] = { -ESTALE, "it is gone" },
 	[SHMB_CODE_SCHEMA] = { -EPROTOTYPE, "the channel has another schema" },
 	[SHMB_CODE_EXISTS] = { -EEXIST, "it exists" },
-	[SHMB_CODE_NO_MEMORY] = { -ENOSPC, "no room in /dev/shm" },
+	[SHMB_CODE_NO_MEMORY] = { -ENOSPC, "the broker finds no room in /dev/shm" },
 	[SHMB_CODE_NO_FDS] = { -EMFILE, "the broker has no file descriptor left" },
 	[SHMB_CODE_PATTERN] = { -EPROTOTYPE, "the channel has another pattern" },
 };
@@ -486,6 +487,22 @@ static int resume_all(struct shmb_client *client)
 	return result;
 }
 
+/*
+ * What was closed meanwhile: the broker would keep it until this process ends, and a reliable
+ * subscriber that nobody reads stops its publishers.
+ */
+static void say_farewells(struct shmb_client *client)
+{
+	uint32_t n = client->n_farewells;
+	struct shmb_farewell *farewells = client->farewells;
+
+	client->farewells = NULL;
+	client->n_farewells = 0;
+	for (uint32_t i = 0; i < n; i++)
+		shmb_client_farewell(client, farewells[i].type, farewells[i].body.id);
+	free(farewells);
+}
+
 /* Come back after the connection has ended, if it is time to try. */
 static int reconnect(struct shmb_client *client)
 {
@@ -502,8 +519,12 @@ static int reconnect(struct shmb_client *client)
 	result = connect_or_start(client, now + 1000000000ull);
 	if (result == 0 && !client->stale)
 		result = resume_all(client);
-	if (result == 0)
-		return client->stale ? reconnect(client) : 0;
+	if (result == 0) {
+		if (client->stale)
+			return reconnect(client);
+		say_farewells(client);
+		return 0;
+	}
 	if (result == -ESTALE)
 		client->stale = true;
 	disconnect(client);
@@ -572,6 +593,21 @@ void shmb_client_tell(struct shmb_client *client, uint32_t type, const void *bod
 	if (shmb_connection_send(&client->connection, type, client->next_request_id, body, body_len,
 				 shmb_clock_deadline_ns(client->timeout_ns)) < 0)
 		disconnect(client);
+}
+
+void shmb_client_farewell(struct shmb_client *client, uint32_t type, uint64_t id)
+{
+	struct shmb_farewell farewell = { .type = type, .body.id = id };
+	struct shmb_farewell *grown;
+
+	shmb_client_tell(client, type, &farewell.body, sizeof(farewell.body));
+	if (client->connected || client->stale)
+		return;
+	grown = realloc(client->farewells, (client->n_farewells + 1) * sizeof(*grown));
+	if (!grown)
+		return; /* it ends with the process */
+	client->farewells = grown;
+	grown[client->n_farewells++] = farewell;
 }
 
 /*
@@ -742,6 +778,7 @@ static void deinit(struct shmb_client *client)
 	sodium_memzero(&client->keypair, sizeof(client->keypair));
 	sodium_memzero(client->token, sizeof(client->token));
 	pthread_mutex_destroy(&client->lock);
+	free(client->farewells);
 	free(client);
 }
 
@@ -787,6 +824,13 @@ SHMB_API int32_t shmb_client_open(const struct shmb_client_options *options,
 	return 0;
 }
 
+static void come_back_for_farewells(struct shmb_client *client)
+{
+	client->timeout_ns = FAREWELL_NS;
+	if (connect_once(client, shmb_clock_deadline_ns(FAREWELL_NS)) == 0 && !client->stale)
+		say_farewells(client);
+}
+
 SHMB_API int32_t shmb_client_close(struct shmb_client *client)
 {
 	if (!client)
@@ -797,6 +841,8 @@ SHMB_API int32_t shmb_client_close(struct shmb_client *client)
 	/* In a forked child the mappings are not there, and the socket is the parent's. */
 	if (!*client->fork_guard)
 		client->bell_map.base = NULL;
+	else if (client->n_farewells && !client->connected && !client->stale)
+		come_back_for_farewells(client);
 	deinit(client);
 	return 0;
 }

@@ -69,6 +69,12 @@ struct shmb_resumable {
 	int (*resume)(struct shmb_resumable *resumable);
 };
 
+/* A DETACH or CLOSE that could not be sent. */
+struct shmb_farewell {
+	uint32_t type;
+	struct shmb_msg_id body;
+};
+
 /**
  * struct shmb_client - see shmbroker.h
  * @lock:	    guards everything below; the bell is read without it
@@ -81,6 +87,8 @@ struct shmb_resumable {
  * @tried_wake:	    of the bell, at the last attempt
  * @retry_delay_ns: doubles with each failure
  * @next_request_id: of the next request
+ * @farewells:	    what was closed while there was no connection, to be told when there is one
+ * @n_farewells:    of them
  * @resuming:	    a reconnection is under way
  * @stale:	    the broker has forgotten us: the handles are of no more use
  * @id:		    as the broker calls us
@@ -110,6 +118,8 @@ struct shmb_client {
 	uint32_t tried_wake;
 	uint64_t retry_delay_ns;
 	uint32_t next_request_id;
+	struct shmb_farewell *farewells;
+	uint32_t n_farewells;
 	bool resuming;
 	bool stale;
 	uint64_t id;
@@ -153,6 +163,9 @@ int shmb_client_request_ok(struct shmb_client *client, uint32_t type, const void
 /* Tell the broker something without waiting for its reply, if there is a broker. Locked. */
 void shmb_client_tell(struct shmb_client *client, uint32_t type, const void *body,
 		      uint32_t body_len);
+
+/* Tells the broker that a member or channel is closed: now, or with the next connection. Locked. */
+void shmb_client_farewell(struct shmb_client *client, uint32_t type, uint64_t id);
 
 /**
  * shmb_client_drain() - take in all that the broker has sent

@@ -226,6 +226,19 @@ static struct shmb_handshake_1_payload own_payload(const char *label)
 	return payload;
 }
 
+/*
+ * A broker closes without a word on whoever it does not let in, or a key it does not hold; on some
+ * before they have said anything.
+ */
+static int hung_up(const struct shmb_connection *connection)
+{
+	if (listener_is_dead(connection->listener))
+		return shmb_fail(-ENOTCONN, "the broker died while it was connected to");
+	return shmb_fail(-EKEYREJECTED, "the broker refused the connection: it has another key "
+					"than its broker.pub says, or this user or key is not "
+					"let in, or it is too busy");
+}
+
 static int say_hello(struct shmb_connection *connection, const struct shmb_noise_keypair *own,
 		     const uint8_t *broker_key, const char *label, uint64_t deadline_ns)
 {
@@ -234,7 +247,9 @@ static int say_hello(struct shmb_connection *connection, const struct shmb_noise
 	int result;
 
 	result = shmb_session_connect(&connection->session, own, broker_key, &payload, &first);
-	return result < 0 ? result : send_packet(connection, &first, sizeof(first), deadline_ns);
+	if (result == 0)
+		result = send_packet(connection, &first, sizeof(first), deadline_ns);
+	return result == -ENOTCONN ? hung_up(connection) : result;
 }
 
 static int hear_answer(struct shmb_connection *connection, int allow_relay, uint64_t deadline_ns)
@@ -250,14 +265,8 @@ static int hear_answer(struct shmb_connection *connection, int allow_relay, uint
 		shmb_fd_close(fds[i]);
 	if (result == -EAGAIN)
 		return result;
-	/* A broker closes without a word on whoever it does not let in, or a key it does not hold. */
-	if (result == -ENOTCONN && listener_is_dead(connection->listener))
-		return shmb_fail(-ENOTCONN, "the broker died while it was connected to");
 	if (result == -ENOTCONN)
-		return shmb_fail(-EKEYREJECTED,
-				 "the broker refused the connection: it has another key "
-				 "than its broker.pub says, or this user or key is not "
-				 "let in, or it is too busy");
+		return hung_up(connection);
 	if (result < 0)
 		return result;
 	result = shmb_session_connected(&connection->session, connection->packet, (uint32_t)result,

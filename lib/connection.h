@@ -97,7 +97,7 @@ int shmb_connection_send(struct shmb_connection *connection, uint32_t type, uint
  * @deadline_ns: when to give up; 0: only look
  *
  * Return: 0; -EAGAIN: none in time; -ENOTCONN: the broker is gone; -EPROTO, -EBADMSG: it did not
- *	   keep to the protocol; after all but -EAGAIN the connection is of no more use.
+ *	   keep to the protocol; -EMFILE: no fd was free for those that came; after all but -EAGAIN the connection is of no more use.
  */
 int shmb_connection_receive(struct shmb_connection *connection, struct shmb_received *received,
 			    uint64_t deadline_ns);

@@ -4,6 +4,8 @@
 
 /* Closing, describing and checking file descriptors. */
 
+#include <errno.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <shmbroker/protocol.h>
@@ -40,5 +42,11 @@ int shmb_fd_describe(int fd, uint8_t kind, uint8_t access, uint16_t role, uint64
  * Return: 0; -EPROTO with a sentence that says which check failed.
  */
 int shmb_fd_verify(int fd, const struct shmb_fd_descriptor *descriptor);
+
+/* Has a call failed for want of a file descriptor, and not because of the file? */
+static inline bool shmb_fd_shortage(int error)
+{
+	return error == EMFILE || error == ENFILE || error == ENOMEM;
+}
 
 #endif

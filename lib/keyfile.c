@@ -86,7 +86,7 @@ static int keyfile_read(const char *path, bool private, char text[KEYFILE_LEN_MA
 	if (fd < 0) {
 		if (errno == ENOENT)
 			return shmb_fail(-ENOENT, "%s: no such file", path);
-		return shmb_fail(-EACCES, "%s: %s", path,
+		return shmb_fail(shmb_fd_shortage(errno) ? -errno : -EACCES, "%s: %s", path,
 				 errno == ELOOP ? "is a symbolic link" : strerrordesc_np(errno));
 	}
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))

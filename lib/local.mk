@@ -10,6 +10,7 @@ libshmb_files = \
 	%D%/copy.c %D%/copy.h \
 	%D%/fork.c %D%/fork.h \
 	%D%/fd.c %D%/fd.h \
+	%D%/control-group.c %D%/control-group.h \
 	%D%/map.c %D%/map.h \
 	%D%/name.c %D%/name.h \
 	%D%/noise.c %D%/noise.h \

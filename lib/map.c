@@ -10,7 +10,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -19,6 +18,7 @@
 #include <shmbroker/ring.h>
 #include <shmbroker/version.h>
 
+#include "lib/control-group.h"
 #include "lib/error.h"
 #include "lib/fd.h"
 
@@ -122,44 +122,11 @@ int shmb_map_reader(struct shmb_map *map, int fd, const struct shmb_fd_descripto
 	return map_segment(map, fd, descriptor, kind, PROT_READ);
 }
 
-/*
- * What is left of the memory control group that will be charged. A fallocate beyond it does not
- * fail: it gets its caller killed. No answer means no limit that we know of.
- */
-static uint64_t control_group_room(void)
-{
-	static const char *const pairs[][2] = {
-		{ "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current" },
-		{ "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-		  "/sys/fs/cgroup/memory/memory.usage_in_bytes" },
-	};
-
-	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
-		unsigned long long value[2];
-		int got = 0;
-
-		for (int j = 0; j < 2; j++) {
-			char text[32] = "";
-			int fd = open(pairs[i][j], O_RDONLY | O_CLOEXEC);
-
-			if (fd < 0)
-				break;
-			if (read(fd, text, sizeof(text) - 1) > 0 &&
-			    sscanf(text, "%llu", &value[j]) == 1)
-				got++;
-			close(fd);
-		}
-		if (got == 2)
-			return value[0] > value[1] ? value[0] - value[1] : 0;
-	}
-	return UINT64_MAX;
-}
-
 /* A file-size limit would send SIGXFSZ, which by default kills the process we live in. */
 static int check_room(uint64_t len)
 {
 	struct rlimit limit;
-	uint64_t room = len > SMALL_LEN ? control_group_room() : UINT64_MAX;
+	uint64_t room = len > SMALL_LEN ? shmb_control_group_room() : UINT64_MAX;
 
 	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
 	    limit.rlim_cur < len)

@@ -251,10 +251,8 @@ static int attach(struct shmb_member *member)
 /* Client locked. */
 static void leave(struct shmb_member *member)
 {
-	struct shmb_msg_id request = { .id = member->id };
-
 	if (member->id)
-		shmb_client_tell(member->client, SHMB_MSG_DETACH, &request, sizeof(request));
+		shmb_client_farewell(member->client, SHMB_MSG_DETACH, member->id);
 }
 
 static void deinit(struct shmb_member *member)

@@ -70,7 +70,8 @@ static int dir_check_parents(const struct dir_check *check, int fd, const struct
 		shmb_fd_close(fd);
 		fd = up;
 		if (fd < 0 || fstat(fd, &here) < 0)
-			r = shmb_fail(-EACCES, "%s: a parent cannot be seen: %s", check->path,
+			r = shmb_fail(shmb_fd_shortage(errno) ? -errno : -EACCES,
+				      "%s: a parent cannot be seen: %s", check->path,
 				      strerrordesc_np(errno));
 		else if (here.st_dev == below.st_dev && here.st_ino == below.st_ino)
 			break; /* the root */
@@ -112,7 +113,7 @@ int shmb_runtime_check_dir(const char *path)
 
 	fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0) {
-		r = errno == ENOENT ? -ENOENT : -EACCES;
+		r = errno == ENOENT || shmb_fd_shortage(errno) ? -errno : -EACCES;
 		return shmb_fail(r, "%s: %s", path, strerrordesc_np(errno));
 	}
 	if (fstat(fd, &st) < 0) {

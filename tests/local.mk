@@ -1,5 +1,9 @@
 # One local.mk per kind of test.
 TEST_EXTENSIONS = .sh .sys .py
+# make check SHMB_TEST_WRAPPER=COMMAND runs every test through that command.
+LOG_COMPILER = $(SHMB_TEST_WRAPPER)
+SH_LOG_COMPILER = $(SHMB_TEST_WRAPPER)
+PY_LOG_COMPILER = $(SHMB_TEST_WRAPPER)
 
 include %D%/unit/local.mk
 include %D%/abi/local.mk
@@ -12,7 +16,8 @@ include %D%/bench/local.mk
 AM_TESTS_ENVIRONMENT = \
 	top_srcdir='$(abs_top_srcdir)'; top_builddir='$(abs_top_builddir)'; \
 	CC='$(CC)'; CXX=$${CXX-g++}; CK_DEFAULT_TIMEOUT=20; \
-	export top_srcdir top_builddir CC CXX CK_DEFAULT_TIMEOUT;
+	SHMB_TEST_WRAPPER='$(SHMB_TEST_WRAPPER)'; \
+	export top_srcdir top_builddir CC CXX CK_DEFAULT_TIMEOUT SHMB_TEST_WRAPPER;
 
 check-loop: ; @n=0; while $(MAKE) check; do n=$$((n+1)); echo "passed $$n times"; done
 .PHONY: check-loop

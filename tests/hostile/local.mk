@@ -12,6 +12,11 @@ hostile_tests += %D%/hostile-probe
 %C%_hostile_probe_SOURCES = %D%/hostile-probe.c $(hostile_files)
 %C%_hostile_probe_LDADD = daemon/libbroker.la lib/libshmb.la
 %C%_hostile_probe_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=shmb_map_reader -Wl,--wrap=shmb_map_writer
+if HAVE_CHECK
+hostile_tests += %D%/hostile-broker
+%C%_hostile_broker_SOURCES = %D%/hostile-broker.c tests/unit/fixture.h
+%C%_hostile_broker_LDADD = lib/libshmb.la daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
+endif
 
 check_PROGRAMS += $(hostile_tests)
 TESTS += $(hostile_tests)

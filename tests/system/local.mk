@@ -9,9 +9,11 @@ system_tests = \
 	%D%/shmctl-live.sys \
 	%D%/shmctl-ping.sys \
 	%D%/shmctl-keygen.sys \
-	%D%/shmctl-doctor.sys
+	%D%/shmctl-doctor.sys \
+	%D%/without-uring.sys \
+	%D%/as-nobody.sys
 
-SYS_LOG_COMPILER = $(SHELL) $(top_srcdir)/%D%/with-broker.sh
+SYS_LOG_COMPILER = $(SHMB_TEST_WRAPPER) $(SHELL) $(top_srcdir)/%D%/with-broker.sh
 TESTS += $(system_tests)
 EXTRA_DIST += $(system_tests) %D%/with-broker.sh %D%/functions.sh
 
@@ -46,3 +48,21 @@ endif
 
 TESTS += %D%/installed-units.sh
 EXTRA_DIST += %D%/installed-units.sh
+check_PROGRAMS += %D%/without-uring %D%/backend
+%C%_without_uring_SOURCES = %D%/without-uring.c
+%C%_backend_SOURCES = %D%/backend.c
+%C%_backend_LDADD = lib/libshmbroker.la
+
+# What a broker and its clients do to each other under stress.
+if HAVE_CHECK
+stress_tests =
+stress_tests += %D%/shortage
+%C%_shortage_SOURCES = %D%/shortage.c %D%/process.h tests/unit/fixture.h
+%C%_shortage_LDADD = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
+stress_tests += %D%/churn
+%C%_churn_SOURCES = %D%/churn.c %D%/process.h tests/unit/fixture.h
+%C%_churn_LDADD = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
+
+check_PROGRAMS += $(stress_tests)
+TESTS += $(stress_tests)
+endif

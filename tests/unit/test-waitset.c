@@ -31,7 +31,7 @@ static void set_up_channels(void)
 {
 	set_up();
 	for (int i = 0; i < N_CHANNELS; i++) {
-		char name[16];
+		char name[24];
 
 		snprintf(name, sizeof(name), "test/%d", i);
 		channels[i] = channel_of(client, name, 4096);

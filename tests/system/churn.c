@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Clients come and go by the hundred while records flow: some close in order, some only exit, some
+ * are killed at whatever instruction they are. Every record that arrives is whole, and in the end
+ * the broker uses what it used in the beginning: objects, fds, registry entries, threads, memory.
+ * And when nothing happens it does nothing.
+ */
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "tests/system/process.h"
+
+#define N_CLIENTS   100
+#define N_CHANNELS  4
+#define LANE_LEN    16384
+#define RECORD_MAX  400
+#define TIMEOUT	    (10000 * MS)
+#define RSS_MORE_KB 4096
+
+static struct process daemon_process;
+static uint64_t seed;
+static int is_quick;
+
+static uint64_t next_random(void)
+{
+	/* splitmix64 */
+	uint64_t z = (seed += 0x9e3779b97f4a7c15ull);
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebull;
+	return z ^ z >> 31;
+}
+
+/* ---- what the broker uses ----------------------------------------------------------------------- */
+
+struct usage {
+	unsigned objects;
+	unsigned entries;
+	unsigned fds;
+	unsigned threads;
+	unsigned rss_kb;
+};
+
+static unsigned live_entries(void)
+{
+	const struct shmb_registry_entry *entry;
+	char name[64];
+	struct stat status;
+	unsigned n = 0;
+	uint8_t *map;
+	int fd;
+
+	snprintf(name, sizeof(name), "/shmb.%016llx.registry",
+		 (unsigned long long)daemon_process.instance);
+	fd = shm_open(name, O_RDONLY | O_CLOEXEC, 0);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(fstat(fd, &status), 0);
+	map = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_SHARED, fd, 0);
+	ck_assert_ptr_ne(map, MAP_FAILED);
+	entry = (const void *)(map + SHMB_BLOCK_LEN);
+	for (; (const uint8_t *)(entry + 1) <= map + status.st_size; entry++)
+		n += __atomic_load_n(&entry->state, __ATOMIC_RELAXED) == SHMB_ENTRY_LIVE;
+	munmap(map, (size_t)status.st_size);
+	close(fd);
+	return n;
+}
+
+static struct usage measure(void)
+{
+	struct usage usage = { .objects = process_objects(&daemon_process),
+			       .entries = live_entries(),
+			       .fds = process_entries(daemon_process.pid, "fd"),
+			       .threads = process_entries(daemon_process.pid, "task") };
+	char path[32], line[128];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", daemon_process.pid);
+	file = fopen(path, "re");
+	ck_assert_ptr_nonnull(file);
+	while (fgets(line, sizeof(line), file))
+		sscanf(line, "VmRSS: %u", &usage.rss_kb);
+	fclose(file);
+	return usage;
+}
+
+static int is_same(const struct usage *a, const struct usage *b)
+{
+	return a->objects == b->objects && a->entries == b->entries && a->fds == b->fds &&
+	       a->threads == b->threads;
+}
+
+/* The dead are buried by and by. */
+static void nothing_is_left(const struct usage *before)
+{
+	struct usage after = measure();
+
+	for (int i = 0; i < 1000 && !is_same(before, &after); i++) {
+		usleep(5000);
+		after = measure();
+	}
+	ck_assert_msg(is_same(before, &after),
+		      "objects %u, then %u; entries %u, %u; fds %u, %u; threads %u, %u",
+		      before->objects, after.objects, before->entries, after.entries, before->fds,
+		      after.fds, before->threads, after.threads);
+	/* Freed memory stays with the allocator, but not more of it each time. */
+	ck_assert_msg(process_is_sanitized() || after.rss_kb < before->rss_kb + RSS_MORE_KB,
+		      "resident memory grew from %u to %u KiB", before->rss_kb, after.rss_kb);
+}
+
+/* ---- records ------------------------------------------------------------------------------------ */
+
+static uint64_t checksum(const uint8_t *bytes, uint32_t len)
+{
+	uint64_t sum = 0xcbf29ce484222325ull;
+
+	for (uint32_t i = 0; i < len; i++)
+		sum = (sum ^ bytes[i]) * 0x100000001b3ull;
+	return sum;
+}
+
+static uint32_t make_record(uint8_t record[RECORD_MAX])
+{
+	uint32_t len = 16 + (uint32_t)(next_random() % (RECORD_MAX - 16));
+	uint64_t sum;
+
+	for (uint32_t i = 8; i < len; i++)
+		record[i] = (uint8_t)(len * i + (uint32_t)(seed >> 7));
+	sum = checksum(record + 8, len - 8);
+	memcpy(record, &sum, sizeof(sum));
+	return len;
+}
+
+static int is_whole(const uint8_t *record, int32_t len)
+{
+	uint64_t sum;
+
+	if (len < 16)
+		return 0;
+	memcpy(&sum, record, sizeof(sum));
+	return sum == checksum(record + 8, (uint32_t)len - 8);
+}
+
+/* ---- clients ------------------------------------------------------------------------------------ */
+
+enum end {
+	END_CLOSE,
+	END_EXIT,
+	END_KILL,
+	N_ENDS
+};
+
+/* Exit code of a client that saw something wrong; the others are where it was. */
+#define CODE_TORN 90
+
+static int must(int32_t result, int code)
+{
+	/* Of many clients some find all slots taken, or nobody who reads. */
+	if (result >= 0 || result == -EDQUOT || result == -EAGAIN || result == -ETIMEDOUT)
+		return result;
+	fprintf(stderr, "a client, step %d: %d (%s)\n", code, result, why());
+	_exit(code);
+}
+
+/* SIGKILL after so many microseconds, at whatever instruction. */
+static void kill_me_after(uint64_t us)
+{
+	struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL };
+	struct itimerspec time = { .it_value = { .tv_nsec = (long)(us * 1000 + 1) } };
+	timer_t timer;
+
+	if (timer_create(CLOCK_MONOTONIC, &event, &timer) < 0 ||
+	    timer_settime(timer, 0, &time, NULL) < 0)
+		_exit(99);
+}
+
+static void talk(struct shmb_publisher *publisher, struct shmb_subscriber *subscriber)
+{
+	int n = 5 + (int)(next_random() % 50);
+	uint8_t record[RECORD_MAX];
+
+	for (int i = 0; i < n; i++) {
+		int32_t got;
+
+		if (publisher)
+			must(shmb_publisher_send(publisher, record, make_record(record)), 4);
+		if (!subscriber || shmb_subscriber_wait(subscriber, 5 * MS) < 0)
+			continue;
+		while ((got = must(shmb_subscriber_recv(subscriber, record, sizeof(record)), 5)) >=
+		       0)
+			if (!is_whole(record, got))
+				_exit(CODE_TORN);
+	}
+}
+
+static _Noreturn void live(enum end end)
+{
+	struct shmb_client_options options = { .options_len = sizeof(options),
+					       .connect_timeout_ns = TIMEOUT,
+					       .address = daemon_process.address,
+					       .address_len =
+						       (uint32_t)strlen(daemon_process.address) };
+	uint32_t flags = next_random() % 2 ? SHMB_SUBSCRIBER_LOSSY : 0;
+	struct shmb_subscriber_options how = { .options_len = sizeof(how), .flags = flags };
+	struct shmb_channel_options create = { .options_len = sizeof(create),
+					       .flags = SHMB_CHANNEL_CREATE,
+					       .lane_len = LANE_LEN,
+					       .max_publishers = 128,
+					       .max_subscribers = 128 };
+	struct shmb_subscriber *subscriber = NULL;
+	struct shmb_publisher *publisher = NULL;
+	struct shmb_channel *channel;
+	struct shmb_client *own;
+	char name[16];
+
+	if (end == END_KILL)
+		kill_me_after(next_random() % 100000);
+	snprintf(name, sizeof(name), "churn/%u", (unsigned)(next_random() % N_CHANNELS));
+	must(shmb_client_open(&options, &own), 1);
+	must(shmb_channel_open(own, name, (uint32_t)strlen(name), &create, &channel), 2);
+	if (next_random() % 4)
+		must(shmb_subscriber_open(channel, &how, &subscriber), 3);
+	if (next_random() % 3 == 0)
+		must(shmb_publisher_open(channel, NULL, &publisher), 3);
+	talk(publisher, subscriber);
+	if (end == END_KILL)
+		pause();
+	if (end == END_CLOSE &&
+	    (shmb_publisher_close(publisher) < 0 || shmb_subscriber_close(subscriber) < 0 ||
+	     shmb_channel_close(channel) < 0 || shmb_client_close(own) < 0))
+		_exit(6);
+	_exit(0);
+}
+
+static void start_one(void)
+{
+	uint64_t own_seed = next_random();
+	enum end end = (enum end)(next_random() % N_ENDS);
+	pid_t pid = fork();
+
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		seed = own_seed;
+		live(end);
+	}
+}
+
+/* Buries the dead. Returns how many. */
+static int bury(int flags)
+{
+	int status, n = 0;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, flags)) > 0) {
+		if (pid == daemon_process.pid)
+			ck_abort_msg("the broker died with status 0x%x", status);
+		ck_assert_msg(!WIFEXITED(status) || WEXITSTATUS(status) == 0,
+			      WEXITSTATUS(status) == CODE_TORN ? "a record was torn (code %d)"
+							       : "a client failed at step %d",
+			      WEXITSTATUS(status));
+		ck_assert_msg(!WIFSIGNALED(status) || WTERMSIG(status) == SIGKILL,
+			      "a client died of signal %d", WTERMSIG(status));
+		n++;
+		if (!(flags & WNOHANG))
+			break;
+	}
+	return n;
+}
+
+/* The stream that must not suffer: what is sent arrives, between records of the others. */
+static void pass_one(struct shmb_publisher *publisher, struct shmb_subscriber *subscriber)
+{
+	uint8_t sent[RECORD_MAX], record[RECORD_MAX];
+	uint32_t len = make_record(sent);
+	int32_t got;
+
+	ok(shmb_publisher_send_wait(publisher, sent, len, TIMEOUT));
+	for (;;) {
+		ok(shmb_subscriber_wait(subscriber, TIMEOUT));
+		got = shmb_subscriber_recv(subscriber, record, sizeof(record));
+		if (got == -EAGAIN)
+			continue;
+		ok(got);
+		ck_assert_msg(is_whole(record, got), "a record of %d bytes was torn", got);
+		if ((uint32_t)got == len && memcmp(record, sent, len) == 0)
+			return;
+	}
+}
+
+static void churn_for(uint64_t ms, struct shmb_publisher *publisher,
+		      struct shmb_subscriber *subscriber)
+{
+	uint64_t end = process_now_ms() + ms;
+	int n_alive = 0, n_all = 0;
+
+	while (process_now_ms() < end) {
+		for (int i = 0; n_alive < N_CLIENTS && i < 10; i++, n_alive++, n_all++)
+			start_one();
+		for (int i = 0; i < 20; i++)
+			pass_one(publisher, subscriber);
+		n_alive -= bury(WNOHANG);
+	}
+	while (n_alive > 0) {
+		pass_one(publisher, subscriber);
+		n_alive -= bury(WNOHANG);
+	}
+	printf("%d clients came and went\n", n_all);
+}
+
+/* ---- */
+
+static void set_up_churn(void)
+{
+	daemon_process = process_begin(NULL);
+}
+
+static void tear_down_churn(void)
+{
+	process_end(&daemon_process);
+}
+
+START_TEST(a_hundred_clients_at_once_come_and_go_and_leave_nothing)
+{
+	const char *given = getenv("SHMB_TEST_SEED");
+	struct shmb_channel_options create = { .options_len = sizeof(create),
+					       .flags = SHMB_CHANNEL_CREATE,
+					       .lane_len = LANE_LEN,
+					       .max_publishers = 128,
+					       .max_subscribers = 128 };
+	struct shmb_subscriber *subscriber;
+	struct shmb_publisher *publisher;
+	struct shmb_channel *channel;
+	struct usage before;
+
+	seed = given ? strtoull(given, NULL, 0) : process_now_ms() * 1000003 + (uint64_t)getpid();
+	printf("SHMB_TEST_SEED=%llu\n", (unsigned long long)seed);
+	fflush(stdout);
+	client = connect_to(daemon_process.address);
+	ok(shmb_channel_open(client, "churn/0", 7, &create, &channel));
+	publisher = publisher_of(channel, 0);
+	subscriber = subscriber_of(channel, 0);
+	/* The first round fills caches: what is kept for later is no leak. */
+	churn_for(300, publisher, subscriber);
+	ok(shmb_client_ping(client, TIMEOUT));
+	usleep(300000);
+	before = measure();
+	churn_for(is_quick ? 1500 : 5000, publisher, subscriber);
+	nothing_is_left(&before);
+	ok(shmb_subscriber_close(subscriber));
+	ok(shmb_publisher_close(publisher));
+	ok(shmb_channel_close(channel));
+	ok(shmb_client_close(client));
+}
+END_TEST
+
+START_TEST(thousands_of_connects_in_a_row_leave_nothing)
+{
+	int n = 0, wanted = is_quick ? 2000 : 10000;
+	uint64_t start, end;
+	struct usage before;
+
+	for (int i = 0; i < 100; i++)
+		ok(shmb_client_close(connect_to(daemon_process.address)));
+	usleep(300000);
+	before = measure();
+	start = process_now_ms();
+	end = start + 20000;
+	/* Whoever is slow, as under a sanitizer, does as many as it can. */
+	for (; n < wanted && process_now_ms() < end; n++)
+		ok(shmb_client_close(connect_to(daemon_process.address)));
+	printf("%d connects in %llu ms\n", n, (unsigned long long)(process_now_ms() - start));
+	ck_assert_int_ge(n, 500);
+	nothing_is_left(&before);
+}
+END_TEST
+
+START_TEST(a_broker_with_a_hundred_idle_subscribers_sleeps)
+{
+	struct shmb_subscriber *subscribers[N_CLIENTS];
+	struct shmb_channel *channels[N_CLIENTS];
+	struct shmb_client *clients[N_CLIENTS];
+	uint64_t seconds = is_quick ? 2 : 5, cpu;
+
+	for (int i = 0; i < N_CLIENTS; i++) {
+		clients[i] = connect_to(daemon_process.address);
+		channels[i] = channel_of(clients[i], i % 2 ? "odd" : "even", 4096);
+		subscribers[i] = subscriber_of(channels[i], 0);
+	}
+	usleep(300000);
+	cpu = process_cpu_ms(daemon_process.pid);
+	sleep((unsigned)seconds);
+	cpu = process_cpu_ms(daemon_process.pid) - cpu;
+	printf("idle: %llu ms of CPU in %llu s\n", (unsigned long long)cpu,
+	       (unsigned long long)seconds);
+	/* More than 1 %; what the kernel counts comes in steps of 10 ms. */
+	ck_assert_uint_le(cpu, seconds * 10);
+	for (int i = 0; i < N_CLIENTS; i++) {
+		ok(shmb_subscriber_close(subscribers[i]));
+		ok(shmb_channel_close(channels[i]));
+		ok(shmb_client_close(clients[i]));
+	}
+}
+END_TEST
+
+int main(void)
+{
+	TCase *cases[] = { tcase_create("churn") };
+	const char *quick = getenv("SHMB_TEST_QUICK");
+
+	is_quick = quick && strcmp(quick, "1") == 0;
+	tcase_add_checked_fixture(cases[0], set_up_churn, tear_down_churn);
+	tcase_set_timeout(cases[0], 120);
+	tcase_add_test(cases[0], a_hundred_clients_at_once_come_and_go_and_leave_nothing);
+	tcase_add_test(cases[0], thousands_of_connects_in_a_row_leave_nothing);
+	tcase_add_test(cases[0], a_broker_with_a_hundred_idle_subscribers_sleeps);
+	return run_suite("churn", cases, 1);
+}
