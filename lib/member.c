@@ -498,14 +498,16 @@ int shmb_member_sleep(struct shmb_member *member, uint64_t deadline_ns)
 	struct epoll_event events[8];
 	uint64_t now, retry_at;
 	int n, fd = shmb_member_epoll(member);
-	bool control = false;
+	bool control = false, retry = false;
 
 	if (fd < 0)
 		return fd;
 	retry_at = shmb_client_retry_at_ns(member->client);
 	now = deadline_ns ? shmb_clock_now_ns() : 0;
-	if (deadline_ns > retry_at)
+	if (deadline_ns > retry_at) {
+		retry = true;
 		deadline_ns = retry_at > now ? retry_at : now;
+	}
 	n = wait_events(fd, events, SHMB_ARRAY_LEN(events), shmb_clock_left_ns(deadline_ns, now));
 	for (int i = 0; i < n; i++)
 		control |= events[i].data.u64 == COOKIE_CONTROL;
@@ -513,5 +515,6 @@ int shmb_member_sleep(struct shmb_member *member, uint64_t deadline_ns)
 	/* The broker speaks, or has gone, or it is time to look for a new one. */
 	if (control || retry_at != UINT64_MAX)
 		shmb_member_sync(member);
-	return n > 0;
+	/* Time to look for a broker is not the caller's deadline, at which it would suspect a loss. */
+	return n > 0 || retry;
 }

@@ -145,7 +145,7 @@ int shmb_member_epoll(struct shmb_member *member);
  * @member:	 armed
  * @deadline_ns: when to wake up anyway
  *
- * Consumes the wake-up. Return: 1: woken; 0: deadline.
+ * Consumes the wake-up. Return: 1: woken, or it was time to look for a broker; 0: deadline.
  */
 int shmb_member_sleep(struct shmb_member *member, uint64_t deadline_ns);
 

@@ -291,6 +291,9 @@ static void refresh_limit(struct shmb_publisher *publisher)
 	for (uint32_t i = 0; i < publisher->n_pairs; i++) {
 		uint64_t head;
 
+		/* The subscriber may have been behind us when we heard of a new socket. */
+		if (shmb_unlikely(publisher->pairs[i].ringer.n > 1))
+			settle_ringer(&publisher->member, &publisher->pairs[i]);
 		if (publisher->pairs[i].lossy)
 			continue;
 		head = read_head(publisher, &publisher->pairs[i]);

@@ -589,9 +589,16 @@ int shmb_subscriber_ready(struct shmb_subscriber *subscriber)
 static void ring_publishers(struct shmb_subscriber *subscriber)
 {
 	/* P: pairs with O in the publisher's sleep_for_space(), after the fence of arm(). */
-	for (uint32_t i = 0; i < subscriber->n_lanes; i++)
-		if (!subscriber->lanes[i]->gone)
-			ring_publisher(subscriber, subscriber->lanes[i]);
+	for (uint32_t i = 0; i < subscriber->n_lanes; i++) {
+		struct sub_lane *lane = subscriber->lanes[i];
+
+		if (lane->gone)
+			continue;
+		/* The publisher may have been behind us when we heard of a new socket. */
+		if (shmb_unlikely(lane->ringer.n > 1))
+			settle_ringer(subscriber, lane);
+		ring_publisher(subscriber, lane);
+	}
 }
 
 static int arm(struct shmb_subscriber *subscriber, uint32_t mode)
