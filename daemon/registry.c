@@ -117,6 +117,10 @@ int registry_load(struct registry *registry, uint64_t instance)
 		goto fail;
 	registry->n_entries = (uint32_t)(((uint64_t)st.st_size - SHMB_BLOCK_LEN) / ENTRY_LEN);
 	registry->len = REGISTRY_LEN(registry->n_entries);
+	/* A part of an entry at the end would come alive, unchecked, when the file grows. */
+	if ((uint64_t)st.st_size != registry->len &&
+	    ftruncate(registry->fd, (off_t)registry->len) < 0)
+		goto fail;
 	/* A broker killed while it enlarged the file may have left a part without memory. */
 	r = segment_allocate(registry->fd, 0, registry->len);
 	if (r < 0)

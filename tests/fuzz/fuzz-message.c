@@ -44,6 +44,7 @@ SHMB_SCHEMA(schema, struct shmb_msg_id, "fuzz.id", SHMB_FIELD(struct shmb_msg_id
 static struct policy policy;
 static char directory[40];
 static struct broker *broker;
+static struct quota_user *user; /* held, so that it can be looked at when all have gone */
 static struct speaker speakers[N_SPEAKERS];
 static uint64_t first_id;
 
@@ -64,6 +65,7 @@ static void turn(void)
 
 static void cleanup(void)
 {
+	quota_user_put(&broker->quota, user);
 	broker = broker_free(broker);
 	rmdir(directory);
 }
@@ -84,6 +86,8 @@ static void prepare(void)
 	config.limits.max[QUOTA_CHANNELS] = LIMIT;
 	config.limits.max[QUOTA_MEMBERS] = LIMIT;
 	FUZZ_CHECK(broker_new(&config, &broker) == 0);
+	user = quota_user_get(&broker->quota, geteuid());
+	FUZZ_CHECK(user);
 	atexit(cleanup);
 	for (uint32_t i = 0; i < N_SPEAKERS; i++)
 		speakers[i].fd = -1;
@@ -261,11 +265,29 @@ static uint32_t write_body(struct fuzz_script *script, uint32_t type, uint8_t *b
 	return (uint32_t)fuzz_bytes(script, body, fuzz_number(script, 2) % BODY_CAP);
 }
 
+/* What the broker is going to make of it: no message is longer than what came. */
+static void check_opening(struct shmb_noise_cipher cipher, const uint8_t *packet, uint32_t len)
+{
+	struct shmb_session session = { .receive = cipher, .ready = true };
+	uint8_t *plain = malloc(len);
+	struct shmb_message message;
+
+	FUZZ_CHECK(plain);
+	if (shmb_session_open(&session, packet, len, plain, &message) == 0)
+		FUZZ_CHECK(sizeof(struct shmb_packet_header) + sizeof(struct shmb_message_header) +
+				   message.body_len +
+				   message.fd_count * sizeof(struct shmb_fd_descriptor) +
+				   SHMB_AEAD_TAG_LEN ==
+			   len);
+	free(plain);
+}
+
 /* Seals and sends, with changes before and after the seal. */
 static void speak(struct fuzz_script *script, struct speaker *speaker, struct draft *draft)
 {
 	uint32_t len = (uint32_t)sizeof(draft->head) + draft->head.body_len;
 	struct shmb_packet_header header = { .kind = SHMB_PACKET_DATA, .wire = 1 };
+	struct shmb_noise_cipher before = speaker->session.send;
 	uint64_t how = fuzz_number(script, 1);
 	uint8_t packet[sizeof(header) + sizeof(*draft) + SHMB_AEAD_TAG_LEN], sent[sizeof(packet)];
 
@@ -287,6 +309,7 @@ static void speak(struct fuzz_script *script, struct speaker *speaker, struct dr
 	memcpy(sent, packet, len);
 	if (how & 16)
 		fuzz_mutate(script, packet, len);
+	check_opening(before, packet, len);
 	send(speaker->fd, packet, how & 32 ? 0 : len, MSG_NOSIGNAL);
 	/* What is not as it was sealed ends the connection, as soon as it is read. */
 	for (int i = 0; i < 200 && speaker->fd >= 0 && memcmp(sent, packet, len) != 0; i++) {
@@ -341,7 +364,9 @@ static void check_nothing_left(void)
 	FUZZ_CHECK(list_empty(&broker->channels) && broker->n_members == 0);
 	FUZZ_CHECK(broker->objects.n_nodes == 0 && broker->names.n_nodes == 0);
 	FUZZ_CHECK(broker->registry.n_free == broker->registry.n_entries);
-	FUZZ_CHECK(broker->quota.users.n_nodes == 0);
+	FUZZ_CHECK(user->n_refs == 1);
+	for (size_t i = 0; i < SHMB_ARRAY_LEN(user->used); i++)
+		FUZZ_CHECK(user->used[i] == 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
