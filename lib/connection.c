@@ -360,6 +360,11 @@ void shmb_received_deinit(struct shmb_received *received)
 		received->fds[i] = shmb_fd_close(received->fds[i]);
 }
 
+bool shmb_connection_is_dead(const struct shmb_connection *connection)
+{
+	return listener_is_dead(connection->listener);
+}
+
 void shmb_connection_close(struct shmb_connection *connection)
 {
 	shmb_session_deinit(&connection->session);
