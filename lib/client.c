@@ -336,6 +336,7 @@ static int join(struct shmb_client *client)
 	struct shmb_msg_joined joined;
 	int result;
 
+	memset(received.fds, -1, sizeof(received.fds));
 	memcpy(request.token, client->token, sizeof(request.token));
 	result = round_trip(client, SHMB_MSG_JOIN, &request, sizeof(request), SHMB_MSG_JOINED,
 			    sizeof(joined), &received);
