@@ -26,6 +26,8 @@
 #include "lib/error.h"
 #include "lib/fd.h"
 
+#define DYING_MS 10 /* a process closes its sockets a moment before it is dead */
+
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77 /* Linux 6.5 */
 #endif
@@ -113,11 +115,11 @@ static int listener_of(int fd)
 }
 
 /* A killed broker's socket goes on accepting until the kernel has torn its io_uring down. */
-static bool listener_is_dead(int pidfd)
+static bool listener_is_dead(int pidfd, int wait_ms)
 {
 	struct pollfd entry = { .fd = pidfd, .events = POLLIN };
 
-	return poll(&entry, 1, 0) == 1;
+	return pidfd >= 0 && poll(&entry, 1, wait_ms) == 1;
 }
 
 static uint64_t own_pidfd_inode(void)
@@ -252,7 +254,7 @@ static int exchange_hellos(struct shmb_connection *connection, const struct shmb
 	 * A broker closes without a word on whoever it does not let in, or a key it does not hold;
 	 * on some before they have said anything.
 	 */
-	if (result == -ENOTCONN && listener_is_dead(connection->listener))
+	if (result == -ENOTCONN && listener_is_dead(connection->listener, DYING_MS))
 		return shmb_fail(-ECONNREFUSED, "the broker died while it was connected to");
 	if (result == -ENOTCONN)
 		return shmb_fail(-EKEYREJECTED,
@@ -308,7 +310,7 @@ int shmb_connection_open(struct shmb_connection *connection, const char *address
 		return result;
 	connection->fd = result;
 	connection->listener = listener_of(connection->fd);
-	if (listener_is_dead(connection->listener)) {
+	if (listener_is_dead(connection->listener, 0)) {
 		shmb_connection_close(connection);
 		return shmb_fail(-ECONNREFUSED, "%s: the broker that listened there is dead",
 				 address);
@@ -362,7 +364,7 @@ void shmb_received_deinit(struct shmb_received *received)
 
 bool shmb_connection_is_dead(const struct shmb_connection *connection)
 {
-	return listener_is_dead(connection->listener);
+	return listener_is_dead(connection->listener, 0);
 }
 
 void shmb_connection_close(struct shmb_connection *connection)
