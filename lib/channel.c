@@ -103,7 +103,7 @@ static int take_opened(struct shmb_channel *channel, struct shmb_received *recei
 	if (result < 0)
 		return result;
 	channel->segment = channel->map.base;
-	channel->id = opened.channel_id;
+	channel->id = channel->resumable.channel_id = opened.channel_id;
 	channel->lane_len = opened.lane_len;
 	channel->max_publishers = opened.max_publishers;
 	channel->max_subscribers = opened.max_subscribers;
@@ -142,15 +142,6 @@ static int resume(struct shmb_resumable *resumable)
 	if (result == -ENOENT || (result == 0 && opened.channel_id != channel->id))
 		return -ESTALE;
 	return result;
-}
-
-static bool is_open_twice(const struct shmb_channel *channel)
-{
-	for (struct shmb_resumable *at = channel->client->resumables; at; at = at->next)
-		if (at->resume == resume &&
-		    shmb_container_of(at, struct shmb_channel, resumable)->id == channel->id)
-			return true;
-	return false;
 }
 
 static int open_channel(struct shmb_channel *channel, const struct shmb_channel_options *options)
@@ -250,9 +241,7 @@ SHMB_API int32_t shmb_channel_close(struct shmb_channel *channel)
 				 channel->n_members);
 	}
 	shmb_client_remove(client, &channel->resumable);
-	/* Without a connection nothing counts handles: the last one closes. */
-	if (client->connected || !is_open_twice(channel))
-		shmb_client_farewell(client, SHMB_MSG_CLOSE, channel->id);
+	shmb_client_farewell(client, SHMB_MSG_CLOSE, channel->id);
 	client->n_children--;
 	pthread_mutex_unlock(&client->lock);
 	free_channel(channel);

@@ -250,6 +250,16 @@ static int refusal(const struct shmb_message *message)
 	return shmb_fail(refusals[error.code].result, "%s", refusals[error.code].text);
 }
 
+/* An answer that nobody waits for: a broker has heard a farewell. */
+static void forget_farewell(struct shmb_client *client, uint32_t request_id)
+{
+	for (uint32_t i = 0; i < client->n_farewells; i++)
+		if (client->farewells[i].request_id == request_id) {
+			client->farewells[i] = client->farewells[--client->n_farewells];
+			return;
+		}
+}
+
 /* One request on a connection that works. Events that come first are delivered. */
 static int round_trip(struct shmb_client *client, uint32_t type, const void *body,
 		      uint32_t body_len, uint32_t reply_type, uint32_t reply_len,
@@ -275,6 +285,8 @@ static int round_trip(struct shmb_client *client, uint32_t type, const void *bod
 			break;
 		if (received->message.request_id == 0)
 			result = deliver(client, received);
+		else
+			forget_farewell(client, received->message.request_id);
 		shmb_received_deinit(received);
 	}
 	/* -EAGAIN: a late answer will have a number that nobody waits for. */
@@ -329,6 +341,7 @@ static int join(struct shmb_client *client)
 	struct shmb_msg_joined joined;
 	int result;
 
+	memset(received.fds, -1, sizeof(received.fds));
 	memcpy(request.token, client->token, sizeof(request.token));
 	result = round_trip(client, SHMB_MSG_JOIN, &request, sizeof(request), SHMB_MSG_JOINED,
 			    sizeof(joined), &received);
@@ -487,9 +500,18 @@ static int resume_all(struct shmb_client *client)
 	return result;
 }
 
+static bool is_open(const struct shmb_client *client, uint64_t channel_id)
+{
+	for (const struct shmb_resumable *at = client->resumables; at; at = at->next)
+		if (at->channel_id == channel_id)
+			return true;
+	return false;
+}
+
 /*
  * What was closed meanwhile: the broker would keep it until this process ends, and a reliable
- * subscriber that nobody reads stops its publishers.
+ * subscriber that nobody reads stops its publishers. A channel counts handles from what was
+ * resumed: one that is still open is not closed.
  */
 static void say_farewells(struct shmb_client *client)
 {
@@ -499,7 +521,8 @@ static void say_farewells(struct shmb_client *client)
 	client->farewells = NULL;
 	client->n_farewells = 0;
 	for (uint32_t i = 0; i < n; i++)
-		shmb_client_farewell(client, farewells[i].type, farewells[i].body.id);
+		if (farewells[i].type != SHMB_MSG_CLOSE || !is_open(client, farewells[i].body.id))
+			shmb_client_farewell(client, farewells[i].type, farewells[i].body.id);
 	free(farewells);
 }
 
@@ -601,8 +624,7 @@ void shmb_client_farewell(struct shmb_client *client, uint32_t type, uint64_t id
 	struct shmb_farewell *grown;
 
 	shmb_client_tell(client, type, &farewell.body, sizeof(farewell.body));
-	if (client->connected || client->stale)
-		return;
+	farewell.request_id = client->next_request_id;
 	grown = realloc(client->farewells, (client->n_farewells + 1) * sizeof(*grown));
 	if (!grown)
 		return; /* it ends with the process */
@@ -651,6 +673,8 @@ int shmb_client_drain(struct shmb_client *client)
 			slice = 0;
 			if (received.message.request_id == 0)
 				result = deliver(client, &received);
+			else
+				forget_farewell(client, received.message.request_id);
 			shmb_received_deinit(&received);
 		}
 		if (result < 0) {
@@ -796,7 +820,10 @@ static int connect_first(struct shmb_client *client)
 		if (result == 0 || !died || (result != -ENOTCONN && !nobody_there(result)))
 			return result;
 		if (shmb_clock_now_ns() >= deadline)
-			return result == -ENOTCONN ? -ECONNREFUSED : result;
+			return shmb_fail(-ECONNREFUSED,
+					 "%s: the broker died while it was connected to, and no "
+					 "other has come",
+					 client->address);
 		nanosleep(&pause, NULL);
 	}
 }
@@ -826,6 +853,9 @@ SHMB_API int32_t shmb_client_open(const struct shmb_client_options *options,
 
 static void come_back_for_farewells(struct shmb_client *client)
 {
+	if (client->connected && !shmb_connection_is_dead(&client->connection))
+		return; /* it hears them before it hears that we hang up */
+	disconnect(client);
 	client->timeout_ns = FAREWELL_NS;
 	if (connect_once(client, shmb_clock_deadline_ns(FAREWELL_NS)) == 0 && !client->stale)
 		say_farewells(client);
@@ -841,7 +871,7 @@ SHMB_API int32_t shmb_client_close(struct shmb_client *client)
 	/* In a forked child the mappings are not there, and the socket is the parent's. */
 	if (!*client->fork_guard)
 		client->bell_map.base = NULL;
-	else if (client->n_farewells && !client->connected && !client->stale)
+	else if (client->n_farewells && !client->stale)
 		come_back_for_farewells(client);
 	deinit(client);
 	return 0;

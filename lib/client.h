@@ -62,16 +62,19 @@ struct shmb_inbox {
 /**
  * struct shmb_resumable - what must be asked for again after a broker restart
  * @next:   in the client's list, in the order of opening
+ * @channel_id: of a channel; 0: a member
  * @resume: returns 0; -ESTALE: the broker has forgotten it. Client locked
  */
 struct shmb_resumable {
 	struct shmb_resumable *next;
+	uint64_t channel_id;
 	int (*resume)(struct shmb_resumable *resumable);
 };
 
-/* A DETACH or CLOSE that could not be sent. */
+/* A DETACH or CLOSE that the broker has not answered yet. */
 struct shmb_farewell {
 	uint32_t type;
+	uint32_t request_id;
 	struct shmb_msg_id body;
 };
 
@@ -87,7 +90,7 @@ struct shmb_farewell {
  * @tried_wake:	    of the bell, at the last attempt
  * @retry_delay_ns: doubles with each failure
  * @next_request_id: of the next request
- * @farewells:	    what was closed while there was no connection, to be told when there is one
+ * @farewells:	    what was closed and may have to be told once more, to the next broker
  * @n_farewells:    of them
  * @resuming:	    a reconnection is under way
  * @stale:	    the broker has forgotten us: the handles are of no more use
@@ -164,7 +167,7 @@ int shmb_client_request_ok(struct shmb_client *client, uint32_t type, const void
 void shmb_client_tell(struct shmb_client *client, uint32_t type, const void *body,
 		      uint32_t body_len);
 
-/* Tells the broker that a member or channel is closed: now, or with the next connection. Locked. */
+/* Tells the broker that a member or channel is closed, and the next one if it does not answer. */
 void shmb_client_farewell(struct shmb_client *client, uint32_t type, uint64_t id);
 
 /**

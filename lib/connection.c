@@ -26,6 +26,8 @@
 #include "lib/error.h"
 #include "lib/fd.h"
 
+#define DYING_MS 10 /* a process closes its sockets a moment before it is dead */
+
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77 /* Linux 6.5 */
 #endif
@@ -50,6 +52,14 @@ static int wait_ready(const struct shmb_connection *connection, short events, ui
 		if (n == 0 || errno != EINTR)
 			return -EAGAIN;
 	}
+}
+
+/* connect(2) says the same of a socket that was left behind and of what never was one. */
+static bool is_socket(const char *path)
+{
+	struct stat status;
+
+	return stat(path, &status) < 0 || S_ISSOCK(status.st_mode);
 }
 
 static int connect_socket(const char *address, uint64_t deadline_ns)
@@ -80,6 +90,10 @@ static int connect_socket(const char *address, uint64_t deadline_ns)
 			result = -ETIMEDOUT;
 		if (result == -EPROTOTYPE)
 			return shmb_fail(-ECONNREFUSED, "%s: not a broker's socket", address);
+		if (result == -ECONNREFUSED)
+			return shmb_fail(result, "%s: %s", address,
+					 is_socket(address) ? "nobody listens there"
+							    : "not a socket");
 		return shmb_fail(result, "%s: %s", address, strerror(-result));
 	}
 	return fd;
@@ -101,11 +115,11 @@ static int listener_of(int fd)
 }
 
 /* A killed broker's socket goes on accepting until the kernel has torn its io_uring down. */
-static bool listener_is_dead(int pidfd)
+static bool listener_is_dead(int pidfd, int wait_ms)
 {
 	struct pollfd entry = { .fd = pidfd, .events = POLLIN };
 
-	return poll(&entry, 1, 0) == 1;
+	return pidfd >= 0 && poll(&entry, 1, wait_ms) == 1;
 }
 
 static uint64_t own_pidfd_inode(void)
@@ -158,6 +172,15 @@ static int send_packet(struct shmb_connection *connection, const void *packet, s
 	}
 }
 
+/* Were the fds lost because we have no room, or because there were more than any packet has? */
+static bool no_fd_left(int fd)
+{
+	int probe = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	shmb_fd_close(probe);
+	return probe < 0;
+}
+
 /* One packet and the fds with it. Returns its length, or as shmb_connection_receive(). */
 static int receive_packet(struct shmb_connection *connection, int *fds, uint32_t *ret_n_fds,
 			  uint64_t deadline_ns)
@@ -206,10 +229,10 @@ static int receive_packet(struct shmb_connection *connection, int *fds, uint32_t
 	}
 	if (len == 0)
 		return shmb_fail(-ENOTCONN, "the broker has closed the connection");
+	if (truncated && no_fd_left(connection->fd))
+		return shmb_fail(-EMFILE, "no file descriptor is free for what the broker sent");
 	if (truncated)
-		return shmb_fail(-EPROTO,
-				 "a packet or its fds did not arrive whole (is there a free "
-				 "file descriptor?)");
+		return shmb_fail(-EPROTO, "a packet or its fds did not arrive whole");
 	return (int)len;
 }
 
@@ -232,7 +255,7 @@ static struct shmb_handshake_1_payload own_payload(const char *label)
  */
 static int hung_up(const struct shmb_connection *connection)
 {
-	if (listener_is_dead(connection->listener))
+	if (listener_is_dead(connection->listener, DYING_MS))
 		return shmb_fail(-ENOTCONN, "the broker died while it was connected to");
 	return shmb_fail(-EKEYREJECTED, "the broker refused the connection: it has another key "
 					"than its broker.pub says, or this user or key is not "
@@ -300,7 +323,7 @@ int shmb_connection_begin(struct shmb_connection *connection, const char *addres
 		return result;
 	connection->fd = result;
 	connection->listener = listener_of(connection->fd);
-	if (listener_is_dead(connection->listener)) {
+	if (listener_is_dead(connection->listener, 0)) {
 		shmb_connection_close(connection);
 		return shmb_fail(-ECONNREFUSED, "%s: the broker that listened there is dead",
 				 address);
@@ -367,4 +390,9 @@ void shmb_connection_close(struct shmb_connection *connection)
 	shmb_session_deinit(&connection->session);
 	connection->fd = shmb_fd_close(connection->fd);
 	connection->listener = shmb_fd_close(connection->listener);
+}
+
+bool shmb_connection_is_dead(const struct shmb_connection *connection)
+{
+	return listener_is_dead(connection->listener, 0);
 }

@@ -4,6 +4,7 @@
 
 /* The client's end of a control connection: socket, handshake, sealed messages with their fds. */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <shmbroker/protocol.h>
@@ -104,6 +105,9 @@ int shmb_connection_receive(struct shmb_connection *connection, struct shmb_rece
 
 /* Closes the fds of a message that nobody has taken. */
 void shmb_received_deinit(struct shmb_received *received);
+
+/* Has the process that listens ended? The socket may not say so yet. */
+bool shmb_connection_is_dead(const struct shmb_connection *connection);
 
 /* Wipes the keys, closes the socket. */
 void shmb_connection_close(struct shmb_connection *connection);

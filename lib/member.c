@@ -300,21 +300,13 @@ static int resume(struct shmb_resumable *resumable)
 	return result == -ENOENT ? -ESTALE : result;
 }
 
-int shmb_member_open(struct shmb_member *member, struct shmb_channel *channel,
-		     void (*prepare)(struct shmb_member *member))
+/* Both round trips, client locked. What fails leaves nothing behind, so that it can be tried again. */
+static int enter(struct shmb_member *member, void (*prepare)(struct shmb_member *member))
 {
-	struct shmb_client *client = channel->client;
+	struct shmb_client *client = member->client;
 	struct shmb_msg_id request;
 	int result;
 
-	member->client = client;
-	member->channel = channel;
-	member->fork_guard = client->fork_guard;
-	member->epoch = &channel->segment->epoch;
-	member->epoll_fd = -1;
-	member->resumable.resume = resume;
-
-	pthread_mutex_lock(&client->lock);
 	result = attach(member);
 	if (result == 0) {
 		prepare(member);
@@ -327,16 +319,40 @@ int shmb_member_open(struct shmb_member *member, struct shmb_channel *channel,
 		if (result < 0)
 			shmb_inbox_remove(client, &member->inbox);
 	}
+	if (result < 0) {
+		leave(member);
+		deinit(member);
+		member->id = 0;
+	}
+	return result;
+}
+
+int shmb_member_open(struct shmb_member *member, struct shmb_channel *channel,
+		     void (*prepare)(struct shmb_member *member))
+{
+	struct shmb_client *client = channel->client;
+	uint32_t connections;
+	int result;
+
+	member->client = client;
+	member->channel = channel;
+	member->fork_guard = client->fork_guard;
+	member->epoch = &channel->segment->epoch;
+	member->epoll_fd = -1;
+	member->resumable.resume = resume;
+
+	pthread_mutex_lock(&client->lock);
+	do {
+		connections = client->connections;
+		result = enter(member, prepare);
+		/* A successor of the broker knows nothing of members that were not active yet. */
+	} while (result == -ESTALE && !client->stale && client->connections != connections);
 	if (result == 0) {
 		shmb_client_add(client, &member->resumable);
 		channel->n_members++;
-	} else {
-		leave(member);
 	}
 	pthread_mutex_unlock(&client->lock);
-	if (result < 0)
-		deinit(member);
-	else
+	if (result == 0)
 		shmb_member_sync(member);
 	return result;
 }

@@ -8,6 +8,11 @@ cargo --version || { echo "cargo does not run"; exit 77; }
 : "${top_builddir:=$top_srcdir}"
 lib=$top_builddir/lib/.libs
 [ -e "$lib/libshmbroker.so" ] || { echo "no shared library in $lib"; exit 77; }
+# A sanitizer wants to be there before anything else is.
+if grep -qE '__(asan|tsan)_init' "$lib/libshmbroker.so"; then
+	echo "the library was built with a sanitizer, Rust programs are not"
+	exit 77
+fi
 
 # A copy: Cargo.lock would be written beside the sources.
 copy=$top_builddir/bindings/rust/copy

@@ -69,6 +69,7 @@ unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_stream_LDADD = $(unit_ldadd)
 %C%_test_waitset_LDADD = $(unit_ldadd)
 %C%_test_restart_LDADD = $(unit_ldadd)
+%C%_test_restart_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=shmb_map_writer
 
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)

@@ -483,12 +483,14 @@ START_TEST(an_fd_may_be_closed_right_after_sending_it)
 		peer_open(&peer, loop, &peer_ops);
 		/* With a full socket and queue the packet waits; without, it goes at once. */
 		while (full && n < 140) {
+			/* A slow loop has not emptied the queue yet. */
 			if (loop_conn_send(peer.conn, bytes, sizeof(bytes), NULL, 0) < 0)
-				break;
-			n++;
-			if (n % 40 == 0)
+				run_for(loop, 5);
+			else if (++n % 40 == 0)
 				run_for(loop, 5);
 		}
+		if (full)
+			run_for(loop, 5);
 		first = fd = memfd_with("right");
 		ck_assert_int_eq(loop_conn_send(peer.conn, "f", 1, &fd, 1), 0);
 		ck_assert_int_eq(loop_conn_idle(peer.conn), !full);

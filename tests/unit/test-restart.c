@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -16,11 +17,19 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/map.h"
+
 #include "tests/unit/fixture.h"
+
+int __real_shmb_map_writer(struct shmb_map *map, int fd,
+			   const struct shmb_fd_descriptor *descriptor, uint32_t kind);
+int __wrap_shmb_map_writer(struct shmb_map *map, int fd,
+			   const struct shmb_fd_descriptor *descriptor, uint32_t kind);
 
 static char dir[] = "/tmp/shmb-restart.XXXXXX";
 static char address[64];
 static pid_t daemon_pid;
+static bool replace_broker;
 
 /* What the children tell the parent. */
 static struct {
@@ -260,6 +269,88 @@ START_TEST(who_dies_with_the_broker_is_buried_by_the_next)
 }
 END_TEST
 
+static void send_and_receive(struct shmb_publisher *publisher, struct shmb_subscriber *subscriber)
+{
+	char text[8] = "";
+
+	ok(shmb_publisher_send_wait(publisher, "hello", 6, 5000 * MS));
+	ok(shmb_subscriber_wait(subscriber, 5000 * MS));
+	ck_assert_int_eq(shmb_subscriber_recv(subscriber, text, sizeof(text)), 6);
+	ck_assert_str_eq(text, "hello");
+}
+
+/* In the middle of opening a member: after the broker has made it, before it is active. */
+int __wrap_shmb_map_writer(struct shmb_map *map, int fd,
+			   const struct shmb_fd_descriptor *descriptor, uint32_t kind)
+{
+	if (replace_broker) {
+		replace_broker = false;
+		kill_daemon();
+		start_daemon();
+	}
+	return __real_shmb_map_writer(map, fd, descriptor, kind);
+}
+
+START_TEST(who_opens_a_member_while_the_broker_is_replaced_only_waits)
+{
+	struct shmb_client *own = connect_to(address);
+	struct shmb_channel *channel = channel_of(own, "a", 4096);
+	struct shmb_subscriber *subscriber;
+	struct shmb_publisher *publisher;
+	char instance[17];
+
+	read_instance(instance);
+	replace_broker = true;
+	subscriber = subscriber_of(channel, 0);
+	ck_assert(!replace_broker);
+	replace_broker = true;
+	publisher = publisher_of(channel, 0);
+	ck_assert(!replace_broker);
+	send_and_receive(publisher, subscriber);
+	ok(shmb_publisher_close(publisher));
+	ok(shmb_subscriber_close(subscriber));
+	ok(shmb_channel_close(channel));
+	ok(shmb_client_close(own));
+	wait_daemon();
+	ck_assert_int_eq(count_objects(instance), 0);
+}
+END_TEST
+
+/* Else a publisher would wait for ever for a reliable subscriber that has long been closed. */
+START_TEST(what_is_closed_without_a_broker_is_gone_when_there_is_one_again)
+{
+	struct shmb_client *own = connect_to(address), *other = connect_to(address);
+	struct shmb_channel *channel = channel_of(own, "a", 4096);
+	struct shmb_channel *again = channel_of(own, "a", 4096);
+	struct shmb_channel *theirs = channel_of(other, "a", 4096);
+	struct shmb_subscriber *closed = subscriber_of(channel, 0);
+	struct shmb_subscriber *subscriber = subscriber_of(again, 0);
+	struct shmb_publisher *publisher = publisher_of(theirs, 0);
+	char instance[17];
+
+	read_instance(instance);
+	send_and_receive(publisher, subscriber);
+	kill_daemon();
+	ok(shmb_subscriber_close(closed));
+	ok(shmb_channel_close(channel));
+	start_daemon();
+	/* Nothing happens behind a program's back: its next use of the broker tells. */
+	ok(shmb_client_ping(own, 5000 * MS));
+	for (int i = 0; i < 2000; i++)
+		send_and_receive(publisher, subscriber);
+	kill_daemon();
+	ok(shmb_subscriber_close(subscriber));
+	ok(shmb_channel_close(again));
+	ok(shmb_publisher_close(publisher));
+	start_daemon();
+	ok(shmb_client_close(own));
+	ok(shmb_channel_close(theirs));
+	ok(shmb_client_close(other));
+	wait_daemon();
+	ck_assert_int_eq(count_objects(instance), 0);
+}
+END_TEST
+
 START_TEST(an_idle_broker_leaves_nothing)
 {
 	char instance[17];
@@ -302,6 +393,8 @@ int main(void)
 	tcase_set_timeout(cases[0], 120);
 	tcase_add_test(cases[0], a_killed_broker_is_not_missed);
 	tcase_add_test(cases[0], who_dies_with_the_broker_is_buried_by_the_next);
+	tcase_add_test(cases[0], who_opens_a_member_while_the_broker_is_replaced_only_waits);
+	tcase_add_test(cases[0], what_is_closed_without_a_broker_is_gone_when_there_is_one_again);
 	tcase_add_test(cases[0], an_idle_broker_leaves_nothing);
 	tcase_add_test(cases[0], a_second_broker_in_the_same_place_is_refused);
 	return run_suite("restart", cases, 1);

@@ -7,6 +7,11 @@
 
 tests=$(cd "$(dirname "$0")" && pwd)
 builddir=$(cd "${top_builddir:?says where the library was built}" && pwd) || exit 99
+# A sanitizer wants to be there before the interpreter is.
+if grep -qE '__(asan|tsan)_init' "$builddir/lib/.libs/libshmbroker.so" 2>/dev/null; then
+	echo "the library was built with a sanitizer, Python was not"
+	exit 77
+fi
 dir=$(mktemp -d "${TMPDIR:-/tmp}/shmb-python.XXXXXX") || exit 99
 trap 'rm -rf "$dir"' EXIT
 
