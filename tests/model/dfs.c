@@ -544,7 +544,7 @@ static void execute(unsigned int preemptions_max)
 		scenario->check();
 }
 
-static int explore(bool quick)
+static int explore(bool quick, bool silent)
 {
 	unsigned int max = scenario->preemptions - (quick && scenario->preemptions);
 	struct timespec start, end;
@@ -557,6 +557,8 @@ static int explore(bool quick)
 		n++;
 	} while (!failure && next_execution());
 	clock_gettime(CLOCK_MONOTONIC, &end);
+	if (silent && !failure)
+		return 0;
 	printf("%s: %" PRIu64 " executions, %.1f s: %s\n", scenario->name, n,
 	       (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) / 1e9,
 	       failure ? failure : "all good");
@@ -582,7 +584,7 @@ int dfs_main(int argc, char **argv, const struct dfs_scenario *scenarios, unsign
 
 	for (int i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "--list"))
-			list = quick = true;
+			list = true;
 		else if (!strcmp(argv[i], "--weaken") && i + 1 < argc)
 			weaken = argv[++i];
 		else
@@ -592,10 +594,7 @@ int dfs_main(int argc, char **argv, const struct dfs_scenario *scenarios, unsign
 	make_fibers();
 	for (unsigned int i = 0; i < n && !(weaken && result); i++) {
 		scenario = &scenarios[i];
-		if (list)
-			execute(0);
-		else
-			result |= explore(quick);
+		result |= explore(quick, list);
 	}
 	for (unsigned int i = 0; list && i < n_sites; i++)
 		printf("%s\n", sites[i].name);

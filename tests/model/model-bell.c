@@ -15,7 +15,7 @@
 #define N(array) (sizeof(array) / sizeof((array)[0]))
 
 #define PAIR_ID	    7u
-#define N_RECORDS   3u
+#define N_RECORDS   2u
 #define ROUNDS	    8 /* of a loop that ends by itself */
 
 enum { PUBLISHER, SUBSCRIBER, BROKER };
