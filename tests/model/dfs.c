@@ -55,7 +55,13 @@ struct copy {
 	unsigned int oldest;
 };
 
-enum state { READY, DONE, ASLEEP, MOURNING, KILLED };
+enum state {
+	READY,
+	DONE,
+	ASLEEP,
+	MOURNING,
+	KILLED
+};
 
 struct thread {
 	enum state state;

@@ -21,14 +21,21 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum dfs_order { DFS_RELAXED, DFS_ACQUIRE, DFS_RELEASE, DFS_SEQ_CST };
+enum dfs_order {
+	DFS_RELAXED,
+	DFS_ACQUIRE,
+	DFS_RELEASE,
+	DFS_SEQ_CST
+};
 
-#define DFS_HERE(text)	    __func__, text, __LINE__
+#define DFS_HERE(text) __func__, text, __LINE__
 
-#define SHMB_LOAD(pointer) \
-	((__typeof__(*(pointer) + 0))dfs_load((pointer), sizeof(*(pointer)), DFS_RELAXED, DFS_HERE(#pointer)))
-#define SHMB_LOAD_ACQUIRE(pointer) \
-	((__typeof__(*(pointer) + 0))dfs_load((pointer), sizeof(*(pointer)), DFS_ACQUIRE, DFS_HERE(#pointer)))
+#define SHMB_LOAD(pointer)                                                                \
+	((__typeof__(*(pointer) + 0))dfs_load((pointer), sizeof(*(pointer)), DFS_RELAXED, \
+					      DFS_HERE(#pointer)))
+#define SHMB_LOAD_ACQUIRE(pointer)                                                        \
+	((__typeof__(*(pointer) + 0))dfs_load((pointer), sizeof(*(pointer)), DFS_ACQUIRE, \
+					      DFS_HERE(#pointer)))
 #define SHMB_STORE(pointer, value) \
 	dfs_store((pointer), sizeof(*(pointer)), (uint64_t)(value), DFS_RELAXED, DFS_HERE(#pointer))
 #define SHMB_STORE_RELEASE(pointer, value) \

@@ -8,7 +8,7 @@
 #define WRITERS 2
 #include "store-buffer.pml"
 
-#define RECORDS 3
+#define RECORDS 4
 #define HEADER	0 /* stands for the lane: how many records are visible */
 #define SLEEP	1
 #define WAKE	2

@@ -11,7 +11,7 @@
 #define WRITERS 2
 #include "store-buffer.pml"
 
-#define RECORDS 5
+#define RECORDS 12
 #define PAD	100
 #define PAYLOAD 50
 #define PUBLISHER  0

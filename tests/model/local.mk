@@ -16,5 +16,4 @@ model_tests += %D%/model-bell
 check_PROGRAMS += $(model_tests)
 TESTS += $(model_tests) %D%/mutants.sh %D%/run-spin.sh
 dist_check_SCRIPTS += %D%/mutants.sh %D%/run-spin.sh
-EXTRA_DIST += $(spin_models)
-spin_models =
+EXTRA_DIST += %D%/store-buffer.pml %D%/doorbell.pml %D%/lane.pml %D%/attach.pml %D%/readopt.pml

@@ -14,11 +14,15 @@
 
 #define N(array) (sizeof(array) / sizeof((array)[0]))
 
-#define PAIR_ID	    7u
-#define N_RECORDS   2u
-#define ROUNDS	    8 /* of a loop that ends by itself */
+#define PAIR_ID	  7u
+#define N_RECORDS 2u
+#define ROUNDS	  8 /* of a loop that ends by itself */
 
-enum { PUBLISHER, SUBSCRIBER, BROKER };
+enum {
+	PUBLISHER,
+	SUBSCRIBER,
+	BROKER
+};
 
 /* By the publisher for the subscriber, the other way round, and by the broker. */
 static struct shmb_bell_segment bell, space_bell, broker_bell;
@@ -251,7 +255,14 @@ static void check_started(void)
 }
 
 static const struct dfs_scenario scenarios[] = {
-	{ "bell", set_up_bell, { publish, receive_and_sleep }, check_awake, 0, 3, 2, { 0, 0 } },
+	{ "bell",
+	  set_up_bell,
+	  { publish, receive_and_sleep },
+	  check_awake,
+	  0,
+	  4,
+	  2,
+	  { 13000, 1300 } },
 	{ "bell, the ringer killed",
 	  set_up_bell,
 	  { publish, receive_and_sleep, ring_for_the_dead },
@@ -259,11 +270,23 @@ static const struct dfs_scenario scenarios[] = {
 	  1u << PUBLISHER,
 	  3,
 	  2,
-	  { 0, 0 } },
-	{ "start", set_up_start, { start_and_publish, attach_and_receive }, check_started, 3, 3, 2,
-	  { 0, 0 } },
-	{ "space", set_up_full, { wait_for_space, receive_and_sleep }, check_awake, 0, 3, 2,
-	  { 0, 0 } },
+	  { 1300000, 100000 } },
+	{ "start",
+	  set_up_start,
+	  { start_and_publish, attach_and_receive },
+	  check_started,
+	  1u << PUBLISHER | 1u << SUBSCRIBER,
+	  3,
+	  2,
+	  { 70000, 13000 } },
+	{ "space",
+	  set_up_full,
+	  { wait_for_space, receive_and_sleep },
+	  check_awake,
+	  0,
+	  4,
+	  2,
+	  { 21000, 2600 } },
 };
 
 int main(int argc, char **argv)

@@ -11,7 +11,9 @@
 #define WRITERS 2
 #include "store-buffer.pml"
 
-#define BROKERS	 4
+#ifndef BROKERS
+#define BROKERS 4
+#endif
 #define LISTENS	 0 /* the newest generation that the listener listens to */
 #define USED	 1 /* the oldest generation that the ringer rings */
 #define LISTENER 0
