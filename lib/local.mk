@@ -23,6 +23,7 @@ libshmb_files = \
 	%D%/channel.c %D%/channel.h \
 	%D%/member.c %D%/member.h \
 	%D%/ahead.h \
+	%D%/bell.h \
 	%D%/publisher.c \
 	%D%/subscriber.c %D%/subscriber.h \
 	%D%/poller.h \

@@ -21,6 +21,7 @@
 
 #include "lib/ahead.h"
 #include "lib/api.h"
+#include "lib/bell.h"
 #include "lib/clock.h"
 #include "lib/copy.h"
 #include "lib/error.h"
@@ -232,13 +233,7 @@ static int on_pair(struct shmb_member *member, struct shmb_event *event)
 			(struct sleeper){ .sleep = &fresh.words->sleep };
 		pair = &publisher->pairs[publisher->n_pairs++];
 		*pair = fresh;
-		SHMB_STORE(&pair->bell_words->start_position, writer->position);
-		SHMB_STORE(&pair->bell_words->start_sequence, writer->sequence);
-		/*
-		 * K: pairs with L in the subscriber's attach_lane(). Killed before: the subscriber
-		 * has nothing to read from us, and there was nothing.
-		 */
-		SHMB_STORE_RELEASE(&pair->bell_words->attached, 1);
+		shmb_bell_start(pair->bell_words, writer->position, writer->sequence);
 	}
 	shmb_ringer_add(&pair->ringer, event);
 	settle_ringer(member, pair);
@@ -267,12 +262,10 @@ static uint64_t read_head(struct shmb_publisher *publisher, struct pub_pair *pai
 {
 	uint64_t head;
 
-	/* M: pairs with N in the subscriber's attach_lane(): the position is there before the id. */
-	if (!pair->attached && SHMB_LOAD_ACQUIRE(&pair->slot->pair_id) != pair->id)
+	if (!pair->attached && !shmb_cursor_started(pair->slot, pair->id))
 		return pair->head;
 	pair->attached = true;
-	/* D: pairs with C in the subscriber's store_cursor(): it is done with what lies before. */
-	head = SHMB_LOAD_ACQUIRE(&pair->slot->position);
+	head = shmb_cursor_position(pair->slot);
 	if (head >= pair->head && head <= publisher->writer.position && !(head & 7)) {
 		pair->head = head;
 	} else if (!pair->accused) {
@@ -322,11 +315,7 @@ static void ring(struct shmb_publisher *publisher, uint32_t i, uint32_t sleep)
 
 	publisher->sleepers[i].rung = sleep;
 	if ((sleep & SHMB_SLEEP_MODE_MASK) == SHMB_SLEEP_FUTEX) {
-		/*
-		 * The word changes before the wake: a sleeper that has not slept yet finds it
-		 * changed. Killed between the two: the broker wakes the peers of a dead process.
-		 */
-		SHMB_STORE(&pair->bell_words->wake, SHMB_LOAD(&pair->bell_words->wake) + 1);
+		shmb_bell_bump(pair->bell_words);
 		syscall(SYS_futex, &pair->bell_words->wake, FUTEX_WAKE, WAKE_MAX, NULL, NULL, 0);
 	} else {
 		if (shmb_unlikely(pair->ringer.n > 1))
@@ -344,16 +333,12 @@ static inline void ring_sleepers(struct shmb_publisher *publisher)
 
 	if (!n)
 		return;
-	/*
-	 * I: pairs with J in the subscriber's arm(): either we see its sleep word here, or it sees
-	 * our records there.
-	 */
-	shmb_fence();
+	shmb_bell_published();
 	for (uint32_t i = 0; i < n; i++) {
-		uint32_t sleep = SHMB_LOAD(publisher->sleepers[i].sleep);
+		uint32_t sleep;
 
-		if (shmb_unlikely((sleep & SHMB_SLEEP_MODE_MASK) != SHMB_SLEEP_AWAKE &&
-				  sleep != publisher->sleepers[i].rung))
+		if (shmb_unlikely(shmb_bell_due(publisher->sleepers[i].sleep,
+						publisher->sleepers[i].rung, &sleep)))
 			ring(publisher, i, sleep);
 	}
 }
@@ -591,9 +576,8 @@ static void sleep_for_space(struct shmb_publisher *publisher, uint32_t len, uint
 	if (shmb_member_epoll(&publisher->member) < 0)
 		return;
 	/* Killed while it is set: readers ring a process that is gone, once. */
-	SHMB_STORE(word, asleep);
 	/* O: pairs with P in the subscriber's ring_publishers(), which fences before it sleeps. */
-	shmb_fence();
+	shmb_bell_announce(word, asleep);
 	armed_at = shmb_clock_now_ns();
 	do
 		fit = fits(publisher, len);

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "lib/api.h"
+#include "lib/bell.h"
 #include "lib/clock.h"
 #include "lib/copy.h"
 #include "lib/error.h"
@@ -243,14 +244,10 @@ static void on_unpair(struct shmb_member *member, const struct shmb_msg_unpair *
 /* The publisher says where we begin, once it knows of us. */
 static bool attach_lane(struct shmb_subscriber *subscriber, struct sub_lane *lane)
 {
-	const struct shmb_bell_segment *bell = lane->bell_words;
 	uint64_t position, sequence;
 
-	/* L: pairs with K in the publisher's on_pair(): the start is there. */
-	if (!SHMB_LOAD_ACQUIRE(&bell->attached))
+	if (!shmb_bell_started(lane->bell_words, &position, &sequence))
 		return false;
-	position = SHMB_LOAD(&bell->start_position);
-	sequence = SHMB_LOAD(&bell->start_sequence);
 	shmb_lane_reader_init(&lane->reader, lane->lane.base, subscriber->member.channel->lane_len,
 			      position, sequence);
 	lane->attached = true;
@@ -259,12 +256,17 @@ static bool attach_lane(struct shmb_subscriber *subscriber, struct sub_lane *lan
 	SHMB_STORE(&lane->slot->position, lane->reader.position);
 	SHMB_STORE(&lane->slot->sequence, sequence);
 	SHMB_STORE(&lane->slot->lost, 0);
+<<<<<<< HEAD
 	settle_ringer(subscriber, lane);
 	/*
 	 * N: pairs with M in the publisher's read_head(). Killed before: the publisher counts us
 	 * from its own start position, until the broker tells it that we have gone.
 	 */
 	SHMB_STORE_RELEASE(&lane->slot->pair_id, lane->pair_id);
+=======
+	settle_ringer(lane);
+	shmb_cursor_start(lane->slot, lane->pair_id);
+>>>>>>> model
 	return true;
 }
 
@@ -272,11 +274,10 @@ static bool attach_lane(struct shmb_subscriber *subscriber, struct sub_lane *lan
 
 static void ring_publisher(struct shmb_subscriber *subscriber, struct sub_lane *lane)
 {
-	uint32_t sleep =
-		SHMB_LOAD(&((const struct shmb_lane_segment *)lane->lane.base)->space_wait);
+	const struct shmb_lane_segment *words = lane->lane.base;
+	uint32_t sleep;
 
-	if (shmb_likely((sleep & SHMB_SLEEP_MODE_MASK) == SHMB_SLEEP_AWAKE ||
-			sleep == lane->space_rung))
+	if (shmb_likely(!shmb_bell_due(&words->space_wait, lane->space_rung, &sleep)))
 		return;
 	lane->space_rung = sleep;
 	if (shmb_unlikely(lane->ringer.n > 1))
@@ -284,6 +285,7 @@ static void ring_publisher(struct shmb_subscriber *subscriber, struct sub_lane *
 	shmb_ringer_ring(&lane->ringer);
 }
 
+<<<<<<< HEAD
 /* Tell the publisher how far we are. Killed before: some records come twice, to our successor. */
 static inline void store_cursor(struct shmb_subscriber *subscriber, struct sub_lane *lane)
 {
@@ -293,6 +295,15 @@ static inline void store_cursor(struct shmb_subscriber *subscriber, struct sub_l
 	/* C: pairs with D in the publisher's read_head(): we are done with what lies before. */
 	SHMB_STORE_RELEASE(&lane->slot->position, lane->reader.position);
 	ring_publisher(subscriber, lane);
+=======
+/* Tell the publisher how far we are. */
+static inline void store_cursor(struct sub_lane *lane)
+{
+	if (shmb_unlikely(lane->gone))
+		return;
+	shmb_cursor_store(lane->slot, lane->reader.position, lane->reader.sequence);
+	ring_publisher(lane);
+>>>>>>> model
 }
 
 static void condemn(struct shmb_subscriber *subscriber, struct sub_lane *lane)
@@ -605,13 +616,7 @@ static int arm(struct shmb_subscriber *subscriber, uint32_t mode)
 {
 	uint32_t asleep = ++subscriber->sleep_epoch << 2 | mode;
 
-	/* Killed while it is set: publishers ring for a process that is gone, once each. */
-	SHMB_STORE(&subscriber->cursor->sleep, asleep);
-	/*
-	 * J: pairs with I in the publisher's ring_sleepers(): either it sees our word, or we see
-	 * its records.
-	 */
-	shmb_fence();
+	shmb_bell_announce(&subscriber->cursor->sleep, asleep);
 	ring_publishers(subscriber);
 	return shmb_subscriber_ready(subscriber);
 }

@@ -25,7 +25,7 @@ static inline bool mutate_omits(const char *pointer, const char *value)
 	return !strcmp(pointer, "&mark->sequence");
 #elif defined(SHMB_MUTATE_CURSOR)
 	(void)value;
-	return !strcmp(pointer, "&lane->slot->position");
+	return !strcmp(pointer, "&slot->position");
 #else
 	(void)pointer;
 	(void)value;
@@ -37,7 +37,7 @@ static inline bool mutate_omits(const char *pointer, const char *value)
 static inline uint64_t mutate_adds(const char *pointer)
 {
 #if defined(SHMB_MUTATE_LIMIT)
-	return strcmp(pointer, "&pair->slot->position") ? 0 : 8;
+	return strcmp(pointer, "&slot->position") ? 0 : 8;
 #else
 	(void)pointer;
 	return 0;

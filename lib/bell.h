@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SHMB_LIB_BELL_H
+#define SHMB_LIB_BELL_H
+
+/*
+ * The words between a publisher and a subscriber that are not the lane: who sleeps, who has rung,
+ * where to begin, how far one is. Labels continue those of ring.h.
+ *
+ *	word	       | stored by  | loaded by	      | order		      | labels
+ *	---------------+------------+-----------------+-----------------------+--------
+ *	bell attached  | publisher  | subscriber      | release -> acquire    | K -> L
+ *	cursor pair id | subscriber | publisher	      | release -> acquire    | N -> M
+ *	space wait     | publisher  | subscriber      | fence <-> fence	      | O <-> P
+ *
+ * They are apart from the structures of either side so that the model tests run the same lines.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <shmbroker/ring.h>
+
+/* ---- sleeping and ringing ---------------------------------------------------------------------- */
+
+/**
+ * shmb_bell_announce() - say that we sleep; then look once more, then sleep
+ * @word:   our sleep word
+ * @asleep: epoch and mode
+ *
+ * Killed while it is set: peers ring for a process that is gone, once each.
+ */
+static inline void shmb_bell_announce(uint32_t *word, uint32_t asleep)
+{
+	SHMB_STORE(word, asleep);
+	/*
+	 * J: pairs with I in shmb_bell_published(): either the peer sees our word, or we see what
+	 * it has stored before. O: pairs with P, the same fence of a subscriber that goes to sleep.
+	 */
+	shmb_fence();
+}
+
+/* After the records are visible, before shmb_bell_due(). */
+static inline void shmb_bell_published(void)
+{
+	/*
+	 * I: pairs with J in shmb_bell_announce(): either we see the sleep word, or its owner sees
+	 * our records.
+	 */
+	shmb_fence();
+}
+
+/**
+ * shmb_bell_due() - does somebody sleep for whom we have not rung?
+ * @word:      the sleep word
+ * @rung:      its value when we last rang
+ * @ret_sleep: its value
+ */
+static inline bool shmb_bell_due(const uint32_t *word, uint32_t rung, uint32_t *ret_sleep)
+{
+	uint32_t sleep = SHMB_LOAD(word);
+
+	*ret_sleep = sleep;
+	return (sleep & SHMB_SLEEP_MODE_MASK) != SHMB_SLEEP_AWAKE && sleep != rung;
+}
+
+/*
+ * Before the futex wake: a sleeper that has not slept yet finds the word changed. Killed between the
+ * two: the broker wakes the peers of a dead process.
+ */
+static inline void shmb_bell_bump(struct shmb_bell_segment *bell)
+{
+	SHMB_STORE(&bell->wake, SHMB_LOAD(&bell->wake) + 1);
+}
+
+/* ---- where a subscriber begins ----------------------------------------------------------------- */
+
+static inline void shmb_bell_start(struct shmb_bell_segment *bell, uint64_t position,
+				   uint64_t sequence)
+{
+	SHMB_STORE(&bell->start_position, position);
+	SHMB_STORE(&bell->start_sequence, sequence);
+	/*
+	 * K: pairs with L in shmb_bell_started(). Killed before: the subscriber has nothing to read
+	 * from us, and there was nothing.
+	 */
+	SHMB_STORE_RELEASE(&bell->attached, 1);
+}
+
+/* Does the publisher know of us? Then where do we begin? */
+static inline bool shmb_bell_started(const struct shmb_bell_segment *bell, uint64_t *ret_position,
+				     uint64_t *ret_sequence)
+{
+	/* L: pairs with K in shmb_bell_start(): the start is there. */
+	if (!SHMB_LOAD_ACQUIRE(&bell->attached))
+		return false;
+	*ret_position = SHMB_LOAD(&bell->start_position);
+	*ret_sequence = SHMB_LOAD(&bell->start_sequence);
+	return true;
+}
+
+/* ---- how far a subscriber is ------------------------------------------------------------------- */
+
+/* Take over the start. What else belongs to the pair has been stored. */
+static inline void shmb_cursor_start(struct shmb_cursor_lane *slot, uint64_t pair_id)
+{
+	/*
+	 * N: pairs with M in shmb_cursor_started(). Killed before: the publisher counts us from its
+	 * own start position, until the broker tells it that we have gone.
+	 */
+	SHMB_STORE_RELEASE(&slot->pair_id, pair_id);
+}
+
+static inline bool shmb_cursor_started(const struct shmb_cursor_lane *slot, uint64_t pair_id)
+{
+	/* M: pairs with N in shmb_cursor_start(): the position is there before the id. */
+	return SHMB_LOAD_ACQUIRE(&slot->pair_id) == pair_id;
+}
+
+/* Killed before: some records come twice, to our successor. */
+static inline void shmb_cursor_store(struct shmb_cursor_lane *slot, uint64_t position,
+				     uint64_t sequence)
+{
+	SHMB_STORE(&slot->sequence, sequence);
+	/* C: pairs with D in shmb_cursor_position(): we are done with what lies before. */
+	SHMB_STORE_RELEASE(&slot->position, position);
+}
+
+static inline uint64_t shmb_cursor_position(const struct shmb_cursor_lane *slot)
+{
+	/* D: pairs with C in shmb_cursor_store(): the subscriber is done with what lies before. */
+	return SHMB_LOAD_ACQUIRE(&slot->position);
+}
+
+#endif
