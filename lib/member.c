@@ -55,9 +55,6 @@ static void drop_oldest(struct shmb_ringer *ringer)
 
 uint32_t shmb_ringer_settle(struct shmb_ringer *ringer, uint32_t generation)
 {
-<<<<<<< HEAD
-	while (ringer->n > 1 && ringer->fds[1].generation <= generation)
-=======
 	uint32_t older = 0;
 
 	/*
@@ -68,9 +65,7 @@ uint32_t shmb_ringer_settle(struct shmb_ringer *ringer, uint32_t generation)
 		older++;
 	if (older == ringer->n)
 		older = 0;
-	/* A socketpair is this pair's own: its other end comes by another way than the cursor says. */
-	while (older-- > 0 && ringer->fds[0].kind == SHMB_FD_EVENTFD)
->>>>>>> model
+	while (older-- > 0)
 		drop_oldest(ringer);
 	return ringer->n ? ringer->fds[0].generation : 0;
 }

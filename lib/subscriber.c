@@ -256,17 +256,8 @@ static bool attach_lane(struct shmb_subscriber *subscriber, struct sub_lane *lan
 	SHMB_STORE(&lane->slot->position, lane->reader.position);
 	SHMB_STORE(&lane->slot->sequence, sequence);
 	SHMB_STORE(&lane->slot->lost, 0);
-<<<<<<< HEAD
 	settle_ringer(subscriber, lane);
-	/*
-	 * N: pairs with M in the publisher's read_head(). Killed before: the publisher counts us
-	 * from its own start position, until the broker tells it that we have gone.
-	 */
-	SHMB_STORE_RELEASE(&lane->slot->pair_id, lane->pair_id);
-=======
-	settle_ringer(lane);
 	shmb_cursor_start(lane->slot, lane->pair_id);
->>>>>>> model
 	return true;
 }
 
@@ -285,25 +276,13 @@ static void ring_publisher(struct shmb_subscriber *subscriber, struct sub_lane *
 	shmb_ringer_ring(&lane->ringer);
 }
 
-<<<<<<< HEAD
-/* Tell the publisher how far we are. Killed before: some records come twice, to our successor. */
+/* Tell the publisher how far we are. */
 static inline void store_cursor(struct shmb_subscriber *subscriber, struct sub_lane *lane)
 {
 	if (shmb_unlikely(lane->gone))
 		return;
-	SHMB_STORE(&lane->slot->sequence, lane->reader.sequence);
-	/* C: pairs with D in the publisher's read_head(): we are done with what lies before. */
-	SHMB_STORE_RELEASE(&lane->slot->position, lane->reader.position);
-	ring_publisher(subscriber, lane);
-=======
-/* Tell the publisher how far we are. */
-static inline void store_cursor(struct sub_lane *lane)
-{
-	if (shmb_unlikely(lane->gone))
-		return;
 	shmb_cursor_store(lane->slot, lane->reader.position, lane->reader.sequence);
-	ring_publisher(lane);
->>>>>>> model
+	ring_publisher(subscriber, lane);
 }
 
 static void condemn(struct shmb_subscriber *subscriber, struct sub_lane *lane)
