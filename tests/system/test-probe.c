@@ -301,8 +301,7 @@ START_TEST(nobody_can_do_more_with_a_segment_than_was_granted)
 	shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	ck_assert_ptr_ne(shared, MAP_FAILED);
 	publisher = place_run_as(UID_PUBLISHER, 0, probe_as_publisher);
-	while (!__atomic_load_n(&shared->ready, __ATOMIC_ACQUIRE))
-		usleep(1000);
+	place_until(&shared->ready, publisher);
 	place_finished(place_run_as(UID_SUBSCRIBER, 0, probe_as_subscriber));
 	place_finished(place_run_as(UID_STRANGER, 0, probe_from_outside));
 	/* The members are strangers to everything that they were not granted, too. */
