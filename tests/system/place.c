@@ -276,6 +276,17 @@ pid_t place_run_as(uint32_t uid, uint32_t extra, void (*child)(void))
 	return pid;
 }
 
+void place_until(const uint32_t *flag, pid_t pid)
+{
+	int status;
+
+	while (!__atomic_load_n(flag, __ATOMIC_ACQUIRE)) {
+		ck_assert_msg(waitpid(pid, &status, WNOHANG) == 0,
+			      "a child ended too early; the broker said:\n%s", place_said(false));
+		usleep(1000);
+	}
+}
+
 void place_finished(pid_t pid)
 {
 	int status;

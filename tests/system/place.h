@@ -81,6 +81,8 @@ unsigned place_objects(void);
 
 /* A child of that user, which must end by _exit(0); group as the user, and @extra unless 0. */
 pid_t place_run_as(uint32_t uid, uint32_t extra, void (*child)(void));
+/* Waits until such a child sets its flag; the test fails if it ends instead. */
+void place_until(const uint32_t *flag, pid_t pid);
 /* Waits for such a child; the test fails if it has failed. */
 void place_finished(pid_t pid);
 

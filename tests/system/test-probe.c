@@ -249,6 +249,24 @@ static void probe_as_subscriber(void)
 	ok(shmb_client_close(own));
 }
 
+/* The broker's keys and fds are nobody's, also not another process's of its own user. */
+static void probe_broker(void)
+{
+	char path[64];
+	int pidfd;
+
+	probed = "the broker";
+	snprintf(path, sizeof(path), "/proc/%d/fd", place.broker);
+	must_not_open(path, O_RDONLY | O_DIRECTORY, "looking at its fds");
+	snprintf(path, sizeof(path), "/proc/%d/mem", place.broker);
+	must_not_open(path, O_RDWR, "opening its memory");
+	pidfd = (int)syscall(SYS_pidfd_open, place.broker, 0);
+	ck_assert_int_ge(pidfd, 0);
+	for (int fd = 0; fd < 32; fd++)
+		must_fail(syscall(SYS_pidfd_getfd, pidfd, fd, 0), EPERM, "taking its fds");
+	close(pidfd);
+}
+
 /* Whoever was granted nothing: by name, and through the processes that have it. */
 static void probe_from_outside(void)
 {
@@ -256,7 +274,6 @@ static void probe_from_outside(void)
 	struct dirent *found;
 	char path[300], prefix[32];
 	unsigned n = 0;
-	int pidfd;
 
 	probed = "an object";
 	snprintf(prefix, sizeof(prefix), "shmb.%s", place.instance);
@@ -273,16 +290,7 @@ static void probe_from_outside(void)
 	}
 	closedir(shm);
 	ck_assert_uint_ge(n, 4); /* registry, bell, channel, lane */
-	probed = "the broker";
-	snprintf(path, sizeof(path), "/proc/%d/fd", place.broker);
-	must_not_open(path, O_RDONLY | O_DIRECTORY, "looking at its fds");
-	snprintf(path, sizeof(path), "/proc/%d/mem", place.broker);
-	must_not_open(path, O_RDWR, "opening its memory");
-	pidfd = (int)syscall(SYS_pidfd_open, place.broker, 0);
-	ck_assert_int_ge(pidfd, 0);
-	for (int fd = 0; fd < 32; fd++)
-		must_fail(syscall(SYS_pidfd_getfd, pidfd, fd, 0), EPERM, "taking its fds");
-	close(pidfd);
+	probe_broker();
 }
 
 START_TEST(nobody_can_do_more_with_a_segment_than_was_granted)
@@ -301,12 +309,12 @@ START_TEST(nobody_can_do_more_with_a_segment_than_was_granted)
 	shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	ck_assert_ptr_ne(shared, MAP_FAILED);
 	publisher = place_run_as(UID_PUBLISHER, 0, probe_as_publisher);
-	while (!__atomic_load_n(&shared->ready, __ATOMIC_ACQUIRE))
-		usleep(1000);
+	place_until(&shared->ready, publisher);
 	place_finished(place_run_as(UID_SUBSCRIBER, 0, probe_as_subscriber));
 	place_finished(place_run_as(UID_STRANGER, 0, probe_from_outside));
 	/* The members are strangers to everything that they were not granted, too. */
 	place_finished(place_run_as(UID_SUBSCRIBER, 0, probe_from_outside));
+	place_finished(place_run_as(UID_BROKER, 0, probe_broker));
 	__atomic_store_n(&shared->stop, 1, __ATOMIC_RELEASE);
 	place_finished(publisher);
 	printf("test-probe: %u probes refused, truncation barred: %s\n", shared->n_probes,

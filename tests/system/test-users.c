@@ -214,8 +214,7 @@ START_TEST(each_user_may_do_what_the_rules_say_and_nothing_else)
 {
 	pid_t holder = place_run_as(UID_PUBLISHER, 0, hold_channels);
 
-	while (!__atomic_load_n(&shared->ready, __ATOMIC_ACQUIRE))
-		usleep(1000);
+	place_until(&shared->ready, holder);
 	place_finished(place_run_as(UID_STRANGER, 0, be_stranger));
 	place_finished(place_run_as(UID_SUBSCRIBER, 0, be_subscriber));
 	place_finished(place_run_as(UID_PUBLISHER, 0, be_publisher));
