@@ -475,6 +475,8 @@ START_TEST(random_marks_never_harm_a_lapped_reader)
 }
 END_TEST
 
+static uint64_t n_stress;
+
 /* ---- lossy readers ------------------------------------------------------------------------------ */
 
 /**
@@ -522,7 +524,7 @@ static bool take_lossy(struct lossy *lossy, uint32_t meanwhile)
 
 START_TEST(losses_are_counted_exactly)
 {
-	for (uint32_t round = 0; round < 400; round++) {
+	for (uint32_t round = 0; round < n_stress / 1250; round++) {
 		uint32_t hurry = 1 + below(40);
 		struct lossy lossy = { 0 };
 
@@ -626,7 +628,6 @@ struct meeting {
 };
 
 static struct meeting *meeting;
-static uint64_t n_stress;
 
 static uint32_t stress_len(uint64_t sequence)
 {
