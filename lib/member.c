@@ -55,9 +55,18 @@ static void drop_oldest(struct shmb_ringer *ringer)
 
 uint32_t shmb_ringer_settle(struct shmb_ringer *ringer, uint32_t generation)
 {
+	uint32_t older = 0;
+
+	/*
+	 * That very one: an older one that we have been given the peer may never have seen, if the
+	 * broker died between the two of us.
+	 */
+	while (older < ringer->n && ringer->fds[older].generation != generation)
+		older++;
+	if (older == ringer->n)
+		older = 0;
 	/* A socketpair is this pair's own: its other end comes by another way than the cursor says. */
-	while (ringer->n > 1 && ringer->fds[0].kind == SHMB_FD_EVENTFD &&
-	       ringer->fds[1].generation <= generation)
+	while (older-- > 0 && ringer->fds[0].kind == SHMB_FD_EVENTFD)
 		drop_oldest(ringer);
 	return ringer->n ? ringer->fds[0].generation : 0;
 }

@@ -167,7 +167,7 @@ int shmb_event_find(const struct shmb_event *event, uint16_t role);
 /* Takes the ringer out of a PAIR event. Without memory the old one stays in use. */
 void shmb_ringer_add(struct shmb_ringer *ringer, struct shmb_event *event);
 
-/* Forget the ringers that are older than the newest one up to @generation. Returns which is used. */
+/* Forget the ringers older than that of @generation, if it is there. Returns the oldest in use. */
 uint32_t shmb_ringer_settle(struct shmb_ringer *ringer, uint32_t generation);
 
 void shmb_ringer_deinit(struct shmb_ringer *ringer);
