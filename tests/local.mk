@@ -7,6 +7,7 @@ include %D%/kill/local.mk
 include %D%/hostile/local.mk
 include %D%/system/local.mk
 include %D%/fuzz/local.mk
+include %D%/model/local.mk
 include %D%/bench/local.mk
 
 AM_TESTS_ENVIRONMENT = \

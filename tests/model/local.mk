@@ -1,0 +1,19 @@
+# Every interleaving, and every order that the memory model allows. SHMB_TEST_QUICK=1: fewer.
+model_files = %D%/dfs.c %D%/dfs.h %D%/model.h
+
+model_tests =
+model_tests += %D%/model-lane
+%C%_model_lane_SOURCES = %D%/model-lane.c $(model_files)
+%C%_model_lane_CFLAGS = $(AM_CFLAGS) -O3
+model_tests += %D%/model-mark
+%C%_model_mark_SOURCES = %D%/model-lane.c $(model_files)
+%C%_model_mark_CPPFLAGS = $(AM_CPPFLAGS) -DMODEL_N_MARKS=1u
+%C%_model_mark_CFLAGS = $(AM_CFLAGS) -O3
+model_tests += %D%/model-bell
+%C%_model_bell_SOURCES = %D%/model-bell.c $(model_files)
+%C%_model_bell_CFLAGS = $(AM_CFLAGS) -O3
+
+check_PROGRAMS += $(model_tests)
+TESTS += $(model_tests) %D%/mutants.sh %D%/run-spin.sh
+dist_check_SCRIPTS += %D%/mutants.sh %D%/run-spin.sh
+EXTRA_DIST += %D%/store-buffer.pml %D%/doorbell.pml %D%/lane.pml %D%/attach.pml %D%/readopt.pml
