@@ -262,7 +262,7 @@ static const struct dfs_scenario scenarios[] = {
 	  0,
 	  4,
 	  2,
-	  { 13000, 1300 } },
+	  { 100000, 13000 } },
 	{ "bell, the ringer killed",
 	  set_up_bell,
 	  { publish, receive_and_sleep, ring_for_the_dead },
@@ -286,7 +286,7 @@ static const struct dfs_scenario scenarios[] = {
 	  0,
 	  4,
 	  2,
-	  { 21000, 2600 } },
+	  { 110000, 20000 } },
 };
 
 int main(int argc, char **argv)

@@ -322,7 +322,7 @@ static const struct dfs_scenario scenarios[] = {
 	  1,
 	  3,
 	  2,
-	  { 300000, 30000 } },
+	  { 400000, 50000 } },
 };
 
 int main(int argc, char **argv)

@@ -23,8 +23,7 @@ verify() {
 }
 
 correct() {
-	set -- "$@" ""
-	result=$(verify $@)
+	result=$(verify "$@")
 	case $result in
 	"0 "*)
 		n=${result#0 }
