@@ -816,7 +816,7 @@ static int connect_first(struct shmb_client *client)
 		struct timespec pause = { .tv_nsec = 5000000 };
 		int result = connect_or_start(client, deadline);
 
-		died |= result == -ENOTCONN;
+		died |= result == -ENOTCONN && client->connection.died;
 		if (result == 0 || !died || (result != -ENOTCONN && !nobody_there(result)))
 			return result;
 		if (shmb_clock_now_ns() >= deadline)

@@ -32,12 +32,28 @@
 #define SO_PEERPIDFD 77 /* Linux 6.5 */
 #endif
 
+/* A killed broker's socket goes on accepting until the kernel has torn its io_uring down. */
+static bool listener_is_dead(int pidfd, int wait_ms)
+{
+	struct pollfd entry = { .fd = pidfd, .events = POLLIN };
+
+	return pidfd >= 0 && poll(&entry, 1, wait_ms) == 1;
+}
+
+/* The other end is closed. Did its process end, or does it live and not want us? */
+static int gone(struct shmb_connection *connection, uint64_t deadline_ns)
+{
+	connection->died = listener_is_dead(connection->listener, deadline_ns ? DYING_MS : 0);
+	return shmb_fail(-ENOTCONN, connection->died ? "the broker has died"
+						     : "the broker has closed the connection");
+}
+
 /*
  * Wait until the socket is ready, or the broker has died: the kernel may take tens of milliseconds
  * to tell us so through the socket, while it tears down the broker's io_uring. Returns 0, -EAGAIN at
  * the deadline, -ENOTCONN.
  */
-static int wait_ready(const struct shmb_connection *connection, short events, uint64_t deadline_ns)
+static int wait_ready(struct shmb_connection *connection, short events, uint64_t deadline_ns)
 {
 	for (;;) {
 		struct pollfd entries[] = { { .fd = connection->fd, .events = events },
@@ -47,8 +63,10 @@ static int wait_ready(const struct shmb_connection *connection, short events, ui
 		struct timespec timeout = shmb_clock_timespec(left);
 		int n = ppoll(entries, 2, deadline_ns == UINT64_MAX ? NULL : &timeout, NULL);
 
+		if (n > 0 && entries[0].revents)
+			return 0;
 		if (n > 0)
-			return entries[0].revents ? 0 : shmb_fail(-ENOTCONN, "the broker has died");
+			return gone(connection, deadline_ns);
 		if (n == 0 || errno != EINTR)
 			return -EAGAIN;
 	}
@@ -114,14 +132,6 @@ static int listener_of(int fd)
 	return (int)syscall(SYS_pidfd_open, listener.pid, 0);
 }
 
-/* A killed broker's socket goes on accepting until the kernel has torn its io_uring down. */
-static bool listener_is_dead(int pidfd, int wait_ms)
-{
-	struct pollfd entry = { .fd = pidfd, .events = POLLIN };
-
-	return pidfd >= 0 && poll(&entry, 1, wait_ms) == 1;
-}
-
 static uint64_t own_pidfd_inode(void)
 {
 	int fd = (int)syscall(SYS_pidfd_open, getpid(), 0);
@@ -163,7 +173,7 @@ static int send_packet(struct shmb_connection *connection, const void *packet, s
 		if (errno == EINTR)
 			continue;
 		if (errno != EAGAIN)
-			return shmb_fail(-ENOTCONN, "the broker is gone: %s", strerror(errno));
+			return gone(connection, deadline_ns);
 		result = wait_ready(connection, POLLOUT, deadline_ns);
 		if (result == -EAGAIN)
 			return shmb_fail(-ETIMEDOUT, "the broker does not read");
@@ -206,7 +216,7 @@ static int receive_packet(struct shmb_connection *connection, int *fds, uint32_t
 		if (errno == EINTR)
 			continue;
 		if (errno != EAGAIN)
-			return shmb_fail(-ENOTCONN, "the broker is gone: %s", strerror(errno));
+			return gone(connection, deadline_ns);
 		if (!deadline_ns)
 			return -EAGAIN;
 		result = wait_ready(connection, POLLIN, deadline_ns);
@@ -228,7 +238,7 @@ static int receive_packet(struct shmb_connection *connection, int *fds, uint32_t
 		}
 	}
 	if (len == 0)
-		return shmb_fail(-ENOTCONN, "the broker has closed the connection");
+		return gone(connection, deadline_ns);
 	if (truncated && no_fd_left(connection->fd))
 		return shmb_fail(-EMFILE, "no file descriptor is free for what the broker sent");
 	if (truncated)
@@ -255,7 +265,7 @@ static struct shmb_handshake_1_payload own_payload(const char *label)
  */
 static int hung_up(const struct shmb_connection *connection)
 {
-	if (listener_is_dead(connection->listener, DYING_MS))
+	if (connection->died)
 		return shmb_fail(-ENOTCONN, "the broker died while it was connected to");
 	return shmb_fail(-EKEYREJECTED, "the broker refused the connection: it has another key "
 					"than its broker.pub says, or this user or key is not "
@@ -318,6 +328,7 @@ int shmb_connection_begin(struct shmb_connection *connection, const char *addres
 	memset(&connection->session, 0, sizeof(connection->session));
 	connection->fd = -1;
 	connection->listener = -1;
+	connection->died = false;
 	result = connect_socket(address, deadline_ns);
 	if (result < 0)
 		return result;

@@ -15,6 +15,7 @@
  * struct shmb_connection - a connected socket and its keys
  * @fd:	     the socket, -1 if there is none
  * @listener: pidfd of the process that listens, -1 if unknown
+ * @died:    that process was dead when the connection ended
  * @session: keys
  * @broker:  what the broker said of itself and of us
  * @packet:  buffer
@@ -23,6 +24,7 @@
 struct shmb_connection {
 	int fd;
 	int listener;
+	bool died;
 	struct shmb_session session;
 	struct shmb_handshake_2_payload broker;
 	_Alignas(8) uint8_t packet[SHMB_PACKET_LEN_MAX];
