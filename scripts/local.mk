@@ -4,6 +4,6 @@ source_checks = \
 	%D%/check-format.sh \
 	%D%/check-includes.sh \
 	%D%/check-man.sh
-TESTS += $(source_checks)
+once_tests += $(source_checks)
 EXTRA_DIST += .clang-format $(source_checks) %D%/check-readme.sh
 EXTRA_DIST += LICENSE %D%/setup %D%/demo %D%/fuzz %D%/test README.md CONTRIBUTING.md NEWS.md SECURITY.md

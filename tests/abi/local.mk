@@ -32,6 +32,6 @@ abi-files: %D%/layout$(EXEEXT)
 
 abi_tests = %D%/layout.sh %D%/symbols.sh %D%/headers.sh %D%/cdef.sh %D%/installed.sh \
 	%D%/run-stranger.sh
-TESTS += $(abi_tests)
+once_tests += $(abi_tests)
 EXTRA_DIST += $(abi_tests) %D%/list-layout.awk %D%/layout.golden %D%/installed.c \
 	%D%/parse-cdef.py %D%/stranger.py %D%/check-layout-page.awk

@@ -552,7 +552,7 @@ static void execute(unsigned int preemptions_max)
 
 static int explore(bool quick, bool silent)
 {
-	unsigned int max = scenario->preemptions - (quick && scenario->preemptions);
+	unsigned int max = scenario->preemptions - (quick ? 2 : 0);
 	struct timespec start, end;
 	uint64_t n = 0;
 

@@ -53,9 +53,9 @@ enum dfs_order {
  * @threads:	  their code; a thread may be abandoned anywhere and started anew
  * @check:	  runs when all threads are done, killed or asleep, with everything visible
  * @mortal:	  bit mask of threads that may be killed, one per execution
- * @preemptions:  how often a thread that could go on may have to wait for another
+ * @preemptions:  how often a thread that could go on may have to wait for another; at least two
  * @stale:	  how many loads may return something older than the newest
- * @minimum:	  executions that there must be: all, and in the short run with one preemption less
+ * @minimum:	  executions that there must be: all, and in the short run with two preemptions less
  */
 struct dfs_scenario {
 	const char *name;

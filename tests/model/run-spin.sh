@@ -54,18 +54,21 @@ wrong() {
 	done
 }
 
-brokers=5 minimum=2000000 expected=16
-[ "$quick" = 1 ] && brokers=4 minimum=250000 expected=4
+brokers=5 records=2 minimum=10000000 expected=21
+[ "$quick" = 1 ] && brokers=4 records=1 minimum=250000 expected=5
 for model in doorbell lane attach; do
 	[ "$quick" = 1 ] || correct $model
 	correct $model -DPSO
 done
+[ "$quick" = 1 ] || correct stamps -DRECORDS=$records
+correct stamps -DPSO -DRECORDS=$records
 correct readopt -DPSO -DBROKERS=$brokers
 optimise=0
 wrong lane ZERO WRAP_ZERO LIMIT RELEASE
 wrong attach EPOCH_FIRST BACKLOG EPOCH_LATE START
 wrong doorbell RINGER_FENCE SLEEPER_FENCE WAKE_FIRST WAKE_LATE DEATH
 wrong readopt OLDER RETIRE FORGET
+wrong stamps NO_BOUND RECORD_FIRST BOUND_EARLY BOUND_LATE DEATH
 echo "$states states, $mistakes mistakes found"
 [ "$states" -ge "$minimum" ] && [ "$mistakes" -eq "$expected" ] || status=1
 exit $status

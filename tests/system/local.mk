@@ -46,7 +46,7 @@ check_PROGRAMS += $(service_tests)
 TESTS += $(service_tests)
 endif
 
-TESTS += %D%/installed-units.sh
+once_tests += %D%/installed-units.sh
 EXTRA_DIST += %D%/installed-units.sh
 check_PROGRAMS += %D%/without-uring %D%/backend
 %C%_without_uring_SOURCES = %D%/without-uring.c
