@@ -454,6 +454,9 @@ SHMB_INLINE int shmb_lane_resync(struct shmb_lane_reader *reader, uint64_t *ret_
 			continue;
 		if (at <= reader->position || number < reader->sequence || at > intent)
 			continue;
+		/* No record is shorter than its header: a mark that says so counts what never was. */
+		if (number - reader->sequence > (at - reader->position) / SHMB_RECORD_HEADER_LEN)
+			continue;
 		is_comfortable = intent - at <= ring_len - ring_len / 4;
 		if (!found || is_comfortable > comfortable ||
 		    (is_comfortable == comfortable && (at < position) == comfortable)) {
