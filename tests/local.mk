@@ -1,9 +1,11 @@
 # One local.mk per kind of test.
 TEST_EXTENSIONS = .sh .sys .py
-# make check SHMB_TEST_WRAPPER=COMMAND runs every test through that command.
-LOG_COMPILER = $(SHMB_TEST_WRAPPER)
-SH_LOG_COMPILER = $(SHMB_TEST_WRAPPER)
-PY_LOG_COMPILER = $(SHMB_TEST_WRAPPER)
+# make check SHMB_TEST_WRAPPER=COMMAND runs every test through that command. One that hangs must not
+# keep the others from being run.
+test_seconds_max = 900
+LOG_COMPILER = timeout -k 10 $(test_seconds_max) $(SHMB_TEST_WRAPPER)
+SH_LOG_COMPILER = $(LOG_COMPILER)
+PY_LOG_COMPILER = $(LOG_COMPILER)
 
 include %D%/unit/local.mk
 include %D%/abi/local.mk

@@ -550,6 +550,8 @@ static void execute(unsigned int preemptions_max)
 		scenario->check();
 }
 
+static uint64_t n_executions;
+
 static int explore(bool quick, bool silent)
 {
 	unsigned int max = scenario->preemptions - (quick ? 2 : 0);
@@ -563,6 +565,7 @@ static int explore(bool quick, bool silent)
 		n++;
 	} while (!failure && next_execution());
 	clock_gettime(CLOCK_MONOTONIC, &end);
+	n_executions += n;
 	if (silent && !failure)
 		return 0;
 	printf("%s: %" PRIu64 " executions, %.1f s: %s\n", scenario->name, n,
@@ -604,5 +607,7 @@ int dfs_main(int argc, char **argv, const struct dfs_scenario *scenarios, unsign
 	}
 	for (unsigned int i = 0; list && i < n_sites; i++)
 		printf("%s\n", sites[i].name);
+	if (!list && !weaken)
+		printf("counted: %" PRIu64 " executions of the model checker\n", n_executions);
 	return result;
 }

@@ -69,6 +69,7 @@ wrong attach EPOCH_FIRST BACKLOG EPOCH_LATE START
 wrong doorbell RINGER_FENCE SLEEPER_FENCE WAKE_FIRST WAKE_LATE DEATH
 wrong readopt OLDER RETIRE FORGET
 wrong stamps NO_BOUND RECORD_FIRST BOUND_EARLY BOUND_LATE DEATH
-echo "$states states, $mistakes mistakes found"
+echo "counted: $states states of the Spin models"
+echo "counted: $mistakes mistakes in Spin models found"
 [ "$states" -ge "$minimum" ] && [ "$mistakes" -eq "$expected" ] || status=1
 exit $status

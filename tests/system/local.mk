@@ -13,7 +13,7 @@ system_tests = \
 	%D%/without-uring.sys \
 	%D%/as-nobody.sys
 
-SYS_LOG_COMPILER = $(SHMB_TEST_WRAPPER) $(SHELL) $(top_srcdir)/%D%/with-broker.sh
+SYS_LOG_COMPILER = $(LOG_COMPILER) $(SHELL) $(top_srcdir)/%D%/with-broker.sh
 TESTS += $(system_tests)
 EXTRA_DIST += $(system_tests) %D%/with-broker.sh %D%/functions.sh
 
