@@ -4,6 +4,7 @@
 
 /* Deadlines on CLOCK_MONOTONIC, in nanoseconds; UINT64_MAX never comes. */
 
+#include <linux/time_types.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -38,6 +39,14 @@ static inline struct timespec shmb_clock_timespec(uint64_t ns)
 		ns = 1000000000ull * 1000000000ull;
 	return (struct timespec){ .tv_sec = (time_t)(ns / 1000000000u),
 				  .tv_nsec = (long)(ns % 1000000000u) };
+}
+
+/* For system calls that are younger than 64-bit time on 32-bit machines and know no other. */
+static inline struct __kernel_timespec shmb_clock_kernel_timespec(uint64_t ns)
+{
+	struct timespec time = shmb_clock_timespec(ns);
+
+	return (struct __kernel_timespec){ .tv_sec = time.tv_sec, .tv_nsec = time.tv_nsec };
 }
 
 #endif

@@ -68,7 +68,8 @@ static int verify_shm(int fd, const struct stat *st)
 		return shmb_fail(-EPROTO, "fd: not a regular file");
 	if (fstatfs(fd, &fs) < 0)
 		return shmb_fail(-EPROTO, "fd: no file system");
-	if (fs.f_type != TMPFS_MAGIC && fs.f_type != HUGETLBFS_MAGIC)
+	/* Signed or not, 4 or 8 bytes: as the machine has it. */
+	if ((uint32_t)fs.f_type != TMPFS_MAGIC && (uint32_t)fs.f_type != HUGETLBFS_MAGIC)
 		return shmb_fail(-EPROTO, "fd: not in shared memory");
 	return 0;
 }

@@ -54,17 +54,30 @@ static int check_header(const struct shmb_map *map, uint32_t kind,
 	return 0;
 }
 
+/* A 32-bit process can be asked for more than it can address. */
+static uint8_t *reserve(uint64_t whole, uint64_t len)
+{
+	void *room = MAP_FAILED;
+
+	if (whole <= SIZE_MAX)
+		room = mmap(NULL, (size_t)whole, PROT_NONE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (room != MAP_FAILED)
+		return room;
+	shmb_fail(-ENOMEM, "no address space for a segment of %llu bytes in this %zu-bit process",
+		  (unsigned long long)len, sizeof(void *) * 8);
+	return NULL;
+}
+
 /* One reservation with guard pages, the segment in the middle of it. */
 static int map_fd(struct shmb_map *map, int fd, uint64_t len, int protection)
 {
 	uint64_t guard = (uint64_t)sysconf(_SC_PAGESIZE);
 	uint64_t whole = (len + guard - 1) / guard * guard + 2 * guard;
-	uint8_t *room;
+	uint8_t *room = reserve(whole, len);
 
-	room = mmap(NULL, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (room == MAP_FAILED)
-		return shmb_fail(-errno, "no address space for a segment of %llu bytes: %s",
-				 (unsigned long long)len, strerror(errno));
+	if (!room)
+		return -ENOMEM;
 	if (mmap(room + guard, len, protection, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
 		int result = shmb_fail(-errno, "cannot map a segment of %llu bytes: %s",
 				       (unsigned long long)len, strerror(errno));

@@ -507,7 +507,7 @@ int shmb_member_epoll(struct shmb_member *member)
 
 static int wait_events(int epoll_fd, struct epoll_event *events, int max, uint64_t left_ns)
 {
-	struct timespec timeout = shmb_clock_timespec(left_ns);
+	struct __kernel_timespec timeout = shmb_clock_kernel_timespec(left_ns);
 	uint64_t ms = (left_ns + 999999) / 1000000;
 	int n = -1;
 

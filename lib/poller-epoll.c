@@ -49,7 +49,7 @@ static int epoll_wait_until(struct shmb_poller *poller, uint64_t *cookies, uint3
 {
 	struct epoll_event events[64];
 	uint64_t left = deadline_ns ? shmb_clock_left_ns(deadline_ns, shmb_clock_now_ns()) : 0;
-	struct timespec timeout = shmb_clock_timespec(left);
+	struct __kernel_timespec timeout = shmb_clock_kernel_timespec(left);
 	uint64_t ms = (left + 999999) / 1000000;
 	int n = -1;
 

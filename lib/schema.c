@@ -324,10 +324,14 @@ static uint32_t find(const struct table *table, uint32_t parent, const char *nam
 	return SHMB_FIELD_NO_PARENT;
 }
 
+/*
+ * The same bytes. Alignment is not among them: a 32-bit ABI may align 8 bytes to 4, and where that
+ * moves a field, its offset says so. Records lie at multiples of 8, enough for either.
+ */
 static bool same_field(const struct shmb_schema_field *a, const struct shmb_schema_field *b)
 {
 	return a->kind == b->kind && a->offset == b->offset && a->size == b->size &&
-	       a->count == b->count && a->align == b->align;
+	       a->count == b->count;
 }
 
 static int32_t fail_field(const struct table *channel, uint32_t index,
@@ -339,11 +343,6 @@ static int32_t fail_field(const struct table *channel, uint32_t index,
 
 	type(theirs, theirs_type);
 	type(mine, mine_type);
-	if (theirs->offset == mine->offset && strcmp(theirs_type, mine_type) == 0)
-		return shmb_fail(
-			-EPROTOTYPE,
-			"field '%s': channel has %s aligned to %u, you have %s aligned to %u", name,
-			theirs_type, theirs->align, mine_type, mine->align);
 	return shmb_fail(-EPROTOTYPE, "field '%s': channel has %s at %u, you have %s at %u", name,
 			 theirs_type, theirs->offset, mine_type, mine->offset);
 }
@@ -403,10 +402,8 @@ SHMB_API int32_t shmb_schema_compare(const void *channel, uint32_t channel_len, 
 	r = compare_fields(&a, &b);
 	if (r < 0)
 		return r;
-	if (a.head.record_len != b.head.record_len || a.head.align != b.head.align)
-		return shmb_fail(
-			-EPROTOTYPE,
-			"channel has records of %u bytes aligned to %u, you have %u aligned to %u",
-			a.head.record_len, a.head.align, b.head.record_len, b.head.align);
+	if (a.head.record_len != b.head.record_len)
+		return shmb_fail(-EPROTOTYPE, "channel has records of %u bytes, you have %u",
+				 a.head.record_len, b.head.record_len);
 	return 0;
 }

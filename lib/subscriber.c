@@ -655,7 +655,7 @@ static int sleep_futex(struct shmb_subscriber *subscriber, uint64_t now_ns, uint
 {
 	struct futex_wait waits[FUTEX_LANES_MAX + 1];
 	const uint32_t *broker = &subscriber->member.client->bell->wake;
-	struct timespec until = shmb_clock_timespec(deadline);
+	struct __kernel_timespec until = shmb_clock_kernel_timespec(deadline);
 	uint32_t changes = subscriber->lane_changes, n = 0;
 	long woken;
 

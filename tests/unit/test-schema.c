@@ -48,6 +48,8 @@ static struct table tick_table(void)
 	struct table table = { 0 };
 
 	memcpy(&table, &tick_schema, sizeof(tick_schema));
+	/* The same table where 8 bytes are aligned to 4. */
+	table.head.align = table.fields[0].align = table.fields[1].align = 8;
 	return table;
 }
 
@@ -482,6 +484,11 @@ START_TEST(compares_equal_schemas)
 		b.fields[i].parent = 0;
 	ck_assert_int_eq(compare(&a, &b), 0);
 	ck_assert_int_eq(compare(&b, &a), 0);
+	/* aligned by another ABI: the same bytes too */
+	a = tick_table();
+	b = tick_table();
+	b.head.align = b.fields[0].align = b.fields[1].align = 4;
+	ck_assert_int_eq(compare(&a, &b), 0);
 }
 END_TEST
 
@@ -506,19 +513,13 @@ START_TEST(names_the_first_difference)
 	differs(&a, &b, "field 'qty': channel has i32 at 36, you have none");
 	differs(&b, &a, "field 'qty': channel has none, you have i32 at 36");
 	b = tick_table();
-	b.fields[0].align = 4;
-	differs(&a, &b, "field 'time_ns': channel has u64 aligned to 8, you have u64 aligned to 4");
-	b = tick_table();
 	rename_type(&b, "market.trade");
 	differs(&a, &b, "channel has records of type 'market.tick', you have 'market.trade'");
 	b = tick_table();
 	b.head.record_len = 44;
 	b.head.align = 4;
-	for (int i = 0; i < 2; i++) {
-		a.fields[i].align = 4;
-		b.fields[i].align = 4;
-	}
-	differs(&a, &b, "channel has records of 40 bytes aligned to 8, you have 44 aligned to 4");
+	b.fields[0].align = b.fields[1].align = 4;
+	differs(&a, &b, "channel has records of 40 bytes, you have 44");
 }
 END_TEST
 
