@@ -302,11 +302,12 @@ static void open_reader(struct reader *reader, struct shmb_channel *channel, uin
 static void withstand(struct shmb_broker *broker, uint32_t number, struct shmb_publisher *honest,
 		      struct reader readers[2], uint64_t *n_sent)
 {
-	uint32_t accused[2] = { readers[0].n_accused, readers[1].n_accused };
+	static uint32_t n_attackers;
 	struct honest record;
 	char result = 0;
 
 	now_testing(attacks[number].name);
+	n_attackers++;
 	evil_attack(shmb_broker_address(broker), number);
 	while (!result) {
 		fill_honest(&record, *n_sent);
@@ -323,9 +324,11 @@ static void withstand(struct shmb_broker *broker, uint32_t number, struct shmb_p
 			drain(&readers[i]);
 	if (readers[0].n_honest != *n_sent || readers[1].n_honest != *n_sent)
 		fail("honest records are missing");
+	/* One may be found out only while the next one is at work. */
 	for (int i = 0; i < 2; i++)
-		if (readers[i].n_accused - accused[i] > 1)
-			fail("it was reported %u times", readers[i].n_accused - accused[i]);
+		if (readers[i].n_accused > n_attackers)
+			fail("%u attackers were reported %u times", n_attackers,
+			     readers[i].n_accused);
 	if (attacks[number].is_crime && result != EVIL_EVICTED)
 		fail("it was not thrown out");
 }

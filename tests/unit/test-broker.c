@@ -735,7 +735,8 @@ START_TEST(never_forgets_who_does_not_read)
 	ck_assert_uint_eq(idle->bell->backlog, 1);
 	/* What is left when it has read all: one pair, the last one. */
 	for (unsigned pairs = 0;;) {
-		while (idle->n_events < RAW_EVENTS_MAX && raw_receive(idle, idle->bell->backlog ? 3000 : 300))
+		while (idle->n_events < RAW_EVENTS_MAX &&
+		       raw_receive(idle, idle->bell->backlog ? 3000 : 300))
 			;
 		for (unsigned i = 0; i < idle->n_events; i++) {
 			event = &idle->events[i];
