@@ -293,11 +293,24 @@ const void *channel_schema(const struct channel *channel)
 	return (const uint8_t *)channel->map + SHMB_BLOCK_LEN;
 }
 
+/*
+ * Before anybody hears that two are parted. One who still reads or writes as if they were not sees
+ * the epoch move no later than what the other does about it.
+ * Killed behind it: those who look at their sockets find nothing new. pairs with the acquire fence
+ * of a subscriber that has read a record, and with the acquire load of the epoch elsewhere
+ */
+static void channel_changing(struct channel *channel)
+{
+	__atomic_store_n(&channel->map->epoch, channel->map->epoch + 1, __ATOMIC_RELEASE);
+}
+
 void channel_changed(struct channel *channel)
 {
 	struct shmb_channel_segment *map = channel->map;
 
-	for (unsigned role = 0; role < 2; role++)
+	channel_changing(channel);
+	/* Subscribers first: when a publisher lets go of one, that one can know. */
+	for (unsigned role = 2; role-- > 0;)
 		for (uint32_t i = 0; i < channel->n_slots[role]; i++)
 			if (channel->slots[role][i])
 				view_flush(channel->slots[role][i]->client, false);

@@ -470,7 +470,7 @@ static int handle_report(struct request *request)
 	} else {
 		struct channel *channel = member->channel;
 
-		pair_free(pair, NULL, SHMB_GONE_EVICTED);
+		pair_free(pair, NULL, SHMB_GONE_PARTED);
 		channel_changed(channel);
 	}
 	return 0;

@@ -10,6 +10,7 @@
  *	---------------+------------+-----------------+-----------------------+--------
  *	bell attached  | publisher  | subscriber      | release -> acquire    | K -> L
  *	cursor pair id | subscriber | publisher	      | release -> acquire    | N -> M
+ *	cursor slot    | subscriber | publisher	      | fence -> acquire      | W -> X
  *	space wait     | publisher  | subscriber      | fence <-> fence	      | O <-> P
  *
  * They are apart from the structures of either side so that the model tests run the same lines.
@@ -100,6 +101,17 @@ static inline bool shmb_bell_started(const struct shmb_bell_segment *bell, uint6
 
 /* ---- how far a subscriber is ------------------------------------------------------------------- */
 
+/*
+ * Before the slot takes the numbers of another pair. Killed behind it: the publisher counts us from
+ * its own start position, until the broker tells it that we have gone.
+ */
+static inline void shmb_cursor_vacate(struct shmb_cursor_lane *slot)
+{
+	SHMB_STORE(&slot->pair_id, 0);
+	/* W: pairs with X in shmb_cursor_is_ours(): who sees the new numbers sees the new id. */
+	SHMB_FENCE_RELEASE();
+}
+
 /* Take over the start. What else belongs to the pair has been stored. */
 static inline void shmb_cursor_start(struct shmb_cursor_lane *slot, uint64_t pair_id)
 {
@@ -129,6 +141,20 @@ static inline uint64_t shmb_cursor_position(const struct shmb_cursor_lane *slot)
 {
 	/* D: pairs with C in shmb_cursor_store(): the subscriber is done with what lies before. */
 	return SHMB_LOAD_ACQUIRE(&slot->position);
+}
+
+/*
+ * Whose position has just been read? A publisher that was thrown out and does not know it yet may
+ * see that of the one which has its slot now, and must not take it for permission to overwrite what
+ * is still being read. A publisher that was not sees it only of a subscriber that lies.
+ */
+static inline bool shmb_cursor_is_ours(const struct shmb_cursor_lane *slot, uint64_t pair_id)
+{
+	/*
+	 * X: pairs with W in shmb_cursor_vacate(): if D saw a position of another pair, this sees
+	 * that the slot has been left.
+	 */
+	return SHMB_LOAD(&slot->pair_id) == pair_id;
 }
 
 #endif

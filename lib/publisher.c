@@ -266,7 +266,8 @@ static uint64_t read_head(struct shmb_publisher *publisher, struct pub_pair *pai
 		return pair->head;
 	pair->attached = true;
 	head = shmb_cursor_position(pair->slot);
-	if (head >= pair->head && head <= publisher->writer.position && !(head & 7)) {
+	if (shmb_cursor_is_ours(pair->slot, pair->id) && head >= pair->head &&
+	    head <= publisher->writer.position && !(head & 7)) {
 		pair->head = head;
 	} else if (!pair->accused) {
 		shmb_member_report(&publisher->member, pair->id, EBADMSG);

@@ -62,7 +62,8 @@ struct futex_wait { /* struct futex_waitv of newer headers */
  * @space_rung:	  its sleep word for which we have rung
  * @attached:	  @reader is set
  * @gone:	  the publisher has gone: read to the end, then forget
- * @corrupt:	  it broke the layout: never read again
+ * @unguarded:	  it lives on, and does not wait for us any more
+ * @finished:	  never read again: it broke the layout, or has overwritten what was left to read
  */
 struct sub_lane {
 	uint64_t pair_id;
@@ -76,7 +77,8 @@ struct sub_lane {
 	uint32_t space_rung;
 	bool attached;
 	bool gone;
-	bool corrupt;
+	bool unguarded;
+	bool finished;
 };
 
 struct shmb_subscriber {
@@ -237,8 +239,17 @@ static void on_unpair(struct shmb_member *member, const struct shmb_msg_unpair *
 {
 	struct sub_lane *lane = find_lane(to_subscriber(member), unpair->pair_id);
 
-	if (lane)
-		lane->gone = true;
+	if (!lane)
+		return;
+	lane->gone = true;
+	lane->unguarded |= unpair->reason == SHMB_GONE_PARTED;
+}
+
+/* We were thrown out. What had come can still be read, as long as it is there. */
+static void unguard_lanes(struct shmb_subscriber *subscriber)
+{
+	for (uint32_t i = 0; i < subscriber->n_lanes; i++)
+		subscriber->lanes[i]->gone = subscriber->lanes[i]->unguarded = true;
 }
 
 /* The publisher says where we begin, once it knows of us. */
@@ -253,6 +264,7 @@ static bool attach_lane(struct shmb_subscriber *subscriber, struct sub_lane *lan
 	lane->attached = true;
 	if (lane->gone)
 		return true; /* the slot may be somebody else's by now */
+	shmb_cursor_vacate(lane->slot);
 	SHMB_STORE(&lane->slot->position, lane->reader.position);
 	SHMB_STORE(&lane->slot->sequence, sequence);
 	SHMB_STORE(&lane->slot->lost, 0);
@@ -287,7 +299,7 @@ static inline void store_cursor(struct shmb_subscriber *subscriber, struct sub_l
 
 static void condemn(struct shmb_subscriber *subscriber, struct sub_lane *lane)
 {
-	lane->corrupt = true;
+	lane->finished = true;
 	subscriber->failed = true;
 	if (!lane->gone)
 		shmb_member_report(&subscriber->member, lane->pair_id, EBADMSG);
@@ -303,15 +315,49 @@ static void count_lost(struct shmb_subscriber *subscriber, struct sub_lane *lane
 		SHMB_STORE(&lane->slot->lost, SHMB_LOAD(&lane->slot->lost) + lost);
 }
 
-/* The next record of one lane. Returns 1 or 0; a lane found corrupt has none. */
+/* The slow part of was_overwritten(). */
+static bool check_overwritten(struct shmb_subscriber *subscriber, struct sub_lane *lane)
+{
+	if (!subscriber->lossy && !lane->unguarded) {
+		shmb_member_sync(&subscriber->member);
+		if (subscriber->member.evicted)
+			unguard_lanes(subscriber);
+		if (!lane->unguarded)
+			return false;
+	}
+	if (!shmb_lane_lapped(&lane->reader))
+		return false;
+	lane->finished |= lane->unguarded;
+	return true;
+}
+
+/*
+ * May what we have just read have been overwritten meanwhile? The publisher of a reliable subscriber
+ * overwrites nothing that is unread, until the broker has told it that the two are parted. By then
+ * the epoch has moved, and we have been told, too.
+ */
+static inline bool was_overwritten(struct shmb_subscriber *subscriber, struct sub_lane *lane)
+{
+	/*
+	 * V: pairs with the broker's release of the epoch in channel_changing(), by way of E in
+	 * shmb_lane_raise_intent(): if we read the publisher's next lap, we see that it has moved.
+	 */
+	SHMB_FENCE_ACQUIRE();
+	if (shmb_likely(SHMB_LOAD(subscriber->member.epoch) == subscriber->member.seen_epoch &&
+			!subscriber->lossy && !lane->unguarded))
+		return false;
+	return check_overwritten(subscriber, lane);
+}
+
+/* The next record of one lane. Returns 1 or 0; a lane that is finished has none. */
 static inline int look(struct shmb_subscriber *subscriber, struct sub_lane *lane,
 		       struct shmb_record *record)
 {
 	int result;
 
-	if (shmb_unlikely(!lane->attached) && (lane->corrupt || !attach_lane(subscriber, lane)))
+	if (shmb_unlikely(!lane->attached) && (lane->finished || !attach_lane(subscriber, lane)))
 		return 0;
-	if (shmb_unlikely(lane->corrupt))
+	if (shmb_unlikely(lane->finished))
 		return 0;
 	if (shmb_unlikely(subscriber->lossy)) {
 		uint64_t lost = 0;
@@ -323,7 +369,8 @@ static inline int look(struct shmb_subscriber *subscriber, struct sub_lane *lane
 	}
 	if (shmb_unlikely(result < 0 || (result && subscriber->record_len &&
 					 record->len != subscriber->record_len))) {
-		condemn(subscriber, lane);
+		if (!was_overwritten(subscriber, lane))
+			condemn(subscriber, lane);
 		return 0;
 	}
 	return result;
@@ -375,8 +422,10 @@ static inline int enter(struct shmb_subscriber *subscriber)
 	if (shmb_unlikely(!subscriber))
 		return shmb_fail(-EINVAL, "subscriber is NULL");
 	result = shmb_member_enter(&subscriber->member);
-	/* Of a subscriber that was thrown out, what had come can still be read. */
-	return result == -ESTALE && subscriber->n_lanes ? 0 : result;
+	if (shmb_likely(result != -ESTALE || !subscriber->n_lanes))
+		return result;
+	unguard_lanes(subscriber);
+	return 0;
 }
 
 static inline void describe(struct shmb_subscriber *subscriber, const struct sub_lane *lane,
@@ -388,12 +437,12 @@ static inline void describe(struct shmb_subscriber *subscriber, const struct sub
 	subscriber->view.publisher_id = lane->publisher_id;
 }
 
-/* Copies a record out. Returns false if a lossy reader was lapped meanwhile. */
+/* Copies a record out. Returns false if it was overwritten meanwhile. */
 static inline bool take(struct shmb_subscriber *subscriber, struct sub_lane *lane,
 			const struct shmb_record *record, void *data)
 {
 	shmb_copy(data, record->data, record->len);
-	if (shmb_unlikely(subscriber->lossy) && shmb_lane_lapped(&lane->reader))
+	if (shmb_unlikely(was_overwritten(subscriber, lane)))
 		return false;
 	shmb_lane_skip(&lane->reader, record);
 	subscriber->received++;
@@ -513,7 +562,7 @@ SHMB_API int32_t shmb_subscriber_peek(struct shmb_subscriber *subscriber, uint32
 		if (!lane)
 			return nothing(subscriber);
 		n = max == 1 ? 1 : count_run(lane, &record, max > INT32_MAX ? INT32_MAX : max);
-	} while (subscriber->lossy && shmb_lane_lapped(&lane->reader));
+	} while (was_overwritten(subscriber, lane));
 	describe(subscriber, lane, &record);
 	subscriber->view.data = (uint64_t)(uintptr_t)record.data;
 	subscriber->view.count = n;
@@ -540,8 +589,8 @@ SHMB_API int32_t shmb_subscriber_release(struct shmb_subscriber *subscriber, uin
 	subscriber->peeked = NULL;
 	if (count == 0)
 		return 0;
-	if (subscriber->lossy && shmb_lane_lapped(&lane->reader)) {
-		if (shmb_lane_resync(&lane->reader, &lost) == 0)
+	if (was_overwritten(subscriber, lane)) {
+		if (subscriber->lossy && shmb_lane_resync(&lane->reader, &lost) == 0)
 			count_lost(subscriber, lane, lost);
 		return shmb_fail(-ESTALE, "the records were overwritten while you looked at them");
 	}

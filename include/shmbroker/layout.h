@@ -160,7 +160,7 @@ SHMB_SIZE(shmb_lane_segment, SHMB_BLOCK_LEN);
  * @position: read up to here
  * @sequence: records received or skipped so far, counted as the lane counts them
  * @lost:     records skipped because the publisher lapped this reader
- * @pair_id:  which pair these numbers belong to; stored after them
+ * @pair_id:  which pair these numbers belong to; 0 while they change, stored after them
  * @doorbell_generation: which of the publisher's doorbell fds the subscriber rings
  */
 struct shmb_cursor_lane {

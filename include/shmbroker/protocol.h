@@ -334,6 +334,7 @@ SHMB_SIZE(shmb_msg_pair, 48);
 #define SHMB_GONE_DETACHED 1u
 #define SHMB_GONE_DIED	   2u
 #define SHMB_GONE_EVICTED  3u
+#define SHMB_GONE_PARTED   4u /* both live on, but not with each other */
 
 struct shmb_msg_unpair {
 	uint64_t pair_id;

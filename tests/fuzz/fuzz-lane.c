@@ -221,7 +221,7 @@ static void run_subscriber(bool lossy)
 		if (i)
 			FUZZ_CHECK(sub.reader.sequence >= before);
 	}
-	FUZZ_CHECK(n_accused <= 1 && (n_accused == 0 || sub.corrupt));
+	FUZZ_CHECK(n_accused <= 1 && (n_accused == 0 || sub.finished));
 	current = NULL;
 }
 

@@ -40,7 +40,6 @@
 #define N_WATCHED    64u
 #define WATCHED_LEN  (3u * 4096)
 #define LATE_NS	     3000000000ull
-#define N_KILLS_MIN  400u
 
 struct record {
 	uint64_t number;
@@ -67,6 +66,7 @@ struct watched {
 	uint8_t before[WATCHED_LEN];
 };
 
+static struct step_row row = { .name = "connect to close", .min = { [STEP_KILL] = 1200 } };
 static struct step step;
 static char address[128];
 static pid_t broker_pid;
@@ -495,6 +495,7 @@ int main(int argc, char **argv)
 	       "slowest victim %llu us\n",
 	       n_kills, (unsigned long long)n_received, (unsigned long long)longest / 1000,
 	       (unsigned long long)slowest / 1000);
-	step_report("kill-attach", n_kills, quick ? N_KILLS_MIN / 10 : N_KILLS_MIN, n_kills);
+	row.n[STEP_KILL] = n_kills;
+	step_table("kill-attach", &row, 1, quick ? 6 : 1);
 	return EXIT_SUCCESS;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * What if a subscriber is killed after any one instruction of a receive?
+ * What if a subscriber is killed, or thrown out, after any one instruction of a receive?
  *
  * The library's own subscriber runs in a stepped child; the only shared bytes it writes are its
  * cursor's. After each instruction that changed them the rest of the story is played on a copy: the
@@ -9,13 +9,16 @@
  * the cursor's position still finds every record that the dead process had not had in its hands,
  * whole and in order.
  *
+ * A part of the processes is really killed. Another part is thrown out: the publishers go on and
+ * overwrite what it had not received, then it goes on. It changes nothing but its own cursor, and
+ * what it hands to its application is whole all the same.
+ *
  * Built with -DSHMB_MUTATE_*, the subscriber has a mistake in it, and this test must fail.
  */
 
 #include "tests/kill/mutate.h"
 
 #include "lib/copy.h"
-#include "lib/subscriber.h"
 
 #ifdef SHMB_MUTATE_ACK
 /* The last payload of a call is copied when the publisher has been told that it may go. */
@@ -25,22 +28,45 @@ static uint32_t late_len;
 #define shmb_copy(to, from, len) (late_to = (to), late_from = (from), late_len = (len))
 #endif
 
+struct shmb_member;
+
+static void accuse(struct shmb_member *member, uint64_t pair_id, uint32_t reason);
+static void hear(struct shmb_member *member);
+static int learn(struct shmb_member *member);
+#define shmb_member_report     accuse
+#define shmb_member_sync       hear
+#define shmb_member_enter_slow learn
+
+#include <stdlib.h>
+
+#include "lib/map.h"
+
+/* The lanes are on the stage. */
+#define free(pointer)	     ((void)(pointer))
+#define shmb_map_deinit(map) ((void)(map))
+
 #include "lib/subscriber.c"
+
+#undef free
 
 #include <stdio.h>
 #include <sys/mman.h>
 
 #include "tests/kill/step.h"
 
-#define RING_LEN     4096u
-#define LANE_LEN     (SHMB_BLOCK_LEN + RING_LEN)
-#define POSITION     (64ull * RING_LEN)
-#define SEQUENCE     0x2fffdull
-#define N_LANES	     2u
-#define N_BEFORE     6u /* records of each lane before the call */
-#define N_RECORDS    600u
-#define OUT_LEN	     (2 * RING_LEN)
-#define N_POINTS_MIN 600000u
+#define RING_LEN  4096u
+#define LANE_LEN  (SHMB_BLOCK_LEN + RING_LEN)
+#define POSITION  (64ull * RING_LEN)
+#define SEQUENCE  0x2fffdull
+#define N_LANES	  2u
+#define N_BEFORE  6u /* records of each lane before the call */
+#define N_RECORDS 600u
+#define OUT_LEN	  (2 * RING_LEN)
+
+/* Bytes between the offsets that have them; all others have snapshots only. */
+#define ZOMBIE_STRIDE 128u
+#define KILL_STRIDE   256u
+#define QUICK_DIVISOR 45u
 
 enum op {
 	OP_RECV,
@@ -50,6 +76,16 @@ enum op {
 	OP_KEEP,
 	OP_SLEEP,
 	N_OPS
+};
+
+static struct step_row rows[N_OPS] = {
+	[OP_RECV] = { .name = "recv", .min = { 55000, 0, 3200, 8500 } },
+	[OP_RECV_MANY] = { .name = "recv_many", .min = { 500000, 0, 31000, 66000 } },
+	[OP_RELEASE_ALL] = { .name = "peek, release", .min = { 100000, 0, 5800, 14000 } },
+	[OP_RELEASE_ONE] = { .name = "peek, release one of them",
+			     .min = { 100000, 0, 5800, 14000 } },
+	[OP_KEEP] = { .name = "peek, release none", .min = { 90000, 0, 5200, 13000 } },
+	[OP_SLEEP] = { .name = "announce a sleep, wake", .min = { 50000, 0, 2900, 8000 } },
 };
 
 struct stage {
@@ -65,6 +101,7 @@ struct stage {
 	uint8_t fork_guard;
 	enum op op;
 	bool looked; /* the application has seen what it peeked at */
+	bool accused;
 	int32_t result;
 	uint32_t lens[16];
 	uint8_t out[OUT_LEN];
@@ -119,13 +156,39 @@ static bool publish(struct shmb_lane_writer *writer, uint32_t lane)
 	return true;
 }
 
+static void accuse(struct shmb_member *member, uint64_t pair_id, uint32_t reason)
+{
+	(void)member;
+	(void)pair_id;
+	(void)reason;
+	stage->accused = true;
+}
+
+/* There is no broker here that could say so. */
+static void hear(struct shmb_member *member)
+{
+	member->evicted |= SHMB_LOAD(member->epoch) != 0;
+	member->seen_epoch = SHMB_LOAD(member->epoch);
+}
+
+static int learn(struct shmb_member *member)
+{
+	hear(member);
+	return member->evicted ? -ESTALE : 0;
+}
+
 /* ---- the child --------------------------------------------------------------------------------- */
 
 static void look_and_release(struct shmb_subscriber *subscriber)
 {
-	uint32_t n = (uint32_t)shmb_subscriber_peek(subscriber, 4);
+	int32_t found = shmb_subscriber_peek(subscriber, 4);
 	const uint8_t *data = (const uint8_t *)(uintptr_t)subscriber->view.data;
+	uint32_t n = (uint32_t)found;
 
+	if (found < 0) {
+		stage->result = found;
+		return;
+	}
 	for (uint32_t i = 0; i < n; i++)
 		memcpy(stage->out + i * subscriber->view.len, data + i * subscriber->view.stride,
 		       subscriber->view.len);
@@ -324,9 +387,90 @@ static void check_end(void)
 		step_fail(&step, "it is awake and says that it sleeps");
 }
 
+/* ---- the zombie -------------------------------------------------------------------------------- */
+
+/* It is thrown out, and the publishers go on without regard to it. */
+static void publish_on(uint32_t n)
+{
+	for (uint32_t lane = 0; lane < N_LANES; lane++) {
+		writers[lane].limit = UINT64_MAX;
+		/* At first a few records, then many rounds of the ring. */
+		for (uint32_t i = 0; i < n && publish(&writers[lane], lane); i++)
+			;
+	}
+	stage->epoch++;
+}
+
+/* Which records did it get? Those of each lane in order, and whole. */
+static void check_got(void)
+{
+	uint32_t next[N_LANES] = { 0 }, lane = (uint32_t)(stage->subscriber.view.publisher_id - 20);
+	int32_t n = stage->op == OP_RECV ? stage->result >= 0 : stage->result;
+	const uint8_t *out = stage->out;
+
+	if (stage->op == OP_SLEEP)
+		return;
+	for (int32_t i = 0; i < n; i++) {
+		uint32_t len = stage->op == OP_RECV	   ? (uint32_t)stage->result
+			       : stage->op == OP_RECV_MANY ? stage->lens[i]
+							   : stage->subscriber.view.len;
+
+		/* The next of this lane, or the first of the other one. */
+		if (len != len_of(lane, next[lane]) || !is_whole(out, lane, next[lane]))
+			lane = !lane;
+		if (len != len_of(lane, next[lane]) || !is_whole(out, lane, next[lane]))
+			step_fail(&step, "a zombie hands on a torn record, %d of %d", i, n);
+		next[lane]++;
+		out += len;
+	}
+}
+
+static void check_zombie(const uint8_t *theirs)
+{
+	if (memcmp(theirs, stage->lanes, sizeof(stage->lanes)) ||
+	    memcmp(theirs + offsetof(struct stage, bells), stage->bells, sizeof(stage->bells)))
+		step_fail(&step, "a zombie has changed what is not its own");
+	if (stage->accused)
+		step_fail(&step, "a zombie accuses an honest publisher");
+}
+
+static void play_zombie(void)
+{
+	static const uint32_t some[] = { 3, 40, 70, 200, 590 };
+	static struct step_state *state;
+	static struct stage before, theirs;
+	static uint32_t turn;
+	struct shmb_lane_writer kept[N_LANES];
+	int32_t result = 0;
+
+	state = step_save(&step, state);
+	memcpy(&before, stage, sizeof(before));
+	memcpy(kept, writers, sizeof(kept));
+	publish_on(some[turn++ % SHMB_ARRAY_LEN(some)]);
+	memcpy(&theirs, stage, sizeof(theirs));
+	step_finish(&step);
+	check_got();
+	check_zombie((const uint8_t *)&theirs);
+	/* What had come may still be read. */
+	for (uint32_t i = 0; i <= N_LANES * N_RECORDS && result != -ESTALE; i++) {
+		result = shmb_subscriber_recv(&stage->subscriber, stage->out, OUT_LEN);
+		if (result >= 0 &&
+		    !is_whole(stage->out, (uint32_t)stage->subscriber.view.publisher_id - 20,
+			      stage->subscriber.view.sequence - SEQUENCE))
+			step_fail(&step, "a zombie receives a torn record");
+	}
+	if (result != -ESTALE)
+		step_fail(&step, "it never learns that it was thrown out: %d", result);
+	check_zombie((const uint8_t *)&theirs);
+	memcpy(writers, kept, sizeof(kept));
+	memcpy(stage, &before, sizeof(before));
+	step_restore(&step, state);
+}
+
 static void step_call(uint32_t offset, enum op op, bool attached)
 {
 	static uint8_t before[sizeof(stage->slots)];
+	uint64_t *n = rows[op].n;
 	bool running = true;
 
 	step_begin(&step);
@@ -335,8 +479,17 @@ static void step_call(uint32_t offset, enum op op, bool attached)
 	prepare_stage(offset, op, attached);
 	judge();
 	while (running) {
+		if (offset % ZOMBIE_STRIDE < 16 && !STEP_SANITIZED) {
+			play_zombie();
+			n[STEP_ZOMBIE]++;
+		}
+		if (offset % KILL_STRIDE / 16 == 3 && !STEP_SANITIZED) {
+			step_kill_pid(&step, step_fork(&step));
+			n[STEP_KILL]++;
+		}
 		memcpy(before, stage->slots, sizeof(before));
 		running = step_next(&step);
+		n[STEP_SNAPSHOT]++;
 		if (memcmp(before, stage->slots, sizeof(before)))
 			judge();
 	}
@@ -352,10 +505,11 @@ int main(int argc, char **argv)
 	if (stage == MAP_FAILED)
 		return EXIT_FAILURE;
 	step_start(&step, run_call, NULL);
-	for (uint32_t offset = 0; offset < RING_LEN; offset += quick ? 8 * 37 : 8)
+	for (uint32_t offset = 0; offset < RING_LEN; offset += quick ? 8 * 35 : 8)
 		for (uint32_t op = offset / 8 % 2; op < N_OPS; op += 2)
 			step_call(offset, (enum op)op, offset / 16 % 4 != 0);
 	step_kill(&step);
-	step_report("kill-consume", step.n_points, N_POINTS_MIN / (quick ? 40 : 1), n_states);
+	printf("kill-consume: %llu states judged\n", (unsigned long long)n_states);
+	step_table("kill-consume", rows, N_OPS, quick ? QUICK_DIVISOR : 1);
 	return EXIT_SUCCESS;
 }

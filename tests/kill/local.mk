@@ -1,5 +1,5 @@
 # Processes killed at every instruction. SHMB_TEST_QUICK=1 takes a sample.
-step_files = %D%/step.c %D%/step.h %D%/mutate.h
+step_files = %D%/step.c %D%/step.h %D%/step-machine.c %D%/step-machine.h %D%/mutate.h
 
 kill_tests =
 kill_tests += %D%/kill-publish
@@ -46,6 +46,14 @@ kill_mutants += %D%/mutant-cursor
 %C%_mutant_cursor_SOURCES = %D%/kill-consume.c $(step_files)
 %C%_mutant_cursor_CPPFLAGS = $(AM_CPPFLAGS) -DSHMB_MUTATE_CURSOR
 %C%_mutant_cursor_LDADD = lib/libshmb.la
+kill_mutants += %D%/mutant-overwritten
+%C%_mutant_overwritten_SOURCES = %D%/kill-consume.c $(step_files)
+%C%_mutant_overwritten_CPPFLAGS = $(AM_CPPFLAGS) -DSHMB_MUTATE_OVERWRITTEN
+%C%_mutant_overwritten_LDADD = lib/libshmb.la
+kill_mutants += %D%/mutant-slot
+%C%_mutant_slot_SOURCES = %D%/kill-publish.c $(step_files)
+%C%_mutant_slot_CPPFLAGS = $(AM_CPPFLAGS) -DSHMB_MUTATE_SLOT
+%C%_mutant_slot_LDADD = lib/libshmb.la
 
 check_PROGRAMS += $(kill_tests) $(kill_mutants)
 TESTS += $(kill_tests)

@@ -6,7 +6,7 @@
  * looking for the end costs no system call per step.
  */
 
-#include "step.h"
+#include "tests/kill/step-machine.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -18,52 +18,8 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
-#include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#define SKIPPED 77
-
-struct step_shared {
-	volatile uint32_t done;
-};
-
-#ifdef __x86_64__
-/* Stops behind this instruction. */
-#define STEP_BREAKPOINT() __asm__ volatile("int3" ::: "memory")
-
-static uint64_t program_counter(const struct step *step)
-{
-	struct user_regs_struct registers;
-
-	return ptrace(PTRACE_GETREGS, step->pid, NULL, &registers) < 0 ? 0 : registers.rip;
-}
-
-bool step_at_syscall(const struct step *step)
-{
-	uint64_t at = program_counter(step);
-	long word;
-
-	errno = 0;
-	word = ptrace(PTRACE_PEEKTEXT, step->pid, at, NULL);
-	return errno == 0 && (word & 0xffff) == 0x050f;
-}
-#else
-/* The test is about the order of stores in the program, which one architecture shows. */
-#define STEP_BREAKPOINT() _exit(SKIPPED)
-
-static uint64_t program_counter(const struct step *step)
-{
-	(void)step;
-	return 0;
-}
-
-bool step_at_syscall(const struct step *step)
-{
-	(void)step;
-	return false;
-}
-#endif
 
 void step_fail(const struct step *step, const char *format, ...)
 {
@@ -74,19 +30,24 @@ void step_fail(const struct step *step, const char *format, ...)
 	va_end(args);
 	fprintf(stderr, "\n%s, point %llu, instruction 0x%llx (step_start() is at 0x%llx)\n",
 		step->scenario, (unsigned long long)step->n_points,
-		(unsigned long long)program_counter(step),
+		(unsigned long long)step_program_counter(step),
 		(unsigned long long)(uintptr_t)step_start);
 	if (step->pid > 0)
 		kill(step->pid, SIGKILL);
 	exit(EXIT_FAILURE);
 }
 
-static void wait_stop(const struct step *step)
+void step_wait(const struct step *step)
 {
 	int status;
 
-	if (waitpid(step->pid, &status, 0) != step->pid)
-		step_fail(step, "waitpid: %s", strerror(errno));
+	if (waitpid(step->pid, &status, 0) != step->pid) {
+		if (errno != EINTR)
+			step_fail(step, "waitpid: %s", strerror(errno));
+		kill(step->pid, SIGSTOP);
+		waitpid(step->pid, &status, 0);
+		step_fail(step, "it runs on and on");
+	}
 	if (WIFEXITED(status) && WEXITSTATUS(status) == SKIPPED)
 		exit(SKIPPED);
 	/* Bit 7: PTRACE_O_TRACESYSGOOD. */
@@ -103,6 +64,14 @@ static void run(struct step_shared *shared, void (*body)(void *context), void *c
 		body(context);
 		shared->done = 1;
 	}
+}
+
+#define PATIENCE_S 30 /* for what takes microseconds on an idle machine */
+
+/* Without SA_RESTART, so that waitpid() returns. */
+static void on_alarm(int signal)
+{
+	(void)signal;
 }
 
 static void pin(void)
@@ -127,6 +96,7 @@ void step_start(struct step *step, void (*body)(void *context), void *context)
 		if (step->shared == MAP_FAILED)
 			step_fail(step, "mmap: %s", strerror(errno));
 		pin();
+		sigaction(SIGALRM, &(struct sigaction){ .sa_handler = on_alarm }, NULL);
 	}
 	fflush(NULL);
 	step->pid = fork();
@@ -138,9 +108,9 @@ void step_start(struct step *step, void (*body)(void *context), void *context)
 			_exit(SKIPPED);
 		run(step->shared, body, context);
 	}
-	wait_stop(step);
+	step_wait(step);
 	ptrace(PTRACE_SETOPTIONS, step->pid, NULL,
-	       (void *)(uintptr_t)(PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD));
+	       (void *)(uintptr_t)(PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK));
 	step->shared->done = 2;
 }
 
@@ -150,9 +120,10 @@ void step_begin(struct step *step)
 	if (step->shared->done != 2) {
 		if (ptrace(PTRACE_CONT, step->pid, NULL, NULL) < 0)
 			step_fail(step, "PTRACE_CONT: %s", strerror(errno));
-		wait_stop(step);
+		step_wait(step);
 	}
 	step->shared->done = 0;
+	step->stack_end = step_stack_pointer(step);
 }
 
 bool step_next(struct step *step)
@@ -160,7 +131,7 @@ bool step_next(struct step *step)
 	step->n_points++;
 	if (ptrace(PTRACE_SINGLESTEP, step->pid, NULL, NULL) < 0)
 		step_fail(step, "PTRACE_SINGLESTEP: %s", strerror(errno));
-	wait_stop(step);
+	step_wait(step);
 	return !step->shared->done;
 }
 
@@ -169,8 +140,19 @@ bool step_syscall(struct step *step)
 	step->n_points++;
 	if (ptrace(PTRACE_SYSCALL, step->pid, NULL, NULL) < 0)
 		step_fail(step, "PTRACE_SYSCALL: %s", strerror(errno));
-	wait_stop(step);
+	step_wait(step);
 	return !step->shared->done;
+}
+
+void step_finish(struct step *step)
+{
+	alarm(PATIENCE_S);
+	if (ptrace(PTRACE_CONT, step->pid, NULL, NULL) < 0)
+		step_fail(step, "PTRACE_CONT: %s", strerror(errno));
+	step_wait(step);
+	alarm(0);
+	if (!step->shared->done)
+		step_fail(step, "it stopped before the end");
 }
 
 void step_kill(struct step *step)
@@ -180,15 +162,27 @@ void step_kill(struct step *step)
 	step->pid = 0;
 }
 
-void step_report(const char *name, uint64_t n_points, uint64_t n_points_min, uint64_t n_states)
+void step_table(const char *test, const struct step_row *rows, uint32_t n_rows, uint32_t divisor)
 {
-	printf("%s: %llu kill points, %llu states judged\n", name, (unsigned long long)n_points,
-	       (unsigned long long)n_states);
-	if (n_points >= n_points_min)
-		return;
-	fprintf(stderr, "%s: fewer kill points than the %llu there should be\n", name,
-		(unsigned long long)n_points_min);
-	exit(EXIT_FAILURE);
+	static const char *const modes[] = { "snapshots", "pairs", "kills", "zombies" };
+	bool short_of = false;
+
+	for (uint32_t i = 0; i < n_rows; i++)
+		for (uint32_t mode = 0; mode < STEP_N_MODES; mode++) {
+			uint64_t n = rows[i].n[mode], min = rows[i].min[mode] / divisor;
+
+			if (!n && !min)
+				continue;
+			printf("%s: %s: %llu %s\n", test, rows[i].name, (unsigned long long)n,
+			       modes[mode]);
+			if (n >= min)
+				continue;
+			fprintf(stderr, "%s: %s: fewer %s than %llu\n", test, rows[i].name,
+				modes[mode], (unsigned long long)min);
+			short_of = true;
+		}
+	if (short_of)
+		exit(EXIT_FAILURE);
 }
 
 bool step_quick(int argc, char **argv)

@@ -25,19 +25,43 @@
 #endif
 
 struct step_shared;
+struct step_state;
 
 /**
  * struct step - a child that waits to be stepped
- * @pid:      the child
- * @shared:   what it tells us
- * @n_points: instants at which it was looked at
- * @scenario: what is being run, for step_fail()
+ * @pid:       the child
+ * @shared:    what it tells us
+ * @stack_end: its stack pointer outside of the body
+ * @n_points:  instants at which it was looked at
+ * @scenario:  what is being run, for step_fail()
  */
 struct step {
 	pid_t pid;
 	struct step_shared *shared;
+	uint64_t stack_end;
 	uint64_t n_points;
 	char scenario[96];
+};
+
+/* What can become of a process that stands between two instructions. */
+enum step_mode {
+	STEP_SNAPSHOT, /* it is gone, and the survivors play on with a copy of what it left */
+	STEP_PAIR, /* another one runs, then it goes on, or is gone */
+	STEP_KILL, /* it is really killed */
+	STEP_ZOMBIE, /* it is given up and replaced, and then goes on */
+	STEP_N_MODES
+};
+
+/**
+ * struct step_row - one line of the table of what is covered
+ * @name: the operation
+ * @n:    instants, by enum step_mode
+ * @min:  fewer are a failure
+ */
+struct step_row {
+	const char *name;
+	uint64_t n[STEP_N_MODES];
+	uint64_t min[STEP_N_MODES];
 };
 
 /**
@@ -65,6 +89,33 @@ bool step_next(struct step *step);
  */
 bool step_syscall(struct step *step);
 
+/* Runs to the end of @body. */
+void step_finish(struct step *step);
+
+/**
+ * step_save() - remember where the child stands
+ * @step:  child, between step_begin() and the end of @body
+ * @state: from an earlier call, or NULL
+ *
+ * Return: registers and stack. What else of its memory the body changes is the caller's: it is best
+ *	   kept in memory that both share.
+ */
+struct step_state *step_save(struct step *step, struct step_state *state);
+
+/* Puts the child back to where it stood, as often as wanted. */
+void step_restore(struct step *step, const struct step_state *state);
+
+/**
+ * step_fork() - let the child fork where it stands
+ * @step: child; stays where it is
+ *
+ * Return: another process that stands at the same instruction.
+ */
+pid_t step_fork(struct step *step);
+
+/* Kills a process of step_fork(), and reaps it. */
+void step_kill_pid(struct step *step, pid_t pid);
+
 /* Whether the child stands directly in front of a system call. */
 bool step_at_syscall(const struct step *step);
 
@@ -75,8 +126,16 @@ void step_kill(struct step *step);
 void step_fail(const struct step *step, const char *format, ...)
 	__attribute__((format(printf, 2, 3), noreturn));
 
-/* Prints the counts; fails the test if there were fewer points than there ought to be. */
-void step_report(const char *name, uint64_t n_points, uint64_t n_points_min, uint64_t n_states);
+/**
+ * step_table() - print what was covered, one line per operation and mode
+ * @test:    name of the test
+ * @rows:    operations
+ * @n_rows:  of them
+ * @divisor: of the minima, for a sample
+ *
+ * Fails the test if something was covered less than it ought to be.
+ */
+void step_table(const char *test, const struct step_row *rows, uint32_t n_rows, uint32_t divisor);
 
 /* SHMB_TEST_QUICK=1 or --quick: a sample in a few seconds. */
 bool step_quick(int argc, char **argv);

@@ -66,6 +66,8 @@ static void read_head(void)
 	if (!shmb_cursor_started(&cursor.slot, PAIR_ID))
 		return;
 	position = shmb_cursor_position(&cursor.slot);
+	if (!shmb_cursor_is_ours(&cursor.slot, PAIR_ID))
+		dfs_fail("the publisher takes its own slot for somebody else's");
 	if (position < head || position > writer.position || position & 7)
 		dfs_fail("the publisher accuses an honest subscriber");
 	head = position;
@@ -85,6 +87,17 @@ static void start_and_publish(void)
 		}
 		read_head();
 		model_limit(head);
+	}
+}
+
+/* Thrown out, and its slot is being given to another pair. */
+static void heed_the_slot(void)
+{
+	for (int i = 0; i < 2; i++) {
+		uint64_t position = shmb_cursor_position(&cursor.slot);
+
+		if (shmb_cursor_is_ours(&cursor.slot, PAIR_ID) && position != head)
+			dfs_fail("a publisher takes another's position for its own");
 	}
 }
 
@@ -164,10 +177,19 @@ static bool attach(void)
 	if (position != begin_position || sequence != begin_sequence)
 		dfs_fail("the subscriber begins elsewhere than the publisher thinks");
 	shmb_lane_reader_init(&reader, &lane.segment, RING_LEN, position, sequence);
+	shmb_cursor_vacate(&cursor.slot);
 	SHMB_STORE(&cursor.slot.position, position);
 	shmb_cursor_start(&cursor.slot, PAIR_ID);
 	attached = true;
 	return true;
+}
+
+static void give_the_slot_away(void)
+{
+	shmb_cursor_vacate(&cursor.slot);
+	SHMB_STORE(&cursor.slot.position, head + 8);
+	shmb_cursor_start(&cursor.slot, PAIR_ID + 1);
+	shmb_cursor_store(&cursor.slot, head + 16, 1);
 }
 
 static void attach_and_receive(void)
@@ -222,6 +244,18 @@ static void set_up_start(void)
 	begin(5);
 	SHMB_STORE(&cursor.slot.pair_id, PAIR_ID - 1);
 	SHMB_STORE(&cursor.slot.position, 16);
+}
+
+static void set_up_slot(void)
+{
+	begin(5);
+	head = 16;
+	SHMB_STORE(&cursor.slot.position, head);
+	SHMB_STORE(&cursor.slot.pair_id, PAIR_ID);
+}
+
+static void check_nothing(void)
+{
 }
 
 static void set_up_full(void)
@@ -279,6 +313,14 @@ static const struct dfs_scenario scenarios[] = {
 	  4,
 	  2,
 	  { 360000, 13000 } },
+	{ "slot",
+	  set_up_slot,
+	  { heed_the_slot, give_the_slot_away },
+	  check_nothing,
+	  0,
+	  5,
+	  2,
+	  { 1100, 450 } },
 	{ "space",
 	  set_up_full,
 	  { wait_for_space, receive_and_sleep },

@@ -8,9 +8,6 @@ export SHMB_TEST_QUICK
 # Prints why a site cannot be caught, if it cannot.
 spare() {
 	case $1 in
-	"shmb_cursor_position acquire &slot->position")
-		echo "no processor stores before the load that the store depends on; C has no such rule"
-		;;
 	"receive_and_sleep acquire &broker_bell.wake")
 		echo "for what is on the socket; who only sleeps takes the lock of the futex"
 		;;
