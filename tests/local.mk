@@ -14,6 +14,7 @@ include %D%/hostile/local.mk
 include %D%/system/local.mk
 include %D%/fuzz/local.mk
 include %D%/model/local.mk
+include %D%/cross/local.mk
 include %D%/bench/local.mk
 
 AM_TESTS_ENVIRONMENT = \

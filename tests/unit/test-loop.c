@@ -1065,7 +1065,7 @@ START_TEST(accepting_recovers_from_having_no_fds_without_spinning)
 	char byte;
 	int fd;
 
-	if (!loop)
+	if (!loop || getenv("SHMB_TEST_EMULATED")) /* it keeps no limit of fds */
 		return;
 	getrlimit(RLIMIT_NOFILE, &limit);
 	limit.rlim_cur = 256;
@@ -1189,6 +1189,8 @@ static int with_enter_denied(void)
 
 START_TEST(where_a_sandbox_denies_io_uring_the_loop_runs_on_epoll)
 {
+	if (getenv("SHMB_TEST_EMULATED")) /* it installs no filters */
+		return;
 	ck_assert_int_eq(forked(with_setup_denied), 0);
 	ck_assert_int_eq(forked(with_register_denied), 0);
 	ck_assert_int_eq(forked(with_enter_denied), 0);

@@ -449,8 +449,14 @@ START_TEST(a_forked_child_is_told_so)
 	struct shmb_subscriber *subscriber = subscriber_of(channel, 0);
 	struct shmb_publisher *publisher = publisher_of(channel, 0);
 	int status;
-	pid_t pid = fork();
+	pid_t pid;
 
+	if (getenv("SHMB_TEST_EMULATED")) { /* it wipes no page on fork */
+		ok(shmb_publisher_close(publisher));
+		ok(shmb_subscriber_close(subscriber));
+		return;
+	}
+	pid = fork();
 	if (pid == 0) {
 		char byte;
 		int wrong = shmb_publisher_send(publisher, "x", 1) != -ECHILD;
