@@ -91,6 +91,7 @@ struct shmb_publisher {
 	uint32_t ahead_max; /* longest publication to prepare for, see ahead.h */
 	bool loaned;
 	uint32_t space_epoch;
+	uint64_t full_sequence; /* as the lane says it; all ones: never full */
 	uint64_t dropped;
 	uint64_t refused;
 	uint64_t rings;
@@ -377,8 +378,21 @@ static inline int enter(struct shmb_publisher *publisher, uint32_t len)
 	return 0;
 }
 
+/* For inspectors: since when is it full? Killed between: they see a time that is not yet, or too old. */
+static void note_full(struct shmb_publisher *publisher)
+{
+	struct shmb_lane_segment *lane = publisher->writer.lane;
+
+	if (publisher->full_sequence == publisher->writer.sequence)
+		return;
+	publisher->full_sequence = publisher->writer.sequence;
+	SHMB_STORE(&lane->full_since_ns, shmb_clock_now_ns());
+	SHMB_STORE(&lane->full_sequence, publisher->full_sequence);
+}
+
 static int refuse(struct shmb_publisher *publisher)
 {
+	note_full(publisher);
 	publisher->refused++;
 	SHMB_STORE(&publisher->writer.lane->refused, publisher->refused);
 	return shmb_fail_lazily(-EAGAIN, "the lane is full: a reliable subscriber is ",
@@ -389,6 +403,7 @@ static int full(struct shmb_publisher *publisher)
 {
 	if (!(publisher->flags & SHMB_PUBLISHER_DROP_NEWEST))
 		return refuse(publisher);
+	note_full(publisher);
 	publisher->dropped++;
 	SHMB_STORE(&publisher->writer.lane->dropped, publisher->dropped);
 	return 0;
@@ -476,6 +491,7 @@ SHMB_API int32_t shmb_publisher_send_many(struct shmb_publisher *publisher, cons
 		shmb_ahead(&publisher->writer, publisher->writer.position - start);
 	ring_sleepers(publisher);
 	if (sent < count && publisher->flags & SHMB_PUBLISHER_DROP_NEWEST) {
+		note_full(publisher);
 		publisher->dropped += count - sent;
 		SHMB_STORE(&publisher->writer.lane->dropped, publisher->dropped);
 		return (int32_t)count;
@@ -574,6 +590,7 @@ static void sleep_for_space(struct shmb_publisher *publisher, uint32_t len, uint
 	uint64_t armed_at;
 	bool fit = false;
 
+	note_full(publisher);
 	if (shmb_member_epoll(&publisher->member) < 0)
 		return;
 	/* Killed while it is set: readers ring a process that is gone, once. */
@@ -650,6 +667,7 @@ SHMB_API int32_t shmb_publisher_open(struct shmb_channel *channel,
 	publisher->flags = options.flags;
 	publisher->record_len = channel->record_len;
 	publisher->record_len_max = shmb_record_len_max(channel->lane_len);
+	publisher->full_sequence = UINT64_MAX;
 	publisher->ahead_max = shmb_ahead_copy_max();
 	publisher->member.role = SHMB_ROLE_PUBLISHER;
 	publisher->member.on_pair = on_pair;

@@ -43,6 +43,7 @@ int command_pub(int argc, char **argv);
 int command_show(int argc, char **argv);
 int command_top(int argc, char **argv);
 int command_version(int argc, char **argv);
+int command_why(int argc, char **argv);
 
 /* A number from the command line, or usage error: @what names the option. */
 uint64_t command_number(struct argp_state *state, const char *what, const char *text, uint64_t min,

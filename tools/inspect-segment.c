@@ -119,7 +119,8 @@ static void read_lane(const struct inspect *inspect, struct inspect_item *item)
 		.dropped = block.dropped,
 		.refused = block.refused,
 		.rings = block.rings,
-		.updated_ns = block.updated_ns,
+		.full_since_ns =
+			block.full_sequence == block.sequence_hint ? block.full_since_ns : 0,
 		.is_waiting = (block.space_wait & SHMB_SLEEP_MODE_MASK) != SHMB_SLEEP_AWAKE,
 	};
 	item->is_read = true;
@@ -135,6 +136,7 @@ static void read_cursor(const struct inspect *inspect, struct inspect_item *item
 		.sleeps = block.sleeps,
 		.backstops = block.backstops,
 		.updated_ns = block.updated_ns,
+		.sleep = block.sleep,
 		.sleep_mode = block.sleep & SHMB_SLEEP_MODE_MASK,
 	};
 	item->is_read = true;

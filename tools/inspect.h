@@ -22,7 +22,7 @@ struct inspect_lane {
 	uint64_t dropped;
 	uint64_t refused;
 	uint64_t rings;
-	uint64_t updated_ns;
+	uint64_t full_since_ns; /* CLOCK_MONOTONIC; 0: it has published since */
 	bool is_waiting; /* asleep until there is space */
 };
 
@@ -31,6 +31,7 @@ struct inspect_cursor {
 	uint64_t backstops;
 	uint64_t updated_ns;
 	uint32_t sleep_mode; /* SHMB_SLEEP_* */
+	uint32_t sleep; /* the word itself */
 };
 
 /* How far a subscriber has read a lane. @lag_* are what the publisher's hints say: at least so much. */

@@ -7,9 +7,11 @@ shmctl_SOURCES = \
 	%D%/command.c %D%/command.h \
 	%D%/place.c %D%/place.h \
 	%D%/inspect-internal.h %D%/inspect.h %D%/inspect.c %D%/inspect-segment.c \
+	%D%/process.c %D%/process.h \
 	%D%/look.c %D%/look.h \
 	%D%/ls.c \
 	%D%/show.h %D%/show.c %D%/show-json.c \
+	%D%/why.c \
 	%D%/top.c \
 	%D%/pub.h %D%/pub.c %D%/pub-input.c \
 	%D%/cat.h %D%/cat.c %D%/cat-print.c \

@@ -15,6 +15,7 @@
 #include "tools/look.h"
 #include "tools/place.h"
 #include "tools/print.h"
+#include "tools/process.h"
 
 #define COMPLAINTS_MAX 10
 
@@ -97,30 +98,35 @@ int look_complain(const struct inspect *inspect)
 	return inspect->n_bad + inspect->n_broken_entries > 0;
 }
 
+int look_complain_about(const struct inspect *inspect, const struct inspect_item *channel)
+{
+	int status = 0;
+
+	for (uint32_t i = 0; i < inspect->n_items; i++) {
+		const struct inspect_item *item = &inspect->items[i];
+
+		if (item->why[0] &&
+		    (item == channel || item->entry.channel_id == channel->entry.id)) {
+			complain("%s", item->why);
+			status = 1;
+		}
+	}
+	return status;
+}
+
+int look_broker(void)
+{
+	int is_listening = common.registry ? 1 : place_is_listening(place.address);
+
+	return is_listening != -ECONNREFUSED && is_listening != -ENOENT;
+}
+
 void look_pattern(uint32_t pattern, char name[24])
 {
 	if (pattern == SHMB_PATTERN_STREAM)
 		strcpy(name, "stream");
 	else
 		snprintf(name, 24, "pattern %" PRIu32, pattern);
-}
-
-/* The 22nd word of /proc/PID/stat; the second one may contain spaces and parentheses. */
-static uint64_t process_start(uint32_t pid)
-{
-	char path[40], text[1024];
-	const char *at;
-	int n;
-
-	snprintf(path, sizeof(path), "/proc/%" PRIu32 "/stat", pid);
-	n = place_read_file(path, text, sizeof(text) - 1);
-	if (n <= 0)
-		return 0;
-	text[n] = '\0';
-	at = strrchr(text, ')');
-	for (int i = 2; at && i < 22; i++)
-		at = strchr(at + 1, ' ');
-	return at ? strtoull(at, NULL, 10) : 0;
 }
 
 int look_is_alive(const struct shmb_registry_entry *client)

@@ -13,6 +13,12 @@ int look_again(struct inspect *inspect);
 /* Complain about what could not be read. Returns 1 if there was something. */
 int look_complain(const struct inspect *inspect);
 
+/* The same for what belongs to one channel; the rest may have trouble of its own. */
+int look_complain_about(const struct inspect *inspect, const struct inspect_item *channel);
+
+/* 0: nobody listens on the broker's socket; 1: somebody does, or cannot be asked. */
+int look_broker(void);
+
 /* "stream", or "pattern 7". */
 void look_pattern(uint32_t pattern, char name[24]);
 

@@ -23,6 +23,7 @@ static const struct {
 } commands[] = {
 	{ "ls", command_ls, "list channels" },
 	{ "show", command_show, "show one channel: schema, members, positions, memory" },
+	{ "why", command_why, "say who or what holds a channel up" },
 	{ "top", command_top, "watch the traffic of all channels" },
 	{ "cat", command_cat, "print the records of a channel as they come" },
 	{ "pub", command_pub, "publish records on a channel" },

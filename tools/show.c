@@ -217,23 +217,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	}
 }
 
-/* Only what concerns this channel; the rest of the picture may have trouble of its own. */
-static int complain_about(const struct inspect *inspect, const struct inspect_item *channel)
-{
-	int status = 0;
-
-	for (uint32_t i = 0; i < inspect->n_items; i++) {
-		const struct inspect_item *item = &inspect->items[i];
-
-		if (item->why[0] &&
-		    (item == channel || item->entry.channel_id == channel->entry.id)) {
-			complain("%s", item->why);
-			status = 1;
-		}
-	}
-	return status;
-}
-
 int command_show(int argc, char **argv)
 {
 	static const struct argp argp = {
@@ -269,7 +252,7 @@ int command_show(int argc, char **argv)
 	}
 	status |= (common.is_json ? show_as_json : print_all)(&inspect, channel,
 							      has_schema ? &decode : NULL);
-	status |= complain_about(&inspect, channel);
+	status |= look_complain_about(&inspect, channel);
 	inspect_close(&inspect);
 	return status;
 }

@@ -113,8 +113,9 @@ struct shmb_lane_mark {
  * @sequence_hint:  number of records before @position_hint
  * @dropped:	    records refused because the lane was full and the publisher drops the newest
  * @refused:	    calls that returned -EAGAIN because the lane was full
- * @updated_ns:	    CLOCK_MONOTONIC of the last hint, for display
+ * @full_since_ns:  CLOCK_MONOTONIC of when the lane was found full, for display
  * @rings:	    system calls made to wake subscribers
+ * @full_sequence:  number of records published by then: more now, and it is not full any more
  * @intent:	    every byte before this position minus the ring's length may be overwritten
  * @space_wait:	    the publisher's sleep word (see SHMB_SLEEP_*) while it waits for space
  * @doorbell_generation: the newest of its doorbell fds that the publisher listens to
@@ -126,9 +127,10 @@ struct shmb_lane_segment {
 	uint64_t sequence_hint;
 	uint64_t dropped;
 	uint64_t refused;
-	uint64_t updated_ns;
+	uint64_t full_since_ns;
 	uint64_t rings;
-	uint8_t pad0[80];
+	uint64_t full_sequence;
+	uint8_t pad0[72];
 	uint64_t intent;
 	uint8_t pad1[120];
 	uint32_t space_wait;
@@ -138,6 +140,7 @@ struct shmb_lane_segment {
 	uint8_t pad3[SHMB_BLOCK_LEN - 768];
 };
 SHMB_AT(shmb_lane_segment, position_hint, 128);
+SHMB_AT(shmb_lane_segment, full_sequence, 176);
 SHMB_AT(shmb_lane_segment, intent, 256);
 SHMB_AT(shmb_lane_segment, space_wait, 384);
 SHMB_AT(shmb_lane_segment, doorbell_generation, 388);
