@@ -207,8 +207,8 @@ static void publish(const char *dir, uint64_t n_records, unsigned n_readers)
 		}
 		writer.limit = UINT64_MAX;
 		for (unsigned i = 0; i < n_readers; i++) {
-			uint64_t end = shmb_cursor_position(reader_slot(&cursors[i])) + LANE_LEN -
-				       8;
+			uint64_t end =
+				shmb_cursor_position(reader_slot(&cursors[i])) + LANE_LEN - 8;
 
 			if (end < writer.limit)
 				writer.limit = end;
@@ -312,8 +312,7 @@ static void send_ticks(struct shmb_channel *channel, uint32_t n_records, uint32_
 		     "sending");
 	}
 	/* The readers go when they have all. */
-	for (uint64_t deadline = 0;
-	     shmb_channel_wait_members(channel, 0, 1, 0) == 0;)
+	for (uint64_t deadline = 0; shmb_channel_wait_members(channel, 0, 1, 0) == 0;)
 		pause_until(&deadline);
 	must(shmb_publisher_close(publisher), "closing");
 }
