@@ -115,6 +115,8 @@ int main(int argc, char **argv)
 	char name[32];
 	int first = 0;
 
+	/* One write() a line: several of us may share a terminal or a log. */
+	setvbuf(stderr, NULL, _IOLBF, BUFSIZ);
 	setlocale(LC_CTYPE, "");
 	argp_program_version = "shmctl " SHMB_VERSION_STRING;
 	argp_err_exit_status = EXIT_USAGE;
