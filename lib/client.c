@@ -389,6 +389,9 @@ static int await_key(struct shmb_client *client, uint8_t key[SHMB_KEY_LEN], uint
 		over = hung_up(fd) || shmb_clock_now_ns() >= deadline_ns;
 		result = shmb_keyfile_load_public(client->broker_key_file, key);
 	} while (result == -ENOENT && !over);
+	if (result == -ENOENT)
+		result = shmb_fail(-ENOENT, "%s: not a broker's socket, or the broker has no %s",
+				   client->address, client->broker_key_file);
 	shmb_fd_close(fd);
 	return result;
 }

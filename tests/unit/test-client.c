@@ -233,8 +233,17 @@ START_TEST(a_place_without_a_broker_is_told)
 	options.address = path;
 	options.address_len = (uint32_t)strlen(path);
 	refused(shmb_client_open(&options, &other), -ENOENT);
-	/* A socket of another kind, and one that nobody listens on. */
+	/* One of the right kind whose owner is no broker. */
 	strcpy(name.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&name, sizeof(name)), 0);
+	listen(fd, 1);
+	options.connect_timeout_ns = 100 * MS;
+	refused(shmb_client_open(&options, &other), -ENOENT);
+	says("not a broker's socket");
+	close(fd);
+	unlink(path);
+	/* A socket of another kind, and one that nobody listens on. */
 	fd = socket(AF_UNIX, SOCK_STREAM, 0);
 	ck_assert_int_eq(bind(fd, (struct sockaddr *)&name, sizeof(name)), 0);
 	listen(fd, 1);
