@@ -381,7 +381,7 @@ START_TEST(a_second_broker_in_the_same_place_is_refused)
 	ck_assert_msg(strstr(answer, "already") != NULL, "it says: %s", answer);
 	/* The first one is none the worse for it. */
 	ok(shmb_client_close(connect_to(address)));
-	kill_daemon();
+	wait_daemon();
 }
 END_TEST
 
