@@ -100,7 +100,8 @@ static uint64_t age_of(uint64_t then_ns, uint64_t now_ns)
 }
 
 /* Returns NULL if there are enough that matter more. What comes first of a rank stays first. */
-static struct cause *add_cause(struct why *why, enum rank rank, const char *format, ...)
+__attribute__((__format__(__printf__, 3, 4))) static struct cause *
+add_cause(struct why *why, enum rank rank, const char *format, ...)
 {
 	struct cause *cause;
 	va_list args;
