@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 
 #include "lib/clock.h"
+#include "lib/fd.h"
 
 #include "daemon/adopt.h"
 #include "daemon/bell.h"
@@ -68,22 +69,28 @@ static int adopt_entry(struct broker *broker, const struct shmb_registry_entry *
 }
 
 /* What an entry refers to is of a lower kind, so it has been adopted or given up by then. */
-static void adopt_kind(struct broker *broker, uint32_t kind, uint32_t *n_adopted,
-		       uint32_t *n_dropped)
+static int adopt_kind(struct broker *broker, uint32_t kind, uint32_t *n_adopted,
+		      uint32_t *n_dropped)
 {
 	struct shmb_registry_entry entry;
+	int r;
 
 	for (uint32_t slot = 0; slot < broker->registry.n_entries; slot++) {
 		if (!registry_get(&broker->registry, slot, &entry) || entry.kind != kind)
 			continue;
-		if (adopt_entry(broker, &entry, slot) == 0) {
+		r = adopt_entry(broker, &entry, slot);
+		if (r == 0) {
 			++*n_adopted;
 			continue;
 		}
+		/* The entry stays, for a broker that is not short of anything. */
+		if (shmb_fd_passing(-r))
+			return r;
 		/* Its segment is swept, since no entry names it then. */
 		registry_remove(&broker->registry, slot);
 		++*n_dropped;
 	}
+	return 0;
 }
 
 typedef char segment_name[SHMB_SEGMENT_NAME_LEN_MAX];
@@ -149,18 +156,23 @@ static bool are_paired(const struct member *publisher, const struct member *subs
  * Active members have all their pairs, unless a segment of a pair was lost. Then the two get a new
  * one, and read on from where the publisher is.
  */
-static void complete_pairs(struct channel *channel)
+static int complete_pairs(struct channel *channel)
 {
 	struct member *publisher, *subscriber;
+	int r;
 
 	for (uint32_t i = 0; i < channel->n_slots[0]; i++) {
 		for (uint32_t k = 0; k < channel->n_slots[1]; k++) {
 			publisher = channel->slots[0][i];
 			subscriber = channel->slots[1][k];
-			if (publisher && subscriber && !are_paired(publisher, subscriber))
-				pair_new(publisher, subscriber, publisher->client->user);
+			if (!publisher || !subscriber || are_paired(publisher, subscriber))
+				continue;
+			r = pair_new(publisher, subscriber, publisher->client->user);
+			if (r < 0 && shmb_fd_passing(-r))
+				return r;
 		}
 	}
+	return 0;
 }
 
 static void on_adoption_end(void *data)
@@ -182,13 +194,19 @@ int adopt_all(struct broker *broker)
 {
 	uint32_t n_adopted = 0, n_dropped = 0;
 	struct list *link, *safe;
-	int r;
+	int r = 0;
 
-	for (uint32_t kind = SHMB_ENTRY_CLIENT; kind <= SHMB_ENTRY_PAIR; kind++)
-		adopt_kind(broker, kind, &n_adopted, &n_dropped);
+	for (uint32_t kind = SHMB_ENTRY_CLIENT; r == 0 && kind <= SHMB_ENTRY_PAIR; kind++)
+		r = adopt_kind(broker, kind, &n_adopted, &n_dropped);
+	if (r < 0)
+		return r;
 	adopt_sweep(broker);
 	list_for_each(link, safe, &broker->channels)
-		complete_pairs(list_entry(link, struct channel, link));
+	{
+		r = complete_pairs(list_entry(link, struct channel, link));
+		if (r < 0)
+			return r;
+	}
 	r = loop_timer_at(broker->loop, shmb_clock_now_ns() + broker->config.away_ns,
 			  on_adoption_end, broker, &broker->adoption);
 	if (r < 0)

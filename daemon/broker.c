@@ -85,6 +85,9 @@ static int start_registry(struct broker *broker, bool *ret_adopt)
 	*ret_adopt = r == 0;
 	if (r == 0)
 		return 0;
+	/* Nobody is buried because we are short of something: the next start may not be. */
+	if (broker->maker.instance && shmb_fd_passing(-r))
+		return shmb_fail(r, "the registry cannot be read: %s", strerrordesc_np(-r));
 	if (broker->maker.instance) {
 		/* Of no use without its registry. */
 		registry_name(broker->maker.instance, broker->registry.name);
@@ -181,10 +184,15 @@ static int broker_start(struct broker *broker)
 	if (r < 0)
 		return r;
 	registry_start(&broker->registry, broker->address);
-	if (adopt)
+	if (adopt) {
+		broker->adopting = true;
 		r = adopt_all(broker);
-	if (r == 0)
-		r = start_listening(broker);
+		if (r < 0)
+			return shmb_fail(r, "cannot go on where the last broker ended: %s",
+					 strerrordesc_np(-r));
+		broker->adopting = false;
+	}
+	r = start_listening(broker);
 	if (r == 0)
 		r = start_idle(broker);
 	if (r == 0)
@@ -323,7 +331,8 @@ struct broker *broker_free(struct broker *broker)
 	locked = broker->lock.fd >= 0;
 	/* Without its registry we do not know who lives. */
 	if (broker->registry.map)
-		keep = !broker->config.remove_all && !list_empty(&broker->clients);
+		keep = broker->adopting ||
+		       (!broker->config.remove_all && !list_empty(&broker->clients));
 	else
 		keep = broker->maker.instance != 0;
 	stop_listening(broker);

@@ -28,7 +28,8 @@ static int check_free(int fd, const char *path)
 	int r;
 
 	if (lstat(path, &st) < 0)
-		return 0;
+		return errno == ENOENT ? 0
+				       : shmb_fail(-errno, "%s: %s", path, strerrordesc_np(errno));
 	if (!S_ISSOCK(st.st_mode))
 		return shmb_fail(-EADDRINUSE, "%s: exists, and is no socket", path);
 	strcpy(address.sun_path, path);

@@ -45,8 +45,12 @@ int lock_take(struct lock *lock, const char *dir, uint64_t *ret_instance)
 		}
 		if (lock_is_current(lock)) {
 			*ret_instance = 0;
-			shmb_runtime_instance(dir, ret_instance);
-			return 0;
+			r = shmb_runtime_instance(dir, ret_instance);
+			if (r == 0 || r == -ENOENT || r == -EINVAL)
+				return 0;
+			/* Beginning anew would bury the living that it names. */
+			lock->fd = shmb_fd_close(lock->fd);
+			return shmb_fail(r, "%s: %s", lock->path, strerrordesc_np(-r));
 		}
 		lock->fd = shmb_fd_close(lock->fd);
 	}

@@ -327,6 +327,8 @@ struct broker_config {
  * @name_key:	  of that hash
  * @idle:	  fires when nobody has been here for long enough
  * @adoption:	  fires when those from before a restart had their chance to come back
+ * @adopting:	  not everything is taken up yet, so whatever is there must stay
+ * @adopting:    not all entries are taken up yet: what is there must stay
  * @next_session: session_id of the next connection
  * @packet:	  scratch for packets going out
  * @plain:	  scratch for messages coming in
@@ -356,6 +358,7 @@ struct broker {
 	uint8_t name_key[16];
 	struct loop_timer *idle;
 	struct loop_timer *adoption;
+	bool adopting;
 	uint64_t next_session;
 	_Alignas(8) uint8_t packet[SHMB_PACKET_LEN_MAX];
 	_Alignas(8) uint8_t plain[SHMB_PACKET_LEN_MAX];

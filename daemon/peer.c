@@ -33,8 +33,8 @@ static int open_pidfd(uint32_t pid)
 	return fd < 0 ? -errno : fd;
 }
 
-/* Start time of a process in clock ticks since boot, 0: unknown. */
-static uint64_t start_of(uint32_t pid)
+/* Start time of a process in clock ticks since boot, 0: unknown. Fails if it may be known later. */
+static int start_of(uint32_t pid, uint64_t *ret_start)
 {
 	char path[32], text[1024];
 	char *p;
@@ -42,13 +42,16 @@ static uint64_t start_of(uint32_t pid)
 	int fd;
 
 	snprintf(path, sizeof(path), "/proc/%u/stat", pid);
+	*ret_start = 0;
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return 0;
-	n = read(fd, text, sizeof(text) - 1);
+		return shmb_fd_passing(errno) ? -errno : 0;
+	do
+		n = read(fd, text, sizeof(text) - 1);
+	while (n < 0 && errno == EINTR);
 	shmb_fd_close(fd);
 	if (n <= 0)
-		return 0;
+		return n < 0 && shmb_fd_passing(errno) ? -errno : 0;
 	text[n] = '\0';
 	/* The command name, field 2, can contain anything, also parentheses. */
 	p = strrchr(text, ')');
@@ -57,18 +60,21 @@ static uint64_t start_of(uint32_t pid)
 		if (p)
 			p++;
 	}
-	return p ? strtoull(p, NULL, 10) : 0;
+	if (p)
+		*ret_start = strtoull(p, NULL, 10);
+	return 0;
 }
 
-static uint64_t inode_of(int pidfd)
+static int inode_of(int pidfd, uint64_t *ret_inode)
 {
 	struct statfs fs;
 	struct stat st;
 
+	if (fstatfs(pidfd, &fs) < 0 || fstat(pidfd, &st) < 0)
+		return -errno;
 	/* Before pidfs all pidfds shared one inode, which identifies nothing. */
-	if (fstatfs(pidfd, &fs) < 0 || fs.f_type != PIDFS_MAGIC || fstat(pidfd, &st) < 0)
-		return 0;
-	return st.st_ino;
+	*ret_inode = fs.f_type == PIDFS_MAGIC ? st.st_ino : 0;
+	return 0;
 }
 
 static bool process_dead(int pidfd)
@@ -78,31 +84,38 @@ static bool process_dead(int pidfd)
 	return poll(&poller, 1, 0) == 1;
 }
 
-static void read_groups(int fd, struct peer *peer)
+/* All of them or an error: a rule that denies a group must not be missed. */
+static int read_groups(int fd, struct peer *peer)
 {
 	uint32_t few[64];
 	socklen_t len = sizeof(few);
 
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, few, &len) == 0 && len > 0) {
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, few, &len) == 0) {
+		if (len == 0)
+			return 0;
 		peer->groups = malloc(len);
 		if (!peer->groups)
-			return;
+			return -ENOMEM;
 		memcpy(peer->groups, few, len);
 	} else if (errno == ERANGE) {
 		peer->groups = malloc(len);
-		if (!peer->groups || getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, peer->groups, &len))
-			return;
+		if (!peer->groups)
+			return -ENOMEM;
+		if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, peer->groups, &len) < 0)
+			return -errno;
 	} else {
-		return;
+		/* Before Linux 4.13, and for a peer that has none. */
+		return errno == ENOPROTOOPT || errno == ENODATA ? 0 : -errno;
 	}
 	peer->n_groups = len / sizeof(uint32_t);
+	return 0;
 }
 
 int peer_read(int fd, struct peer *peer)
 {
 	struct ucred cred;
 	socklen_t len = sizeof(cred);
-	int pidfd;
+	int pidfd, r;
 
 	*peer = (struct peer){ .pidfd = -1 };
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
@@ -121,29 +134,40 @@ int peer_read(int fd, struct peer *peer)
 	}
 	peer->pidfd = pidfd;
 	fcntl(pidfd, F_SETFD, FD_CLOEXEC);
-	peer->start = peer->pid ? start_of(peer->pid) : 0;
-	peer->inode = inode_of(pidfd);
+	/* A peer that is known by less than it could be would not be known after a restart. */
+	r = peer->pid ? start_of(peer->pid, &peer->start) : 0;
+	if (r == 0)
+		r = inode_of(pidfd, &peer->inode);
 	/* Only now is it certain that the start time is that of the process of the pidfd. */
-	if (process_dead(pidfd)) {
+	if (r == 0 && process_dead(pidfd))
+		r = -ESRCH;
+	if (r == 0)
+		r = read_groups(fd, peer);
+	if (r < 0)
 		peer_deinit(peer);
-		return -ESRCH;
-	}
-	read_groups(fd, peer);
-	return 0;
+	return r;
 }
 
 int peer_reopen(uint32_t pid, uint64_t start, uint64_t inode)
 {
-	int pidfd;
+	uint64_t start_now, inode_now = 0;
+	int pidfd, r;
 
 	if (pid == 0 || (start == 0 && inode == 0))
 		return -ESRCH;
 	pidfd = open_pidfd(pid);
 	if (pidfd < 0)
 		return pidfd == -EINVAL ? -ESRCH : pidfd;
-	if (start_of(pid) != start || (inode && inode_of(pidfd) != inode) || process_dead(pidfd)) {
+	r = start_of(pid, &start_now);
+	if (r == 0 && inode)
+		r = inode_of(pidfd, &inode_now);
+	if (r == 0 && (start_now != start || (inode && inode_now != inode)))
+		r = -ESRCH;
+	if (process_dead(pidfd))
+		r = -ESRCH;
+	if (r < 0) {
 		shmb_fd_close(pidfd);
-		return -ESRCH;
+		return r;
 	}
 	return pidfd;
 }

@@ -111,7 +111,11 @@ int registry_load(struct registry *registry, uint64_t instance)
 	registry->fd = shm_open(registry->name, O_RDWR | O_CLOEXEC, 0);
 	if (registry->fd < 0)
 		return -errno;
-	if (fstat(registry->fd, &st) < 0 || st.st_uid != geteuid() || !S_ISREG(st.st_mode) ||
+	if (fstat(registry->fd, &st) < 0) {
+		r = -errno;
+		goto fail;
+	}
+	if (st.st_uid != geteuid() || !S_ISREG(st.st_mode) ||
 	    (uint64_t)st.st_size < REGISTRY_LEN(1) ||
 	    (uint64_t)st.st_size > REGISTRY_LEN(ENTRIES_MAX))
 		goto fail;
@@ -119,8 +123,10 @@ int registry_load(struct registry *registry, uint64_t instance)
 	registry->len = REGISTRY_LEN(registry->n_entries);
 	/* A part of an entry at the end would come alive, unchecked, when the file grows. */
 	if ((uint64_t)st.st_size != registry->len &&
-	    ftruncate(registry->fd, (off_t)registry->len) < 0)
+	    ftruncate(registry->fd, (off_t)registry->len) < 0) {
+		r = -errno;
 		goto fail;
+	}
 	/* A broker killed while it enlarged the file may have left a part without memory. */
 	r = segment_allocate(registry->fd, 0, registry->len);
 	if (r < 0)

@@ -49,4 +49,11 @@ static inline bool shmb_fd_shortage(int error)
 	return error == EMFILE || error == ENFILE || error == ENOMEM;
 }
 
+/* It says nothing about the thing itself: the same call may succeed a moment later. */
+static inline bool shmb_fd_passing(int error)
+{
+	return shmb_fd_shortage(error) || error == ENOSPC || error == EIO || error == EINTR ||
+	       error == EAGAIN || error == EPERM;
+}
+
 #endif

@@ -65,6 +65,8 @@ static int dir_check_parents(const struct dir_check *check, int fd, const struct
 	int up, r = 0;
 
 	fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0)
+		return shmb_fail(-errno, "%s: %s", check->path, strerrordesc_np(errno));
 	while (r == 0 && fd >= 0) {
 		up = openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
 		shmb_fd_close(fd);
@@ -97,8 +99,10 @@ static int dir_check_links(const struct dir_check *check)
 			continue;
 		memcpy(prefix, check->path, i);
 		prefix[i] = '\0';
-		if (lstat(prefix, &st) == 0 && S_ISLNK(st.st_mode) &&
-		    !uid_trusted(check, st.st_uid))
+		if (lstat(prefix, &st) < 0)
+			return shmb_fail(shmb_fd_shortage(errno) ? -errno : -EACCES, "%s: %s",
+					 prefix, strerrordesc_np(errno));
+		if (S_ISLNK(st.st_mode) && !uid_trusted(check, st.st_uid))
 			return shmb_fail(-EACCES, "%s: the link %s belongs to uid %u", check->path,
 					 prefix, (unsigned)st.st_uid);
 	}
@@ -165,10 +169,12 @@ int shmb_runtime_instance(const char *dir, uint64_t *ret_instance)
 		return -EINVAL;
 	fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
-		return errno == ENOENT ? -ENOENT : -EINVAL;
-	n = read(fd, text, sizeof(text));
+		return errno == ENOENT || shmb_fd_passing(errno) ? -errno : -EINVAL;
+	do
+		n = read(fd, text, sizeof(text));
+	while (n < 0 && errno == EINTR);
 	shmb_fd_close(fd);
 	if (n < 0)
-		return -EINVAL;
+		return shmb_fd_passing(errno) ? -errno : -EINVAL;
 	return instance_parse(text, (size_t)n, ret_instance);
 }

@@ -259,10 +259,16 @@ static void publish_all(void)
 		ok(shmb_publisher_send_wait(publisher, &record, sizeof(record), PATIENCE));
 		if (i % 1024 == 0)
 			usleep(200); /* so that the subscriber falls asleep */
+		if (i == shared->n_records / 2)
+			usleep(200000); /* on the busiest machine, too */
 	}
 	ok(shmb_publisher_stats(publisher, &stats, sizeof(stats)));
 	ck_assert_uint_eq(stats.n_subscribers, 1);
-	ck_assert_uint_gt(stats.rings, 10);
+	if (shared->waiting != WAIT_SPIN)
+		ck_assert_uint_gt(stats.rings, 0);
+	printf("waiting %d: rung %llu times\n", (int)shared->waiting,
+	       (unsigned long long)stats.rings);
+	fflush(stdout);
 	ok(shmb_publisher_close(publisher));
 	ok(shmb_channel_close(channel));
 	ok(shmb_client_close(own));
