@@ -316,7 +316,11 @@ int loop_new(enum loop_backend backend, struct loop **ret_loop)
 	loop->deferred_tail = &loop->deferred;
 	loop->now = clock_now_ns();
 
-	if (backend != LOOP_EPOLL) {
+	/*
+	 * In a 32-bit process under a 64-bit kernel, messages with fds that io_uring was to send when
+	 * there is room again do not arrive.
+	 */
+	if (backend == LOOP_URING || (backend == LOOP_AUTO && sizeof(void *) >= 8)) {
 		loop->engine = &loop_engine_uring;
 		r = loop->engine->open(loop);
 	}

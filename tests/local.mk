@@ -15,6 +15,7 @@ include %D%/system/local.mk
 include %D%/fuzz/local.mk
 include %D%/model/local.mk
 include %D%/cross/local.mk
+include %D%/soak/local.mk
 include %D%/bench/local.mk
 
 AM_TESTS_ENVIRONMENT = \

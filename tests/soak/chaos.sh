@@ -1,0 +1,22 @@
+#!/bin/sh
+# Some seconds of chaos with a new seed, which is printed; and what the judge must find.
+cd "$top_builddir" || exit 1
+seconds=8
+[ -z "$SHMB_TEST_QUICK" ] || seconds=2
+export top_builddir
+first=$(tests/soak/soak --seed 1 --seconds 5 --plan | cksum)
+[ "$first" = "$(tests/soak/soak --seed 1 --seconds 5 --plan | cksum)" ] || {
+	echo 'the same seed makes another plan'
+	exit 1
+}
+tests/soak/soak --seconds $seconds || exit
+[ -z "$SHMB_TEST_QUICK" ] || exit 0
+for mutant in mutant-ack mutant-zero; do
+	text=$(tests/soak/$mutant --seed 1 --seconds 4 2>&1)
+	if [ $? = 1 ] && echo "$text" | grep -q 'promises were broken'; then
+		echo "found: $mutant: $(echo "$text" | grep -v '^soak\|^without' | head -n 1)"
+	else
+		echo "NOT FOUND: $mutant: $text"
+		exit 1
+	fi
+done

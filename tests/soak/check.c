@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The judge: compares what publishers were acknowledged with what subscribers got. Order, repeats
+ * and bytes were judged when each record came.
+ */
+
+#include "soak.h"
+
+static const struct seen *seen_of(const struct session *session, uint32_t publication)
+{
+	for (uint32_t i = 0; i < session->n_seen; i++)
+		if (session->seen[i].publication == publication)
+			return &session->seen[i];
+	return NULL;
+}
+
+static unsigned say(uint32_t session, uint32_t publication, const char *what, uint64_t a,
+		    uint64_t b)
+{
+	printf("subscriber %u, publication %u: %s: %llu, %llu\n", session, publication, what,
+	       (unsigned long long)a, (unsigned long long)b);
+	return 1;
+}
+
+/* A reliable subscriber that lived to the end owes itself all that was acknowledged. */
+static unsigned check_all_arrived(const struct history *history, uint32_t id, bool strict,
+				  unsigned *missed)
+{
+	const struct session *session = &history->sessions[id];
+	unsigned bad = 0;
+
+	for (uint32_t i = 0; i < history->n_publications; i++) {
+		const struct publication *publication = &history->publications[i];
+		const struct seen *seen = seen_of(session, i);
+		bool from_start = session->opened < publication->began;
+
+		if (publication->channel != session->channel || !publication->state)
+			continue;
+		if (from_start && publication->acked && !seen && strict)
+			bad += say(id, i, "nothing came, acknowledged were", publication->acked, 0);
+		*missed += from_start && publication->acked && !seen;
+		if (!seen)
+			continue;
+		if (from_start && seen->first != 0)
+			bad += say(id, i, "the first that came, of", seen->first,
+				   publication->acked);
+		if (seen->next < publication->acked)
+			bad += say(id, i, "came, acknowledged", seen->next, publication->acked);
+	}
+	return bad;
+}
+
+/* Whoever it was, and however it ended: it got nothing that was never sent. */
+static unsigned check_sent(const struct history *history, uint32_t id)
+{
+	const struct session *session = &history->sessions[id];
+	unsigned bad = 0;
+
+	for (uint32_t i = 0; i < session->n_seen; i++) {
+		const struct seen *seen = &session->seen[i];
+
+		if (seen->publication >= history->n_publications ||
+		    seen->next > history->publications[seen->publication].tried)
+			bad += say(id, seen->publication, "came, never sent", seen->next, 0);
+	}
+	return bad;
+}
+
+/* What a lossy one lost: the gaps, and what it lost of a lane before its first record. */
+static unsigned check_losses(const struct history *history, uint32_t id)
+{
+	const struct session *session = &history->sessions[id];
+	uint64_t before = 0;
+
+	for (uint32_t i = 0; i < session->n_seen; i++)
+		before += session->seen[i].first;
+	for (uint32_t i = 0; i < history->n_publications; i++)
+		if (!seen_of(session, i) && history->publications[i].channel == session->channel)
+			before += history->publications[i].tried;
+	if (session->lost >= session->gaps && session->lost <= session->gaps + before)
+		return 0;
+	return say(id, 0, "lost by the library's count, by ours", session->lost, session->gaps);
+}
+
+unsigned soak_check(const struct history *history, bool strict)
+{
+	unsigned bad = 0, missed = 0;
+
+	for (uint32_t id = 0; id < history->n_sessions; id++) {
+		const struct session *session = &history->sessions[id];
+
+		if (*session->wrong) {
+			printf("subscriber %u: %s\n", id, session->wrong);
+			bad++;
+		}
+		bad += check_sent(history, id);
+		if (session->state != 2)
+			continue;
+		bad += session->lossy ? check_losses(history, id)
+				      : check_all_arrived(history, id, strict, &missed);
+	}
+	printf("%u times a publisher was gone before a subscriber could be told of it\n", missed);
+	return bad;
+}

@@ -1,0 +1,20 @@
+# A seeded hand that kills, stops and starves any process, and a judge of the history.
+soak_files = %D%/soak.c %D%/worker.c %D%/check.c %D%/soak.h
+soak_ldadd = daemon/libbroker.la lib/libshmb.la
+
+check_PROGRAMS += %D%/soak
+%C%_soak_SOURCES = $(soak_files)
+%C%_soak_LDADD = $(soak_ldadd)
+
+# The same with a mistake built in: the judge must find it.
+check_PROGRAMS += %D%/mutant-ack %D%/mutant-zero
+%C%_mutant_ack_SOURCES = $(soak_files)
+%C%_mutant_ack_CPPFLAGS = $(AM_CPPFLAGS) -DSOAK_MUTANT_ACK
+%C%_mutant_ack_LDADD = $(soak_ldadd)
+%C%_mutant_zero_SOURCES = $(soak_files) lib/publisher.c
+%C%_mutant_zero_CPPFLAGS = $(AM_CPPFLAGS) -include $(top_srcdir)/tests/kill/mutate.h \
+	-DSHMB_MUTATE_ZERO
+%C%_mutant_zero_LDADD = $(soak_ldadd)
+
+TESTS += %D%/chaos.sh
+EXTRA_DIST += %D%/chaos.sh

@@ -1,0 +1,492 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * A broker, publishers and subscribers, and a seeded hand that kills, stops, starves and restarts
+ * any of them at any time. In the end everybody may finish in peace, and the history of what each
+ * publisher was acknowledged and what each subscriber got must keep every promise.
+ *
+ *	soak [--seed N] [--seconds N] [--strict] [--plan]
+ *
+ * The same seed and length plan the same actions, --plan prints them. What the processes do between
+ * two actions is the kernel's choice. A publisher that came and died while a subscriber could not be
+ * told of it, for want of a broker or of fds, is counted; with --strict it is a broken promise.
+ * Exit status 1: a promise was broken.
+ */
+
+#include "soak.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lib/runtime.h"
+
+#define DRAIN_SECONDS 60
+#define SHM_LEN	      "64m"
+#define FILL_FILE     "/dev/shm/soak-fill"
+
+enum action {
+	KILL,
+	STOP,
+	CONT,
+	LEAVE,
+	JOIN,
+	KILL_BROKER,
+	STOP_BROKER,
+	CONT_BROKER,
+	FILL,
+	FREE,
+	STARVE,
+	FEED,
+	N_ACTIONS,
+};
+
+static const char *const names[] = {
+	"kill",		 "stop",	   "continue",	    "leave",
+	"join",		 "kill broker",	   "stop broker",   "continue broker",
+	"fill /dev/shm", "empty /dev/shm", "take fds from", "give fds to"
+};
+/* Of 100: joins are frequent, for only they undo deaths. */
+static const unsigned char weights[] = { 16, 8, 14, 8, 30, 6, 3, 5, 1, 3, 2, 4 };
+
+struct planned {
+	enum action action;
+	unsigned worker; /* N_WORKERS: the broker, where an action is for either */
+	unsigned pause_ms;
+};
+
+static struct history *history;
+static pid_t workers[N_WORKERS], broker_pid;
+static char dir[32] = "/tmp/shmb-soak.XXXXXX";
+static char program[512];
+static uint64_t seed, worker_random;
+static unsigned counts[N_ACTIONS];
+static bool own_shm, own_time, strict;
+static struct rlimit usual_fds;
+
+static void die(const char *what)
+{
+	fprintf(stderr, "soak: %s: %s\n", what, strerror(errno));
+	exit(2);
+}
+
+static void nap(unsigned ms)
+{
+	struct timespec left = { ms / 1000, ms % 1000 * 1000000 };
+
+	while (nanosleep(&left, &left) < 0 && errno == EINTR)
+		;
+}
+
+/* The plan depends on nothing but the seed. */
+static struct planned plan_next(uint64_t *random)
+{
+	struct planned planned = { 0 };
+	unsigned at = (unsigned)(soak_random(random) % 100);
+
+	while (at >= weights[planned.action])
+		at -= weights[planned.action++];
+	planned.worker = (unsigned)(soak_random(random) % (N_WORKERS + (planned.action >= STARVE)));
+	/* One reliable subscriber of each channel lives through it all, to bear witness. */
+	if ((planned.action == KILL || planned.action == LEAVE) && planned.worker >= N_PUBLISHERS &&
+	    planned.worker < N_PUBLISHERS + N_CHANNELS)
+		planned.worker += N_CHANNELS;
+	planned.pause_ms = (unsigned)(soak_random(random) % 30);
+	return planned;
+}
+
+/* ---- processes ---------------------------------------------------------------------------------- */
+
+/* A clock of its own, days away from everybody else's, for every fourth worker. */
+static void step_clock(unsigned number)
+{
+	char line[64];
+	int fd, len;
+
+	if (!own_time || worker_random % 4 || unshare(CLONE_NEWTIME) < 0)
+		return;
+	len = snprintf(line, sizeof(line), "monotonic %u 0\n", 100000 * (number + 1));
+	fd = open("/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, line, (size_t)len) != len)
+		_exit(4);
+	close(fd);
+	/* It would hold from the next fork on. A process with threads, a sanitizer's, cannot enter. */
+	fd = open("/proc/self/ns/time_for_children", O_RDONLY | O_CLOEXEC);
+	if (fd >= 0)
+		setns(fd, CLONE_NEWTIME);
+	close(fd);
+}
+
+static void join(unsigned number)
+{
+	uint64_t random = soak_random(&worker_random);
+	pid_t parent = getpid();
+
+	if (workers[number])
+		return;
+	history->leave[number] = 0;
+	workers[number] = fork();
+	if (workers[number] < 0)
+		die("fork");
+	if (workers[number] > 0)
+		return;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(0);
+	step_clock(number);
+	soak_worker(history, number, random);
+}
+
+static void broker_start(void)
+{
+	char number[16], line[8];
+	int ready[2];
+
+	if (pipe(ready) < 0)
+		die("pipe");
+	broker_pid = fork();
+	if (broker_pid == 0) {
+		int null = open("/dev/null", O_WRONLY);
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(ready[0]);
+		if (!getenv("SHMB_TEST_LOG"))
+			dup2(null, 2);
+		snprintf(number, sizeof(number), "%d", ready[1]);
+		execl(program, program, "--user", "--idle-exit=0", "--directory", dir, "--ready-fd",
+		      number, NULL);
+		_exit(127);
+	}
+	close(ready[1]);
+	if (read(ready[0], line, 5) != 5) {
+		fprintf(stderr, "soak: %s does not start\n", program);
+		exit(2);
+	}
+	close(ready[0]);
+}
+
+/* Joins again whoever has ended by itself; its exit status must be good. */
+static unsigned reap(void)
+{
+	unsigned bad = 0;
+
+	for (unsigned i = 0; i < N_WORKERS; i++) {
+		int status;
+
+		if (!workers[i] || waitpid(workers[i], &status, WNOHANG) != workers[i])
+			continue;
+		workers[i] = 0;
+		if (status == 0 || (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL))
+			continue;
+		printf("worker %u ended with status 0x%x\n", i, (unsigned)status);
+		bad++;
+	}
+	return bad;
+}
+
+/* ---- actions ------------------------------------------------------------------------------------ */
+
+static void fds_limit(pid_t pid, bool none)
+{
+	struct rlimit limit = usual_fds;
+
+	/* What is open stays open, nothing more can be. */
+	if (none)
+		limit.rlim_cur = 3;
+	if (pid > 0)
+		prlimit(pid, RLIMIT_NOFILE, &limit, NULL);
+}
+
+static void shm_fill(void)
+{
+	static char page[65536];
+	int fd = own_shm ? open(FILL_FILE, O_WRONLY | O_CREAT | O_CLOEXEC, 0600) : -1;
+
+	while (fd >= 0 && write(fd, page, sizeof(page)) > 0)
+		;
+	close(fd);
+}
+
+static void broker_kill(void)
+{
+	kill(broker_pid, SIGKILL);
+	waitpid(broker_pid, NULL, 0);
+	broker_start();
+}
+
+static void act(const struct planned *planned)
+{
+	pid_t pid = planned->worker == N_WORKERS ? broker_pid : workers[planned->worker];
+	unsigned signals[] = { [KILL] = SIGKILL, [STOP] = SIGSTOP, [CONT] = SIGCONT };
+
+	counts[planned->action]++;
+	switch (planned->action) {
+	case KILL:
+	case STOP:
+	case CONT:
+		if (pid)
+			kill(pid, (int)signals[planned->action]);
+		break;
+	case LEAVE:
+		__atomic_store_n(&history->leave[planned->worker], 1, __ATOMIC_RELEASE);
+		break;
+	case JOIN:
+		join(planned->worker);
+		break;
+	case KILL_BROKER:
+		broker_kill();
+		break;
+	case STOP_BROKER:
+		kill(broker_pid, SIGSTOP);
+		break;
+	case CONT_BROKER:
+		kill(broker_pid, SIGCONT);
+		break;
+	case FILL:
+		shm_fill();
+		break;
+	case FREE:
+		unlink(FILL_FILE);
+		break;
+	case STARVE:
+	case FEED:
+		fds_limit(pid, planned->action == STARVE);
+		break;
+	case N_ACTIONS:
+		break;
+	}
+}
+
+/* ---- the end ------------------------------------------------------------------------------------ */
+
+/* Of the broker's segments; those of others are theirs. */
+static unsigned objects(void)
+{
+	struct dirent *entry;
+	uint64_t instance;
+	char prefix[32];
+	unsigned n = 0;
+	DIR *shm = opendir("/dev/shm");
+
+	if (!shm || shmb_runtime_instance(dir, &instance) < 0)
+		die("/dev/shm");
+	snprintf(prefix, sizeof(prefix), "shmb.%016llx.", (unsigned long long)instance);
+	while ((entry = readdir(shm)))
+		n += strncmp(entry->d_name, prefix, strlen(prefix)) == 0;
+	closedir(shm);
+	return n;
+}
+
+static bool wait_all(unsigned first, unsigned end)
+{
+	for (unsigned ms = 0; ms < DRAIN_SECONDS * 1000; ms += 10) {
+		unsigned left = 0;
+
+		for (unsigned i = first; i < end; i++)
+			left += workers[i] != 0;
+		if (left == 0)
+			return true;
+		nap(10);
+		if (reap())
+			return false;
+	}
+	return false;
+}
+
+/* Everybody may finish: publishers first, then subscribers when they have everything. */
+static unsigned finish(void)
+{
+	unlink(FILL_FILE);
+	kill(broker_pid, SIGCONT);
+	fds_limit(broker_pid, false);
+	for (unsigned i = 0; i < N_WORKERS; i++) {
+		fds_limit(workers[i], false);
+		if (workers[i])
+			kill(workers[i], SIGCONT);
+	}
+	nap(200);
+	__atomic_store_n(&history->stop, 1, __ATOMIC_RELEASE);
+	if (!wait_all(0, N_PUBLISHERS)) {
+		printf("a publisher does not end\n");
+		return 1;
+	}
+	__atomic_store_n(&history->drain, 1, __ATOMIC_RELEASE);
+	if (!wait_all(N_PUBLISHERS, N_WORKERS)) {
+		printf("a subscriber does not end\n");
+		return 1;
+	}
+	return 0;
+}
+
+static unsigned leak_gate(void)
+{
+	static const char *const files[] = { SHMB_PRIVATE_FILE, SHMB_PUBLIC_FILE };
+	unsigned left, bad = 0;
+	char path[64];
+	int status;
+
+	for (unsigned ms = 0; ms < 5000 && objects() > 1; ms += 10)
+		nap(10);
+	left = objects();
+	if (left != 1)
+		printf("with nobody there the broker has %u segments, not its registry alone\n",
+		       left);
+	bad += left != 1;
+	kill(broker_pid, SIGTERM);
+	waitpid(broker_pid, &status, 0);
+	if (status)
+		printf("the broker ended with status 0x%x\n", (unsigned)status);
+	bad += status != 0;
+	for (unsigned i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "%s/%s", dir, files[i]);
+		unlink(path);
+	}
+	if (rmdir(dir) < 0) {
+		printf("the broker leaves files in %s\n", dir);
+		bad++;
+	}
+	return bad;
+}
+
+static void report(void)
+{
+	uint64_t acked = 0, received = 0, lost = 0, backstops = 0;
+	unsigned lived = 0;
+
+	for (uint32_t i = 0; i < history->n_publications; i++)
+		acked += history->publications[i].acked;
+	for (uint32_t i = 0; i < history->n_sessions; i++) {
+		received += history->sessions[i].records;
+		lost += history->sessions[i].lost;
+		backstops += history->sessions[i].backstops;
+		lived += history->sessions[i].state == 2;
+	}
+	for (unsigned i = 0; i < N_ACTIONS; i++)
+		printf("%s%u %s", i ? ", " : "", counts[i], names[i]);
+	printf("\n%u publishers were acknowledged %llu records; %u subscribers, of whom %u lived to "
+	       "the end, got %llu, lossy ones lost %llu; %llu late wake-ups\n",
+	       history->n_publications, (unsigned long long)acked, history->n_sessions, lived,
+	       (unsigned long long)received, (unsigned long long)lost,
+	       (unsigned long long)backstops);
+}
+
+/* ---- the beginning ------------------------------------------------------------------------------ */
+
+/* A /dev/shm of our own can be filled without harm to anybody. */
+static void isolate(void)
+{
+	own_shm = unshare(CLONE_NEWNS) == 0 &&
+		  mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+		  mount("soak", "/dev/shm", "tmpfs", 0, "mode=1777,size=" SHM_LEN) == 0;
+	own_time = own_shm && access("/proc/self/timens_offsets", W_OK) == 0;
+	if (!own_shm)
+		printf("without the right to mount: /dev/shm is not filled\n");
+	if (!own_time)
+		printf("without time namespaces: clocks agree\n");
+}
+
+static void begin(void)
+{
+	const char *build = getenv("top_builddir");
+
+	history = mmap(NULL, sizeof(*history), PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (history == MAP_FAILED || !mkdtemp(dir))
+		die("memory and a directory");
+	getrlimit(RLIMIT_NOFILE, &usual_fds);
+	snprintf(program, sizeof(program), "%s/shmbrokerd", build ? build : ".");
+	snprintf(history->address, sizeof(history->address), "%s/" SHMB_SOCKET_FILE, dir);
+	history->seed = worker_random = seed;
+	broker_start();
+	for (unsigned i = N_WORKERS; i-- > 0;)
+		join(i);
+	nap(300);
+}
+
+static void print_plan(unsigned seconds)
+{
+	uint64_t random = seed;
+
+	for (uint64_t ms = 0; ms < seconds * 1000ull;) {
+		struct planned planned = plan_next(&random);
+
+		printf("%llu %s %u\n", (unsigned long long)ms, names[planned.action],
+		       planned.worker);
+		ms += planned.pause_ms;
+	}
+}
+
+static unsigned run(unsigned seconds)
+{
+	uint64_t random = seed;
+	unsigned bad = 0;
+
+	begin();
+	for (uint64_t ms = 0; ms < seconds * 1000ull && !bad;) {
+		struct planned planned = plan_next(&random);
+
+		act(&planned);
+		nap(planned.pause_ms);
+		ms += planned.pause_ms;
+		bad += reap();
+	}
+	bad += finish();
+	bad += soak_check(history, strict);
+	bad += leak_gate();
+	report();
+	return bad;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = { { "seed", required_argument, NULL, 's' },
+						 { "seconds", required_argument, NULL, 't' },
+						 { "plan", no_argument, NULL, 'p' },
+						 { "strict", no_argument, NULL, 'x' },
+						 { 0 } };
+	unsigned seconds = 5, bad;
+	bool plan_only = false;
+	struct timespec now;
+	int option;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	seed = (uint64_t)now.tv_sec << 20 ^ (uint64_t)now.tv_nsec;
+	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (option == 's')
+			seed = strtoull(optarg, NULL, 0);
+		else if (option == 't')
+			seconds = (unsigned)strtoul(optarg, NULL, 0);
+		else if (option == 'p')
+			plan_only = true;
+		else if (option == 'x')
+			strict = true;
+		else
+			return 2;
+	}
+	if (plan_only) {
+		print_plan(seconds);
+		return 0;
+	}
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	printf("soak --seed %llu --seconds %u\n", (unsigned long long)seed, seconds);
+	isolate();
+	bad = run(seconds);
+	if (bad)
+		printf("%u promises were broken; again with --seed %llu --seconds %u\n", bad,
+		       (unsigned long long)seed, seconds);
+	else
+		printf("every promise was kept\n");
+	return bad != 0;
+}

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SHMB_TESTS_SOAK_H
+#define SHMB_TESTS_SOAK_H
+
+/*
+ * The history of a soak. It lies in memory that the driver shares with its workers, so that what a
+ * worker has written down survives its SIGKILL. Each entry has one writing process.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#define N_CHANNELS     2u
+#define N_PUBLISHERS   4u /* slots: publisher n is on channel n % N_CHANNELS */
+#define N_SUBSCRIBERS  6u /* of them the last N_CHANNELS are lossy */
+#define N_WORKERS      (N_PUBLISHERS + N_SUBSCRIBERS)
+#define N_PUBLICATIONS 32768u
+#define N_SESSIONS     16384u
+#define N_SEEN	       2048u
+#define RECORD_MAX     1500u
+#define LANE_LEN       (1u << 15)
+
+/**
+ * struct publication - what one opened publisher did
+ * @state:   1 once it is open
+ * @channel: where
+ * @began:   tick before it was opened
+ * @tried:   records whose sending has begun
+ * @acked:   records whose sending was acknowledged
+ */
+struct publication {
+	uint32_t state;
+	uint32_t channel;
+	uint64_t began;
+	uint64_t tried;
+	uint64_t acked;
+};
+
+/* What a session got of one publication. */
+struct seen {
+	uint32_t publication;
+	uint64_t first;
+	uint64_t next;
+};
+
+/**
+ * struct session - what one opened subscriber got
+ * @state:   1 open, 2 it has drained everything and closed; else it died or gave up
+ * @channel: where
+ * @lossy:   may lose
+ * @opened:  tick after it was opened
+ * @records: received
+ * @gaps:    records missing between received ones
+ * @lost:    as the library counts
+ * @backstops: lost wake-ups, as the library counts
+ * @n_seen:  entries of @seen
+ * @wrong:   what it saw that must not be; empty: nothing
+ */
+struct session {
+	uint32_t state;
+	uint32_t channel;
+	bool lossy;
+	uint64_t opened;
+	uint64_t records;
+	uint64_t gaps;
+	uint64_t lost;
+	uint64_t backstops;
+	uint32_t n_seen;
+	char wrong[160];
+	struct seen seen[N_SEEN];
+};
+
+/**
+ * struct history - everything
+ * @tick:	   orders what several processes do; clocks may differ
+ * @n_publications: handed out
+ * @n_sessions:	   handed out
+ * @leave:	   by worker: close in order and end
+ * @stop:	   publishers: close in order and end
+ * @drain:	   subscribers: read what there is, close and end
+ * @address:	   of the broker
+ * @seed:	   of the run
+ */
+struct history {
+	uint64_t tick;
+	uint32_t n_publications;
+	uint32_t n_sessions;
+	uint32_t leave[N_WORKERS];
+	uint32_t stop;
+	uint32_t drain;
+	char address[108];
+	uint64_t seed;
+	struct publication publications[N_PUBLICATIONS];
+	struct session sessions[N_SESSIONS];
+};
+
+/* splitmix64 */
+static inline uint64_t soak_random(uint64_t *state)
+{
+	uint64_t z = (*state += 0x9e3779b97f4a7c15ull);
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebull;
+	return z ^ z >> 31;
+}
+
+/* Worker @number of the run, in a process of its own; never returns. */
+_Noreturn void soak_worker(struct history *history, unsigned number, uint64_t random);
+
+/*
+ * Does the history keep every promise? Prints what does not; returns how many. @strict: a publisher
+ * must not be missed even if it died before the subscriber could be told of it.
+ */
+unsigned soak_check(const struct history *history, bool strict);
+
+#endif
