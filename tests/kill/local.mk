@@ -13,6 +13,9 @@ kill_tests += %D%/kill-consume
 kill_tests += %D%/kill-attach
 %C%_kill_attach_SOURCES = %D%/kill-attach.c $(world_files)
 %C%_kill_attach_LDADD = daemon/libbroker.la lib/libshmb.la
+kill_tests += %D%/kill-broker
+%C%_kill_broker_SOURCES = %D%/kill-broker.c $(world_files)
+%C%_kill_broker_LDADD = daemon/libbroker.la lib/libshmb.la
 
 # The same test with a mistake built in: it must fail, or it would not find that mistake.
 kill_mutants =

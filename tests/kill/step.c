@@ -155,6 +155,7 @@ void step_finish(struct step *step)
 	alarm(0);
 	if (!step->shared->done)
 		step_fail(step, "it stopped before the end");
+	step->shared->done = 2; /* as after step_start() */
 }
 
 int step_syscall_within(struct step *step, uint32_t timeout_ms)
@@ -176,6 +177,14 @@ int step_syscall_within(struct step *step, uint32_t timeout_ms)
 	step->running = false;
 	step->n_points++;
 	return !step->shared->done;
+}
+
+bool step_in_syscall(const struct step *step)
+{
+	struct __ptrace_syscall_info info = { 0 };
+
+	return ptrace(PTRACE_GET_SYSCALL_INFO, step->pid, (void *)sizeof(info), &info) > 0 &&
+	       info.op == PTRACE_SYSCALL_INFO_ENTRY;
 }
 
 void step_release(struct step *step)

@@ -101,6 +101,9 @@ bool step_syscall(struct step *step);
  */
 int step_syscall_within(struct step *step, uint32_t timeout_ms);
 
+/* Whether it stopped in front of the kernel, in a system call that is about to be made. */
+bool step_in_syscall(const struct step *step);
+
 /* Lets the child run, until step_interrupt() stops it where it is. */
 void step_release(struct step *step);
 void step_interrupt(struct step *step);

@@ -70,7 +70,8 @@ struct shmb_client *world_connect(void)
 {
 	struct shmb_client_options options = { .options_len = sizeof(options),
 					       .address = world.address,
-					       .address_len = (uint32_t)strlen(world.address) };
+					       .address_len = (uint32_t)strlen(world.address),
+					       .connect_timeout_ns = 60000000000 };
 	struct shmb_client *connected = NULL;
 
 	world_must(shmb_client_open(&options, &connected), "connect");
@@ -127,6 +128,11 @@ void world_serve(void *context)
 		broker_free(broker);
 		_exit(EXIT_SUCCESS);
 	}
+	/* Of the process that started it, it needs nothing else. */
+	if (stop_fd != 3)
+		dup2(stop_fd, 3);
+	stop_fd = 3;
+	close_range(4, ~0u, 0);
 	policy.uid = geteuid();
 	quota_limits_user(&config.limits);
 	world_must(broker_new(&config, &broker), "the broker starts");
@@ -136,21 +142,22 @@ void world_serve(void *context)
 void world_start_broker(void)
 {
 	struct world_broker how = { .uring = true };
-	int ready = eventfd(0, EFD_CLOEXEC);
-	eventfd_t value;
+	uint64_t end = shmb_clock_now_ns() + 30000000000ull;
+	struct shmb_client_options options = { .options_len = sizeof(options),
+					       .address = world.address,
+					       .address_len = (uint32_t)strlen(world.address) };
+	struct shmb_client *first = NULL;
 
 	fflush(NULL);
 	world.broker_pid = fork();
 	if (world.broker_pid == 0) {
 		world_serve(&how);
-		eventfd_write(ready, 1);
 		world_serve(&how);
 	}
-	alarm(30);
-	if (eventfd_read(ready, &value) < 0)
-		step_fail(world.step, "the broker does not start");
-	alarm(0);
-	close(ready);
+	while (shmb_client_open(&options, &first) < 0)
+		if (shmb_clock_now_ns() > end || usleep(1000) < 0)
+			step_fail(world.step, "the broker does not start");
+	world_must(shmb_client_close(first), "close");
 }
 
 void world_stop_broker(pid_t pid)
@@ -304,6 +311,20 @@ static bool is_clean(void)
 	       have.n_publishers == world.n_members;
 }
 
+/* For whoever has to find out. */
+static void print_fds(void)
+{
+	char path[64], target[128];
+	ssize_t len;
+
+	for (int fd = 0; fd < 100; fd++) {
+		snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)world.broker_pid, fd);
+		len = readlink(path, target, sizeof(target) - 1);
+		if (len > 0)
+			fprintf(stderr, "fd %d: %.*s\n", fd, (int)len, target);
+	}
+}
+
 /* Nothing of the victim is left, and the pair is not held up any more. Returns how long it took. */
 uint64_t world_wait_clean(void)
 {
@@ -315,6 +336,7 @@ uint64_t world_wait_clean(void)
 		if (took > LATE_NS) {
 			struct inventory now = take_inventory();
 
+			print_fds();
 			step_fail(world.step,
 				  "left: %u segments, %u entries, %u fds; before: %u, %u, %u",
 				  now.n_segments, now.n_entries, now.n_fds, baseline.n_segments,
@@ -337,7 +359,16 @@ static bool is_watched(const char *name)
 	return false;
 }
 
-static void watch(const char *name)
+/* Those of clients change without it. Bells are written by either. */
+static bool is_by_broker(const uint8_t *map)
+{
+	uint32_t kind = ((const struct shmb_segment_header *)(const void *)map)->kind;
+
+	return kind == SHMB_SEGMENT_REGISTRY || kind == SHMB_SEGMENT_CHANNEL ||
+	       kind == SHMB_SEGMENT_BELL;
+}
+
+static void watch(const char *name, bool by_broker)
 {
 	struct watched *segment = &watched[n_watched];
 	struct stat stat;
@@ -349,7 +380,7 @@ static void watch(const char *name)
 		segment->len =
 			(size_t)stat.st_size < WATCHED_LEN ? (size_t)stat.st_size : WATCHED_LEN;
 		segment->map = mmap(NULL, segment->len, PROT_READ, MAP_SHARED, fd, 0);
-		if (segment->map != MAP_FAILED) {
+		if (segment->map != MAP_FAILED && !(by_broker && !is_by_broker(segment->map))) {
 			snprintf(segment->name, sizeof(segment->name), "%s", name);
 			memcpy(segment->before, segment->map, segment->len);
 			n_watched++;
@@ -359,16 +390,16 @@ static void watch(const char *name)
 }
 
 /* Segments that have come since; of the registry, only the broker's stores would be seen. */
-void world_watch_new(bool with_registry)
+void world_watch_new(bool by_broker)
 {
 	DIR *dir = opendir("/dev/shm");
 	struct dirent *entry;
 
 	while (dir && (entry = readdir(dir)))
 		if (!strncmp(entry->d_name, prefix, strlen(prefix)) &&
-		    (with_registry || strcmp(entry->d_name, registry + 1)) &&
+		    (by_broker || strcmp(entry->d_name, registry + 1)) &&
 		    !is_watched(entry->d_name))
-			watch(entry->d_name);
+			watch(entry->d_name, by_broker);
 	if (dir)
 		closedir(dir);
 }
@@ -400,4 +431,18 @@ void world_take_baseline(void)
 void world_ping(void)
 {
 	world_must(shmb_client_ping(client, 5000000000ll), "ping");
+}
+
+void world_settle(void)
+{
+	struct inventory before;
+
+	do {
+		before = baseline;
+		for (int i = 0; i < 50; i++) {
+			world_exchange(4);
+			usleep(2000);
+		}
+		world_take_baseline();
+	} while (memcmp(&before, &baseline, sizeof(before)));
 }

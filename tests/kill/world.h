@@ -86,13 +86,16 @@ void world_ping(void);
 /* From now on this is what world_wait_clean() waits for. */
 void world_take_baseline(void);
 
+/* The same, once nothing changes any more. */
+void world_settle(void);
+
 /* Nothing of strangers is left, and the pair is not held up any more. Returns how long it took. */
 uint64_t world_wait_clean(void);
 
 uint32_t world_count_files(const char *path, const char *begin);
 
-/* Look at all segments that have come since; the registry has the broker's stores only. */
-void world_watch_new(bool with_registry);
+/* Look at all segments that have come since: those that the broker writes, or those it does not. */
+void world_watch_new(bool by_broker);
 
 /* Has any of them changed since the last look? */
 bool world_has_changed(void);
