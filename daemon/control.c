@@ -368,6 +368,14 @@ static int handle_activate(struct request *request)
 	member = find_member(request, id.id);
 	if (!member)
 		return -ESTALE;
+	/*
+	 * It was announced, and then whoever did so could not say it: a broker that was killed, or a
+	 * connection that ended. Its client has no doorbell of ours, and begins anew.
+	 */
+	if (member->flags & SHMB_MEMBER_ACTIVE && !member->present) {
+		member_free(member, SHMB_GONE_DETACHED);
+		return -ESTALE;
+	}
 	r = member_activate(member);
 	if (r == -EDQUOT)
 		explain_quota(request, member->channel, member->role, r);

@@ -1,6 +1,8 @@
 # Processes killed at every instruction. SHMB_TEST_QUICK=1 takes a sample.
 step_files = %D%/step.c %D%/step.h %D%/step-machine.c %D%/step-machine.h %D%/mutate.h
 
+world_files = %D%/world.c %D%/world.h $(step_files)
+
 kill_tests =
 kill_tests += %D%/kill-publish
 %C%_kill_publish_SOURCES = %D%/kill-publish.c $(step_files)
@@ -9,8 +11,11 @@ kill_tests += %D%/kill-consume
 %C%_kill_consume_SOURCES = %D%/kill-consume.c $(step_files)
 %C%_kill_consume_LDADD = lib/libshmb.la
 kill_tests += %D%/kill-attach
-%C%_kill_attach_SOURCES = %D%/kill-attach.c $(step_files)
+%C%_kill_attach_SOURCES = %D%/kill-attach.c $(world_files)
 %C%_kill_attach_LDADD = daemon/libbroker.la lib/libshmb.la
+kill_tests += %D%/kill-broker
+%C%_kill_broker_SOURCES = %D%/kill-broker.c $(world_files)
+%C%_kill_broker_LDADD = daemon/libbroker.la lib/libshmb.la
 
 # The same test with a mistake built in: it must fail, or it would not find that mistake.
 kill_mutants =

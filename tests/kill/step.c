@@ -6,6 +6,8 @@
  * looking for the end costs no system call per step.
  */
 
+#include "lib/clock.h"
+
 #include "tests/kill/step-machine.h"
 
 #include <errno.h>
@@ -153,6 +155,52 @@ void step_finish(struct step *step)
 	alarm(0);
 	if (!step->shared->done)
 		step_fail(step, "it stopped before the end");
+	step->shared->done = 2; /* as after step_start() */
+}
+
+int step_syscall_within(struct step *step, uint32_t timeout_ms)
+{
+	uint64_t end = shmb_clock_now_ns() + timeout_ms * 1000000ull;
+	siginfo_t info = { 0 };
+
+	if (!step->running && ptrace(PTRACE_SYSCALL, step->pid, NULL, NULL) < 0)
+		step_fail(step, "PTRACE_SYSCALL: %s", strerror(errno));
+	step->running = true;
+	/* On one CPU it runs while we yield. */
+	while (waitid(P_PID, (id_t)step->pid, &info, WSTOPPED | WEXITED | WNOHANG | WNOWAIT) == 0 &&
+	       info.si_pid == 0) {
+		if (shmb_clock_now_ns() > end)
+			return -ETIMEDOUT;
+		sched_yield();
+	}
+	step_wait(step);
+	step->running = false;
+	step->n_points++;
+	return !step->shared->done;
+}
+
+bool step_in_syscall(const struct step *step)
+{
+	struct __ptrace_syscall_info info = { 0 };
+
+	return ptrace(PTRACE_GET_SYSCALL_INFO, step->pid, (void *)sizeof(info), &info) > 0 &&
+	       info.op == PTRACE_SYSCALL_INFO_ENTRY;
+}
+
+void step_release(struct step *step)
+{
+	if (ptrace(PTRACE_CONT, step->pid, NULL, NULL) < 0)
+		step_fail(step, "PTRACE_CONT: %s", strerror(errno));
+}
+
+void step_interrupt(struct step *step)
+{
+	int status;
+
+	kill(step->pid, SIGSTOP);
+	if (waitpid(step->pid, &status, 0) != step->pid || !WIFSTOPPED(status) ||
+	    WSTOPSIG(status) != SIGSTOP)
+		step_fail(step, "it cannot be stopped");
 }
 
 void step_kill(struct step *step)
@@ -160,17 +208,24 @@ void step_kill(struct step *step)
 	kill(step->pid, SIGKILL);
 	waitpid(step->pid, NULL, 0);
 	step->pid = 0;
+	step->running = false;
 }
 
 void step_table(const char *test, const struct step_row *rows, uint32_t n_rows, uint32_t divisor)
 {
 	static const char *const modes[] = { "snapshots", "pairs", "kills", "zombies" };
+	static const char *const sums[] = { "instants at which a process would have been killed",
+					    "interleavings of two processes",
+					    "processes killed at a chosen instruction",
+					    "processes thrown out at a chosen instruction" };
+	uint64_t totals[STEP_N_MODES] = { 0 };
 	bool short_of = false;
 
 	for (uint32_t i = 0; i < n_rows; i++)
 		for (uint32_t mode = 0; mode < STEP_N_MODES; mode++) {
 			uint64_t n = rows[i].n[mode], min = rows[i].min[mode] / divisor;
 
+			totals[mode] += n;
 			if (!n && !min)
 				continue;
 			printf("%s: %s: %llu %s\n", test, rows[i].name, (unsigned long long)n,
@@ -181,6 +236,9 @@ void step_table(const char *test, const struct step_row *rows, uint32_t n_rows, 
 				modes[mode], (unsigned long long)min);
 			short_of = true;
 		}
+	for (uint32_t mode = 0; mode < STEP_N_MODES; mode++)
+		if (totals[mode])
+			printf("counted: %llu %s\n", (unsigned long long)totals[mode], sums[mode]);
 	if (short_of)
 		exit(EXIT_FAILURE);
 }

@@ -8,6 +8,7 @@
  * two instructions, and stores that have retired are not taken back.
  */
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -32,6 +33,7 @@ struct step_state;
  * @pid:       the child
  * @shared:    what it tells us
  * @stack_end: its stack pointer outside of the body
+ * @running:   on its way to the next system call
  * @n_points:  instants at which it was looked at
  * @scenario:  what is being run, for step_fail()
  */
@@ -39,6 +41,7 @@ struct step {
 	pid_t pid;
 	struct step_shared *shared;
 	uint64_t stack_end;
+	bool running;
 	uint64_t n_points;
 	char scenario[96];
 };
@@ -88,6 +91,22 @@ bool step_next(struct step *step);
  * Return: false once @body has returned.
  */
 bool step_syscall(struct step *step);
+
+/**
+ * step_syscall_within() - the same, but do not wait for ever
+ * @step:       child
+ * @timeout_ms: how long it may sleep in the system call
+ *
+ * Return: 1; 0: @body has returned; -ETIMEDOUT: it runs on, and may be asked again.
+ */
+int step_syscall_within(struct step *step, uint32_t timeout_ms);
+
+/* Whether it stopped in front of the kernel, in a system call that is about to be made. */
+bool step_in_syscall(const struct step *step);
+
+/* Lets the child run, until step_interrupt() stops it where it is. */
+void step_release(struct step *step);
+void step_interrupt(struct step *step);
 
 /* Runs to the end of @body. */
 void step_finish(struct step *step);

@@ -1,0 +1,448 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "tests/kill/world.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "daemon/broker.h"
+#include "daemon/registry.h"
+#include "lib/client.h"
+#include "lib/clock.h"
+#include "lib/runtime.h"
+
+#define LANE_LEN    4096u
+#define CHANNEL	    "test/kill"
+#define N_WATCHED   64u
+#define WATCHED_LEN (3u * 4096)
+#define LATE_NS	    3000000000ull
+
+struct watched {
+	char name[256];
+	const uint8_t *map;
+	size_t len;
+	uint8_t before[WATCHED_LEN];
+};
+
+struct world world;
+
+static char directory[] = "/tmp/shmb-kill-XXXXXX";
+static int stop_fd = -1;
+static struct broker *broker;
+static char prefix[SHMB_SEGMENT_NAME_LEN_MAX];
+static char registry[SHMB_SEGMENT_NAME_LEN_MAX];
+static struct inventory baseline;
+static struct shmb_client *client;
+static struct shmb_channel *channel;
+static struct shmb_publisher *publisher;
+static struct shmb_subscriber *subscriber;
+static uint64_t n_sent, stranger_next;
+static struct watched watched[N_WATCHED];
+static uint32_t n_watched;
+
+uint64_t world_mix(uint64_t number)
+{
+	return (number + 1) * 0x9e3779b97f4a7c15ull;
+}
+
+int32_t world_must(int32_t result, const char *what)
+{
+	char why[512] = "";
+
+	if (result >= 0)
+		return result;
+	shmb_last_error(why, sizeof(why));
+	step_fail(world.step, "%s: %d: %s", what, result, why);
+}
+
+struct shmb_client *world_connect(void)
+{
+	struct shmb_client_options options = { .options_len = sizeof(options),
+					       .address = world.address,
+					       .address_len = (uint32_t)strlen(world.address),
+					       .connect_timeout_ns = 60000000000 };
+	struct shmb_client *connected = NULL;
+
+	world_must(shmb_client_open(&options, &connected), "connect");
+	return connected;
+}
+
+struct shmb_channel *world_open_channel(struct shmb_client *of)
+{
+	struct shmb_channel_options options = { .options_len = sizeof(options),
+						.flags = SHMB_CHANNEL_CREATE,
+						.lane_len = LANE_LEN };
+	struct shmb_channel *opened = NULL;
+
+	world_must(shmb_channel_open(of, CHANNEL, strlen(CHANNEL), &options, &opened), "channel");
+	return opened;
+}
+
+/* ---- the broker -------------------------------------------------------------------------------- */
+
+void world_begin(struct step *step)
+{
+	world.step = step;
+	world.n_members = 1;
+	stop_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (stop_fd < 0 || !mkdtemp(directory))
+		step_fail(step, "no place: %s", strerror(errno));
+	snprintf(world.address, sizeof(world.address), "%s/" SHMB_SOCKET_FILE, directory);
+}
+
+static void on_stop(void *data)
+{
+	(void)data;
+	loop_stop(broker->loop, 0);
+}
+
+void world_serve(void *context)
+{
+	static struct policy policy = { .single_user = true };
+	const struct world_broker *how = context;
+	struct broker_config config = {
+		.directory = directory,
+		.socket_mode = 0600,
+		.listen_fd = -1,
+		.backend = how->uring ? LOOP_AUTO : LOOP_EPOLL,
+		.remove_all = true,
+		.policy = &policy,
+		.log = { .fd = -1 },
+	};
+	struct loop_watch *watch;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (broker) {
+		world_must(broker_run(broker), "the broker runs");
+		broker_free(broker);
+		_exit(EXIT_SUCCESS);
+	}
+	/* Of the process that started it, it needs nothing else. */
+	if (stop_fd != 3)
+		dup2(stop_fd, 3);
+	stop_fd = 3;
+	close_range(4, ~0u, 0);
+	policy.uid = geteuid();
+	quota_limits_user(&config.limits);
+	world_must(broker_new(&config, &broker), "the broker starts");
+	world_must(loop_watch(broker->loop, stop_fd, true, on_stop, NULL, &watch), "watch");
+}
+
+void world_start_broker(void)
+{
+	struct world_broker how = { .uring = true };
+	uint64_t end = shmb_clock_now_ns() + 30000000000ull;
+	struct shmb_client_options options = { .options_len = sizeof(options),
+					       .address = world.address,
+					       .address_len = (uint32_t)strlen(world.address) };
+	struct shmb_client *first = NULL;
+
+	fflush(NULL);
+	world.broker_pid = fork();
+	if (world.broker_pid == 0) {
+		world_serve(&how);
+		world_serve(&how);
+	}
+	while (shmb_client_open(&options, &first) < 0)
+		if (shmb_clock_now_ns() > end || usleep(1000) < 0)
+			step_fail(world.step, "the broker does not start");
+	world_must(shmb_client_close(first), "close");
+}
+
+void world_stop_broker(pid_t pid)
+{
+	int status;
+
+	eventfd_write(stop_fd, 1);
+	while (waitpid(pid, &status, 0) == pid && WIFSTOPPED(status))
+		kill(pid, SIGKILL); /* traced: only for a reason that it must not have */
+	if (!WIFEXITED(status) || WEXITSTATUS(status) || access(world.address, F_OK) == 0 ||
+	    world_count_files("/dev/shm", prefix))
+		step_fail(world.step, "the broker has left something behind: %d, status 0x%x",
+			  world_count_files("/dev/shm", prefix), (unsigned int)status);
+}
+
+void world_end(void)
+{
+	static const char *const files[] = { SHMB_PRIVATE_FILE, SHMB_PUBLIC_FILE, SHMB_LOCK_FILE };
+	char path[128];
+
+	for (uint32_t i = 0; i < SHMB_ARRAY_LEN(files); i++) {
+		snprintf(path, sizeof(path), "%s/%s", directory, files[i]);
+		unlink(path);
+	}
+	if (rmdir(directory) < 0)
+		step_fail(world.step, "%s: %s", directory, strerror(errno));
+}
+
+uint32_t world_count_files(const char *path, const char *begin)
+{
+	DIR *dir = opendir(path);
+	struct dirent *entry;
+	uint32_t n = 0;
+
+	while (dir && (entry = readdir(dir)))
+		n += !strncmp(entry->d_name, begin, strlen(begin));
+	if (dir)
+		closedir(dir);
+	return n;
+}
+
+static uint32_t count_entries(void)
+{
+	struct shmb_registry_entry entry;
+	int fd = shm_open(registry, O_RDONLY, 0);
+	uint32_t n = 0;
+
+	for (off_t at = SHMB_BLOCK_LEN; pread(fd, &entry, sizeof(entry), at) == sizeof(entry);
+	     at += (off_t)sizeof(entry))
+		n += entry.state == SHMB_ENTRY_LIVE;
+	close(fd);
+	return n;
+}
+
+static struct inventory take_inventory(void)
+{
+	struct inventory inventory;
+	char fds[32];
+
+	snprintf(fds, sizeof(fds), "/proc/%d/fd", (int)world.broker_pid);
+	inventory.n_segments = world_count_files("/dev/shm", prefix);
+	inventory.n_entries = count_entries();
+	inventory.n_fds = world_count_files(fds, "");
+	return inventory;
+}
+
+/* ---- the honest pair --------------------------------------------------------------------------- */
+
+/* The records of strangers come in order, too, from whichever stranger. */
+static void check_received(const struct world_record *record)
+{
+	uint64_t from = shmb_subscriber_view(subscriber)->publisher_id;
+
+	if (record->mixed != world_mix(record->number))
+		step_fail(world.step, "a record is torn");
+	if (from == shmb_publisher_view(publisher)->publisher_id) {
+		if (record->number != world.n_received++)
+			step_fail(world.step, "record %llu came, not %llu",
+				  (unsigned long long)record->number,
+				  (unsigned long long)world.n_received - 1);
+		return;
+	}
+	if (record->number && record->number != stranger_next)
+		step_fail(world.step, "the stranger's record %llu is not the next",
+			  (unsigned long long)record->number);
+	stranger_next = record->number + 1;
+}
+
+static void receive_all(void)
+{
+	struct world_record record;
+	int32_t result;
+
+	while ((result = shmb_subscriber_recv(subscriber, &record, sizeof(record))) >= 0)
+		check_received(&record);
+	if (result != -EAGAIN)
+		world_must(result, "receive");
+}
+
+/* Sends records, and receives them. Returns how many could be sent. */
+uint32_t world_exchange(uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		struct world_record record = { n_sent, world_mix(n_sent) };
+		int32_t result = shmb_publisher_send(publisher, &record, sizeof(record));
+
+		/* One that is not known to be dead yet may hold us up. */
+		if (result == -EAGAIN)
+			return i;
+		world_must(result, "send");
+		n_sent++;
+		receive_all();
+		if (world.n_received != n_sent)
+			step_fail(world.step, "record %llu did not come",
+				  (unsigned long long)n_sent);
+	}
+	return n;
+}
+
+void world_open_pair(void)
+{
+	client = world_connect();
+	channel = world_open_channel(client);
+	world_must(shmb_publisher_open(channel, NULL, &publisher), "publisher");
+	world_must(shmb_subscriber_open(channel, NULL, &subscriber), "subscriber");
+	/* The name of each segment begins with the broker's instance. */
+	registry_name(client->instance, registry);
+	snprintf(prefix, sizeof(prefix), "%s", registry[0] == '/' ? registry + 1 : registry);
+	strcpy(strrchr(prefix, '.'), ".");
+	world_exchange(10);
+}
+
+void world_close_pair(void)
+{
+	world_must(shmb_publisher_close(publisher), "close publisher");
+	world_must(shmb_subscriber_close(subscriber), "close subscriber");
+	world_must(shmb_channel_close(channel), "close channel");
+	world_must(shmb_client_close(client), "close client");
+}
+
+static bool is_clean(void)
+{
+	struct shmb_subscriber_stats have = { 0 };
+	struct shmb_publisher_stats own = { 0 };
+	struct inventory now = take_inventory();
+
+	receive_all();
+	world_must(shmb_publisher_stats(publisher, &own, sizeof(own)), "stats");
+	world_must(shmb_subscriber_stats(subscriber, &have, sizeof(have)), "stats");
+	return !memcmp(&now, &baseline, sizeof(now)) && own.n_subscribers == world.n_members &&
+	       have.n_publishers == world.n_members;
+}
+
+/* For whoever has to find out. */
+static void print_fds(void)
+{
+	char path[64], target[128];
+	ssize_t len;
+
+	for (int fd = 0; fd < 100; fd++) {
+		snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)world.broker_pid, fd);
+		len = readlink(path, target, sizeof(target) - 1);
+		if (len > 0)
+			fprintf(stderr, "fd %d: %.*s\n", fd, (int)len, target);
+	}
+}
+
+/* Nothing of the victim is left, and the pair is not held up any more. Returns how long it took. */
+uint64_t world_wait_clean(void)
+{
+	uint64_t start = shmb_clock_now_ns(), took;
+
+	do {
+		world_exchange(4);
+		took = shmb_clock_now_ns() - start;
+		if (took > LATE_NS) {
+			struct inventory now = take_inventory();
+
+			print_fds();
+			step_fail(world.step,
+				  "left: %u segments, %u entries, %u fds; before: %u, %u, %u",
+				  now.n_segments, now.n_entries, now.n_fds, baseline.n_segments,
+				  baseline.n_entries, baseline.n_fds);
+		}
+	} while (!is_clean());
+	/* More than once round the lane. */
+	if (world_exchange(400) != 400)
+		step_fail(world.step, "the dead still holds the publisher up");
+	return took;
+}
+
+/* ---- what changes ------------------------------------------------------------------------------ */
+
+static bool is_watched(const char *name)
+{
+	for (uint32_t i = 0; i < n_watched; i++)
+		if (!strcmp(watched[i].name, name))
+			return true;
+	return false;
+}
+
+/* Those of clients change without it. Bells are written by either. */
+static bool is_by_broker(const uint8_t *map)
+{
+	uint32_t kind = ((const struct shmb_segment_header *)(const void *)map)->kind;
+
+	return kind == SHMB_SEGMENT_REGISTRY || kind == SHMB_SEGMENT_CHANNEL ||
+	       kind == SHMB_SEGMENT_BELL;
+}
+
+static void watch(const char *name, bool by_broker)
+{
+	struct watched *segment = &watched[n_watched];
+	struct stat stat;
+	int fd = shm_open(name, O_RDONLY, 0);
+
+	if (fd < 0)
+		return; /* it has gone meanwhile */
+	if (fstat(fd, &stat) == 0 && stat.st_size > 0 && n_watched < N_WATCHED) {
+		segment->len =
+			(size_t)stat.st_size < WATCHED_LEN ? (size_t)stat.st_size : WATCHED_LEN;
+		segment->map = mmap(NULL, segment->len, PROT_READ, MAP_SHARED, fd, 0);
+		if (segment->map != MAP_FAILED && !(by_broker && !is_by_broker(segment->map))) {
+			snprintf(segment->name, sizeof(segment->name), "%s", name);
+			memcpy(segment->before, segment->map, segment->len);
+			n_watched++;
+		}
+	}
+	close(fd);
+}
+
+/* Segments that have come since; of the registry, only the broker's stores would be seen. */
+void world_watch_new(bool by_broker)
+{
+	DIR *dir = opendir("/dev/shm");
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir)))
+		if (!strncmp(entry->d_name, prefix, strlen(prefix)) &&
+		    (by_broker || strcmp(entry->d_name, registry + 1)) &&
+		    !is_watched(entry->d_name))
+			watch(entry->d_name, by_broker);
+	if (dir)
+		closedir(dir);
+}
+
+bool world_has_changed(void)
+{
+	bool changed = false;
+
+	for (uint32_t i = 0; i < n_watched; i++)
+		if (memcmp(watched[i].before, watched[i].map, watched[i].len)) {
+			memcpy(watched[i].before, watched[i].map, watched[i].len);
+			changed = true;
+		}
+	return changed;
+}
+
+void world_unwatch(void)
+{
+	for (uint32_t i = 0; i < n_watched; i++)
+		munmap((void *)(uintptr_t)watched[i].map, watched[i].len);
+	n_watched = 0;
+}
+
+void world_take_baseline(void)
+{
+	baseline = take_inventory();
+}
+
+void world_ping(void)
+{
+	world_must(shmb_client_ping(client, 5000000000ll), "ping");
+}
+
+void world_settle(void)
+{
+	struct inventory before;
+
+	do {
+		before = baseline;
+		for (int i = 0; i < 50; i++) {
+			world_exchange(4);
+			usleep(2000);
+		}
+		world_take_baseline();
+	} while (memcmp(&before, &baseline, sizeof(before)));
+}
