@@ -124,8 +124,13 @@ static int header_check(const struct segment_maker *maker, int fd, const struct 
 {
 	struct shmb_segment_header header;
 
-	if (pread(fd, &header, sizeof(header), 0) != sizeof(header))
-		return -EINVAL;
+	ssize_t n;
+
+	do
+		n = pread(fd, &header, sizeof(header), 0);
+	while (n < 0 && errno == EINTR);
+	if (n != sizeof(header))
+		return n < 0 ? -errno : -EINVAL;
 	if (header.magic != SHMB_SEGMENT_MAGIC || header.byte_order != SHMB_BYTE_ORDER ||
 	    header.version != 1 || header.instance != maker->instance)
 		return -EINVAL;
@@ -142,8 +147,11 @@ int segment_adopt(const struct segment_maker *maker, const char *name, uint32_t 
 	fd = shm_open(name, (flags & SEGMENT_MAP ? O_RDWR : O_RDONLY) | O_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_uid != geteuid() ||
-	    (uint64_t)st.st_size != len) {
+	if (fstat(fd, &st) < 0) {
+		r = -errno;
+		goto out;
+	}
+	if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || (uint64_t)st.st_size != len) {
 		r = -EINVAL;
 		goto out;
 	}

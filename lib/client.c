@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -876,6 +877,9 @@ SHMB_API int32_t shmb_client_close(struct shmb_client *client)
 		client->bell_map.base = NULL;
 	else if (client->n_farewells && !client->stale)
 		come_back_for_farewells(client);
+	/* A child that was forked meanwhile may keep the socket open for long. */
+	if (*client->fork_guard && client->connection.fd >= 0)
+		shutdown(client->connection.fd, SHUT_RDWR);
 	deinit(client);
 	return 0;
 }

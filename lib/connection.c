@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <shmbroker/version.h>
@@ -25,6 +26,10 @@
 #include "lib/clock.h"
 #include "lib/error.h"
 #include "lib/fd.h"
+
+#ifndef PIDFS_MAGIC
+#define PIDFS_MAGIC 0x50494446 /* Linux 6.9 */
+#endif
 
 #define DYING_MS 10 /* a process closes its sockets a moment before it is dead */
 
@@ -135,11 +140,13 @@ static int listener_of(int fd)
 static uint64_t own_pidfd_inode(void)
 {
 	int fd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	struct statfs fs;
 	struct stat status;
 	uint64_t inode = 0;
 
-	/* Before pidfs all pidfds had one inode, a small one: it identifies nobody. */
-	if (fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode))
+	/* Before pidfs all pidfds had one inode, which identifies nobody. */
+	if (fd >= 0 && fstatfs(fd, &fs) == 0 && fs.f_type == PIDFS_MAGIC &&
+	    fstat(fd, &status) == 0)
 		inode = status.st_ino;
 	shmb_fd_close(fd);
 	return inode;

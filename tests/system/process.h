@@ -33,8 +33,11 @@ struct process {
 	uint64_t instance;
 };
 
-/* @limit is called in the new process before it becomes a broker; or NULL. */
-static inline struct process process_begin(void (*limit)(void))
+/*
+ * @limit is called in the new process before it becomes a broker, and @meanwhile in this one before
+ * it is waited for; or NULL.
+ */
+static inline struct process process_begin_watched(void (*limit)(void), void (*meanwhile)(void))
 {
 	struct process process = { .dir = "/tmp/shmb-test.XXXXXX" };
 	const char *build = getenv("top_builddir");
@@ -61,11 +64,18 @@ static inline struct process process_begin(void (*limit)(void))
 		_exit(127);
 	}
 	close(ready[1]);
+	if (meanwhile)
+		meanwhile();
 	ck_assert_msg(read(ready[0], line, 5) == 5 && strcmp(line, "ready") == 0,
 		      "%s does not start", program);
 	close(ready[0]);
 	ck_assert_int_eq(shmb_runtime_instance(process.dir, &process.instance), 0);
 	return process;
+}
+
+static inline struct process process_begin(void (*limit)(void))
+{
+	return process_begin_watched(limit, NULL);
 }
 
 static inline unsigned process_objects(const struct process *process)
