@@ -6,4 +6,4 @@ source_checks = \
 	%D%/check-man.sh
 once_tests += $(source_checks)
 EXTRA_DIST += .clang-format $(source_checks) %D%/check-readme.sh
-EXTRA_DIST += LICENSE %D%/setup %D%/soak %D%/demo %D%/cross %D%/fuzz %D%/test README.md CONTRIBUTING.md NEWS.md SECURITY.md
+EXTRA_DIST += LICENSE %D%/setup %D%/soak %D%/compare-kills tests/torture/compare.cc %D%/demo %D%/cross %D%/fuzz %D%/test README.md CONTRIBUTING.md NEWS.md SECURITY.md

@@ -16,6 +16,8 @@ include %D%/fuzz/local.mk
 include %D%/model/local.mk
 include %D%/cross/local.mk
 include %D%/soak/local.mk
+include %D%/tsan/local.mk
+include %D%/valgrind/local.mk
 include %D%/bench/local.mk
 
 AM_TESTS_ENVIRONMENT = \

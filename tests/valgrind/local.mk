@@ -1,0 +1,2 @@
+once_tests += %D%/memcheck.sh
+EXTRA_DIST += %D%/memcheck.sh
