@@ -35,7 +35,7 @@
 #define IDLE_MS	     150u
 #define MS	     1000000ll
 /* Instructions after a system call that are looked at; a key exchange takes more. */
-#define PATIENCE       30000u
+#define PATIENCE       5000u
 #define PATIENCE_QUICK 4000u
 
 /* An instant: after so many stops at system calls, and so many instructions more. */
@@ -57,9 +57,9 @@ enum row {
 };
 
 static struct step_row rows[N_ROWS] = {
-	[ROW_GRANT] = { .name = "grants and undertakings", .min = { [STEP_KILL] = 1 } },
-	[ROW_RECOVER] = { .name = "recovery", .min = { [STEP_KILL] = 1 } },
-	[ROW_RECOVER_AGAIN] = { .name = "recovery of the recovery", .min = { [STEP_KILL] = 1 } },
+	[ROW_GRANT] = { .name = "grants and undertakings", .min = { [STEP_KILL] = 400 } },
+	[ROW_RECOVER] = { .name = "recovery", .min = { [STEP_KILL] = 200 } },
+	[ROW_RECOVER_AGAIN] = { .name = "recovery of the recovery", .min = { [STEP_KILL] = 70 } },
 };
 static struct step step;
 static struct world_broker how;
@@ -278,8 +278,11 @@ static void add_place(struct places *places, uint32_t n_syscalls, uint32_t n_ins
 	places->at[places->n++] = (struct place){ n_syscalls, n_instructions };
 }
 
-/* From behind one system call to in front of the next. Returns how many instructions stored. */
-static uint32_t explore_window(struct places *places, uint32_t n_syscalls)
+/*
+ * From behind one system call to in front of the next. Returns how many instructions stored, and
+ * whether it came that far: then nothing is new in front of the next.
+ */
+static uint32_t explore_window(struct places *places, uint32_t n_syscalls, bool *ret_complete)
 {
 	uint32_t n = 0, patience = quick ? PATIENCE_QUICK : PATIENCE;
 
@@ -294,6 +297,7 @@ static uint32_t explore_window(struct places *places, uint32_t n_syscalls)
 		add_place(places, n_syscalls, i);
 		n++;
 	}
+	*ret_complete = step_at_syscall(&step);
 	return n;
 }
 
@@ -302,14 +306,20 @@ static void explore(struct places *places, const char *what)
 {
 	uint32_t n_syscalls = 0, n_stores = 0;
 	uint64_t before = step.n_points;
+	bool complete = false;
 
 	snprintf(step.scenario, sizeof(step.scenario), "exploring");
 	places->n = 0;
 	while (step_syscall_within(&step, IDLE_MS) == 1) {
-		add_place(places, ++n_syscalls, 0);
+		bool entry = step_in_syscall(&step);
+
+		n_syscalls++;
+		if (!entry || !complete)
+			add_place(places, n_syscalls, 0);
+		complete = false;
 		/* A sample sees few stores, but all system calls. */
-		if (!step_in_syscall(&step) && (!quick || n_syscalls % 16 < 2))
-			n_stores += explore_window(places, n_syscalls);
+		if (!entry && (!quick || n_syscalls % 16 < 2))
+			n_stores += explore_window(places, n_syscalls, &complete);
 	}
 	world_unwatch();
 	printf("kill-broker: %s: %u stops at system calls, %u stores, %llu steps\n", what,
@@ -435,7 +445,12 @@ static void kill_all(uint32_t stride)
 
 int main(int argc, char **argv)
 {
+	bool all = argc > 1 && !strcmp(argv[1], "--all");
+	uint32_t stride;
+
 	quick = step_quick(argc, argv);
+	/* All of them are minutes. */
+	stride = all ? 1 : quick ? 29 : 12;
 	signs = mmap(NULL, sizeof(*signs), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
 		     0);
 	if (signs == MAP_FAILED)
@@ -454,14 +469,15 @@ int main(int argc, char **argv)
 	run_broker();
 	world_ping();
 	world_settle();
-	kill_all(quick ? 29 : 1);
+	kill_all(stride);
 	kill(bystander, SIGKILL);
 	waitpid(bystander, NULL, 0);
 	world_close_pair();
 	world_stop_broker(step.pid);
 	step.pid = 0;
 	world_end();
-	printf("kill-broker: %llu records exchanged\n", (unsigned long long)world.n_received);
-	step_table("kill-broker", rows, N_ROWS, quick ? 29 : 1);
+	printf("kill-broker: %llu records exchanged, clean within %llu us\n",
+	       (unsigned long long)world.n_received, (unsigned long long)world.latest_ns / 1000);
+	step_table("kill-broker", rows, N_ROWS, stride);
 	return EXIT_SUCCESS;
 }

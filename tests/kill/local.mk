@@ -59,6 +59,18 @@ kill_mutants += %D%/mutant-slot
 %C%_mutant_slot_SOURCES = %D%/kill-publish.c $(step_files)
 %C%_mutant_slot_CPPFLAGS = $(AM_CPPFLAGS) -DSHMB_MUTATE_SLOT
 %C%_mutant_slot_LDADD = lib/libshmb.la
+kill_mutants += %D%/mutant-broker-sweep
+%C%_mutant_broker_sweep_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(world_files)
+%C%_mutant_broker_sweep_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=shm_unlink
+%C%_mutant_broker_sweep_LDADD = daemon/libbroker.la lib/libshmb.la
+kill_mutants += %D%/mutant-broker-flags
+%C%_mutant_broker_flags_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(world_files)
+%C%_mutant_broker_flags_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=registry_set_flags
+%C%_mutant_broker_flags_LDADD = daemon/libbroker.la lib/libshmb.la
+kill_mutants += %D%/mutant-broker-adopt
+%C%_mutant_broker_adopt_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(world_files)
+%C%_mutant_broker_adopt_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=member_adopt
+%C%_mutant_broker_adopt_LDADD = daemon/libbroker.la lib/libshmb.la
 
 check_PROGRAMS += $(kill_tests) $(kill_mutants)
 TESTS += $(kill_tests)

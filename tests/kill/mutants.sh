@@ -3,15 +3,19 @@
 # crash of the test, or a skip, is no answer.
 status=0 n=0
 for mutant in "$top_builddir"/tests/kill/mutant-*; do
-	case ${mutant##*/} in *.*) continue ;; esac
-	text=$("$mutant" 2>&1)
+	case ${mutant##*/} in
+	*.*) continue ;;
+	mutant-broker-*) sample=--quick ;;
+	*) sample= ;;
+	esac
+	text=$("$mutant" $sample 2>&1)
 	case $? in
-	1) n=$((n + 1)); echo "found: ${mutant##*/}: ${text%%
-*}" ;;
+	1) n=$((n + 1)); echo "found: ${mutant##*/}: $(echo "$text" | grep -v "^fd\|^$\|^," | tail -n 2 | head -n 1)" ;;
 	77) exit 77 ;;
 	*) status=1; echo "NOT FOUND: ${mutant##*/}: $text" ;;
 	esac
 done
 echo "$n mistakes found"
-[ "$n" -ge 10 ] || status=1
+echo "counted: $n mistakes found by killing"
+[ "$n" -ge 13 ] || status=1
 exit $status

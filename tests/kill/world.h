@@ -41,6 +41,7 @@ struct world_broker {
  * @broker_pid: its process
  * @n_members:	subscribers of the channel, and publishers of it, when all strangers have gone
  * @n_received: records that the honest pair has exchanged
+ * @latest_ns:	the longest that world_wait_clean() has taken
  */
 extern struct world {
 	struct step *step;
@@ -48,6 +49,7 @@ extern struct world {
 	pid_t broker_pid;
 	uint32_t n_members;
 	uint64_t n_received;
+	uint64_t latest_ns;
 } world;
 
 void world_begin(struct step *step);
@@ -57,6 +59,9 @@ void world_begin(struct step *step);
  * of the process. It can so be the body of a stepped child. @context: struct world_broker.
  */
 void world_serve(void *context);
+
+/* In its process: has it started? */
+bool world_serves(void);
 
 /* Starts one that is not stepped. */
 void world_start_broker(void);
