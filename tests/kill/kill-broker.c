@@ -450,7 +450,7 @@ int main(int argc, char **argv)
 
 	quick = step_quick(argc, argv);
 	/* All of them are minutes. */
-	stride = all ? 1 : quick ? 29 : 6;
+	stride = all ? 1 : quick ? 29 : 12;
 	signs = mmap(NULL, sizeof(*signs), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
 		     0);
 	if (signs == MAP_FAILED)
