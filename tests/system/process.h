@@ -41,7 +41,7 @@ static inline struct process process_begin_watched(void (*limit)(void), void (*m
 {
 	struct process process = { .dir = "/tmp/shmb-test.XXXXXX" };
 	const char *build = getenv("top_builddir");
-	char program[512], line[8] = "", number[16];
+	char program[512], line[8] = "", number[16], instance[17];
 	int ready[2];
 
 	ck_assert_ptr_nonnull(mkdtemp(process.dir));
@@ -70,6 +70,8 @@ static inline struct process process_begin_watched(void (*limit)(void), void (*m
 		      "%s does not start", program);
 	close(ready[0]);
 	ck_assert_int_eq(shmb_runtime_instance(process.dir, &process.instance), 0);
+	snprintf(instance, sizeof(instance), "%016llx", (unsigned long long)process.instance);
+	gate_watch(instance);
 	return process;
 }
 

@@ -194,7 +194,7 @@ END_TEST
 
 int main(void)
 {
-	TCase *cases[] = { tcase_create("keys") };
+	TCase *cases[] = { gated_case("keys") };
 	int result;
 
 	place_need_root("test-keys");

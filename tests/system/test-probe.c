@@ -325,7 +325,7 @@ END_TEST
 
 int main(void)
 {
-	TCase *cases[] = { tcase_create("probe") };
+	TCase *cases[] = { gated_case("probe") };
 	int result;
 
 	place_need_root("test-probe");

@@ -12,6 +12,8 @@
 #include <shmbroker/schema.h>
 #include <shmbroker/shmbroker.h>
 
+#include "tests/unit/gate.h"
+
 #define MS 1000000ll
 
 static struct shmb_broker *broker __attribute__((unused));

@@ -46,7 +46,7 @@ unit_tests += %D%/test-stream
 unit_tests += %D%/test-waitset
 %C%_test_waitset_SOURCES = %D%/test-waitset.c %D%/fixture.h
 unit_tests += %D%/test-restart
-%C%_test_restart_SOURCES = %D%/test-restart.c %D%/fixture.h
+%C%_test_restart_SOURCES = %D%/test-restart.c %D%/fixture.h %D%/gate.h
 
 unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_noise_LDADD = $(unit_ldadd)
