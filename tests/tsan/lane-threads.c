@@ -26,7 +26,7 @@
 #endif
 
 #define SHMB_LOAD(pointer) __atomic_load_n((pointer), __ATOMIC_RELAXED)
-#define SHMB_LOAD_ACQUIRE(pointer)                                           \
+#define SHMB_LOAD_ACQUIRE(pointer)                                            \
 	(LOAD_IS_WEAK(pointer) ? __atomic_load_n((pointer), __ATOMIC_RELAXED) \
 			       : __atomic_load_n((pointer), __ATOMIC_ACQUIRE))
 #define SHMB_STORE(pointer, value) __atomic_store_n((pointer), (value), __ATOMIC_RELAXED)
