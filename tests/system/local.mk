@@ -64,6 +64,10 @@ stress_tests += %D%/churn
 %C%_churn_SOURCES = %D%/churn.c %D%/process.h tests/unit/fixture.h
 %C%_churn_LDADD = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 
+stress_tests += %D%/scale
+%C%_scale_SOURCES = %D%/scale.c %D%/process.h tests/unit/fixture.h
+%C%_scale_LDADD = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
+
 check_PROGRAMS += $(stress_tests)
 TESTS += $(stress_tests)
 endif
