@@ -309,6 +309,8 @@ static void waitset_of(uint32_t n)
 		ok(shmb_channel_close(channels[i]));
 	}
 	ok(shmb_waitset_close(waitset));
+	/* The broker does not read on while we do not read its answers. */
+	ok(shmb_client_ping(client, TIMEOUT));
 	nothing_is_left(before);
 	ok(shmb_client_close(client));
 	free(subscribers);
