@@ -261,6 +261,50 @@ static void forget_farewell(struct shmb_client *client, uint32_t request_id)
 		}
 }
 
+/* Take in one message, if one has come: an event, or an answer that nobody waits for. */
+static int take_one(struct shmb_client *client, struct shmb_received *received,
+		    uint64_t deadline_ns)
+{
+	int result = shmb_connection_receive(&client->connection, received, deadline_ns);
+
+	if (result < 0)
+		return result;
+	if (received->message.request_id == 0)
+		result = deliver(client, received);
+	else
+		forget_farewell(client, received->message.request_id);
+	shmb_received_deinit(received);
+	return result;
+}
+
+/*
+ * Wait until a request can be sent. The broker does not read while it cannot send to us, so what it
+ * sends must be taken in meanwhile: or we would wait for each other.
+ */
+static int make_room(struct shmb_client *client, uint64_t deadline_ns)
+{
+	struct shmb_received received;
+
+	for (;;) {
+		struct pollfd poll_fd = { .fd = client->connection.fd, .events = POLLIN | POLLOUT };
+		uint64_t left_ns = shmb_clock_left_ns(deadline_ns, shmb_clock_now_ns());
+		struct timespec left = shmb_clock_timespec(left_ns);
+		int n = ppoll(&poll_fd, 1, &left, NULL);
+		int result;
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		/* Whatever is wrong with the socket, sending says it. */
+		if (n < 0 || poll_fd.revents & ~POLLIN)
+			return 0;
+		if (n == 0)
+			return -EAGAIN;
+		result = take_one(client, &received, 0);
+		if (result < 0 && result != -EAGAIN)
+			return result;
+	}
+}
+
 /* One request on a connection that works. Events that come first are delivered. */
 static int round_trip(struct shmb_client *client, uint32_t type, const void *body,
 		      uint32_t body_len, uint32_t reply_type, uint32_t reply_len,
@@ -276,8 +320,10 @@ static int round_trip(struct shmb_client *client, uint32_t type, const void *bod
 	if (++client->next_request_id == 0)
 		client->next_request_id = 1;
 	request_id = client->next_request_id;
-	result = shmb_connection_send(&client->connection, type, request_id, body, body_len,
-				      deadline);
+	result = make_room(client, deadline);
+	if (result == 0)
+		result = shmb_connection_send(&client->connection, type, request_id, body, body_len,
+					      deadline);
 	while (result == 0) {
 		result = shmb_connection_receive(&client->connection, received, deadline);
 		if (result < 0)
@@ -613,12 +659,15 @@ int shmb_client_request_ok(struct shmb_client *client, uint32_t type, const void
 void shmb_client_tell(struct shmb_client *client, uint32_t type, const void *body,
 		      uint32_t body_len)
 {
+	uint64_t deadline = shmb_clock_deadline_ns(client->timeout_ns);
+
 	if (!client->connected)
 		return;
 	if (++client->next_request_id == 0)
 		client->next_request_id = 1;
-	if (shmb_connection_send(&client->connection, type, client->next_request_id, body, body_len,
-				 shmb_clock_deadline_ns(client->timeout_ns)) < 0)
+	if (make_room(client, deadline) < 0 ||
+	    shmb_connection_send(&client->connection, type, client->next_request_id, body, body_len,
+				 deadline) < 0)
 		disconnect(client);
 }
 
@@ -666,21 +715,15 @@ int shmb_client_drain(struct shmb_client *client)
 	while (result == 0) {
 		uint64_t deadline = backlog_deadline(client, &give_up, &slice);
 
-		result = shmb_connection_receive(&client->connection, &received, deadline);
+		result = take_one(client, &received, deadline);
 		if (result == -EAGAIN) {
 			if (!deadline)
 				return 0;
 			result = 0;
 			continue;
 		}
-		if (result == 0) {
+		if (result == 0)
 			slice = 0;
-			if (received.message.request_id == 0)
-				result = deliver(client, &received);
-			else
-				forget_farewell(client, received.message.request_id);
-			shmb_received_deinit(&received);
-		}
 		if (result < 0) {
 			disconnect(client);
 			result = reconnect(client);

@@ -26,6 +26,8 @@
 #include "lib/subscriber.h"
 
 #define BURST		16u /* records of one lane before the next one has its turn */
+#define HOT_MAX		16u /* lanes that are looked at each time */
+#define COLD_LOOKS	8u /* looks at the others after each burst */
 #define FUTEX_LANES_MAX 7u /* more are waited for by fd */
 #define SPIN_DEFAULT_NS 50000u
 #define SPIN_TRUST_NS	1000000u /* first guess of how long records take to come: do not spin */
@@ -88,8 +90,11 @@ struct shmb_subscriber {
 	struct sub_lane **lanes;
 	uint32_t n_lanes;
 	uint32_t cap_lanes;
+	uint32_t n_hot; /* the first so many of @lanes */
+	uint32_t cold; /* which of the others is looked at next */
 	uint32_t current;
 	uint32_t burst;
+	bool was_cold; /* the last burst was of a lane that had been cold */
 	uint32_t lane_changes;
 	uint32_t record_len; /* of every record, 0: untyped */
 	bool lossy;
@@ -135,6 +140,11 @@ static void free_lane(struct sub_lane *lane)
 	free(lane);
 }
 
+static void set_hot(struct shmb_subscriber *subscriber)
+{
+	subscriber->n_hot = subscriber->n_lanes < HOT_MAX ? subscriber->n_lanes : HOT_MAX;
+}
+
 static void remove_lane(struct shmb_subscriber *subscriber, uint32_t index)
 {
 	free_lane(subscriber->lanes[index]);
@@ -142,10 +152,13 @@ static void remove_lane(struct shmb_subscriber *subscriber, uint32_t index)
 	memmove(&subscriber->lanes[index], &subscriber->lanes[index + 1],
 		(subscriber->n_lanes - index - 1) * sizeof(subscriber->lanes[0]));
 	subscriber->n_lanes--;
+	set_hot(subscriber);
 	subscriber->lane_changes++;
+	if (subscriber->cold > index)
+		subscriber->cold--;
 	if (subscriber->current > index)
 		subscriber->current--;
-	if (subscriber->current >= subscriber->n_lanes)
+	if (subscriber->current >= subscriber->n_hot)
 		subscriber->current = 0;
 	subscriber->burst = 0;
 }
@@ -231,6 +244,7 @@ static int on_pair(struct shmb_member *member, struct shmb_event *event)
 	}
 	shmb_ringer_add(&lane->ringer, event);
 	subscriber->lanes[subscriber->n_lanes++] = lane;
+	set_hot(subscriber);
 	subscriber->lane_changes++;
 	return 0;
 }
@@ -379,31 +393,101 @@ static inline int look(struct shmb_subscriber *subscriber, struct sub_lane *lane
 static void next_turn(struct shmb_subscriber *subscriber)
 {
 	subscriber->burst = 0;
-	if (++subscriber->current >= subscriber->n_lanes)
+	if (++subscriber->current >= subscriber->n_hot)
 		subscriber->current = 0;
+}
+
+/*
+ * Of many lanes, those that have had records lately are hot and looked at each time; each of the
+ * others is a cache line and a page that most often has nothing. A few of them are looked at after
+ * each burst, so that busy lanes do not starve them, and all of them before we say that there is
+ * nothing. One that has a record changes places with the lane whose turn it is, which is then last
+ * in the queue of the cold ones: all get the same share.
+ */
+static __attribute__((noinline)) struct sub_lane *
+look_at_cold(struct shmb_subscriber *subscriber, uint32_t n, struct shmb_record *record)
+{
+	for (; n > 0 && subscriber->n_lanes > HOT_MAX; n--) {
+		struct sub_lane *lane;
+
+		if (subscriber->cold < HOT_MAX || subscriber->cold >= subscriber->n_lanes)
+			subscriber->cold = HOT_MAX;
+		lane = subscriber->lanes[subscriber->cold];
+		if (look(subscriber, lane, record)) {
+			subscriber->lanes[subscriber->cold++] =
+				subscriber->lanes[subscriber->current];
+			subscriber->lanes[subscriber->current] = lane;
+			subscriber->burst = 1;
+			return lane;
+		}
+		if (shmb_unlikely(lane->gone))
+			remove_lane(subscriber, subscriber->cold);
+		else
+			subscriber->cold++;
+	}
+	return NULL;
+}
+
+/* Where all lanes have a record now and then, in turns, the cold one that is next has one. */
+static struct sub_lane *guess_cold(struct shmb_subscriber *subscriber, struct shmb_record *record)
+{
+	uint32_t cold = subscriber->cold;
+	struct sub_lane *lane = look_at_cold(subscriber, 1, record);
+
+	/* In vain: it is still next. */
+	if (!lane)
+		subscriber->cold = cold;
+	return lane;
+}
+
+/* The turn of a lane is over: a cold one has one in its place, then it is the next one's. */
+static struct sub_lane *end_burst(struct shmb_subscriber *subscriber, struct shmb_record *record)
+{
+	struct sub_lane *lane = NULL;
+
+	if (subscriber->n_lanes > HOT_MAX && !subscriber->was_cold)
+		lane = look_at_cold(subscriber, COLD_LOOKS, record);
+	subscriber->was_cold = lane != NULL;
+	if (!lane)
+		next_turn(subscriber);
+	return lane;
 }
 
 /* The next record of any lane, in turns. Returns its lane, or NULL if there is none. */
 static inline struct sub_lane *next_record(struct shmb_subscriber *subscriber,
 					   struct shmb_record *record)
 {
-	for (uint32_t left = subscriber->n_lanes; left > 0; left--) {
-		struct sub_lane *lane;
+	struct sub_lane *lane;
 
-		if (shmb_unlikely(subscriber->burst >= BURST))
-			next_turn(subscriber);
+	for (uint32_t left = subscriber->n_hot; left > 0; left--) {
+		if (shmb_unlikely(subscriber->burst >= BURST)) {
+			lane = end_burst(subscriber, record);
+			if (lane)
+				return lane;
+		}
 		lane = subscriber->lanes[subscriber->current];
 		if (shmb_likely(look(subscriber, lane, record))) {
 			subscriber->burst++;
 			return lane;
 		}
 		/* Its publisher stored nothing more before it went: this was the end. */
-		if (shmb_unlikely(lane->gone))
+		if (shmb_unlikely(lane->gone)) {
 			remove_lane(subscriber, subscriber->current);
-		else
-			next_turn(subscriber);
+			left = subscriber->n_hot + 1; /* a cold one may have moved up */
+			continue;
+		}
+		next_turn(subscriber);
+		if (shmb_unlikely(subscriber->n_lanes > HOT_MAX) && left == subscriber->n_hot) {
+			lane = guess_cold(subscriber, record);
+			if (lane)
+				return lane;
+		}
 	}
-	return NULL;
+	if (shmb_likely(subscriber->n_lanes <= HOT_MAX))
+		return NULL;
+	/* The lane that was hot for longest makes room, so that the cold ones stay in order. */
+	next_turn(subscriber);
+	return look_at_cold(subscriber, subscriber->n_lanes - HOT_MAX, record);
 }
 
 static int nothing(struct shmb_subscriber *subscriber)

@@ -1,5 +1,7 @@
 # The benchmark: "make bench". Never part of "make check": its figures need a quiet machine.
-EXTRA_PROGRAMS = %D%/shmb-bench
+EXTRA_PROGRAMS = %D%/shmb-bench %D%/shmb-scale
+%C%_shmb_scale_SOURCES = %D%/scale.c
+%C%_shmb_scale_LDADD = lib/libshmbroker.la
 %C%_shmb_bench_SOURCES = \
 	%D%/bench.h \
 	%D%/main.c \
@@ -28,14 +30,15 @@ endif
 # The installed library, not the objects: callers pay for symbols too.
 %C%_shmb_bench_LDADD = lib/libshmbroker.la $(ZMQ_LIBS) $(JANSSON_LIBS)
 EXTRA_DIST += %D%/plot.gp %D%/work-zmq.c %D%/work-zmq-fallback.c
-CLEANFILES += %D%/shmb-bench$(EXEEXT) bench.json bench.json.gp bench-rtt.svg bench-stream.svg \
+CLEANFILES += %D%/shmb-bench$(EXEEXT) %D%/shmb-scale$(EXEEXT) bench.json bench.json.gp bench-rtt.svg bench-stream.svg \
 	bench-bandwidth.svg
 
 # Runs of several users or trees would disturb each other: the lock is the machine's.
 BENCH_FLAGS =
-bench: %D%/shmb-bench$(EXEEXT)
+bench: %D%/shmb-bench$(EXEEXT) %D%/shmb-scale$(EXEEXT) shmbrokerd$(EXEEXT)
 	flock "$${TMPDIR:-/tmp}/shmb-bench.lock" \
 		%D%/shmb-bench --json bench.json $(BENCH_FLAGS)
 	if command -v gnuplot >/dev/null; then \
 		gnuplot -e "data = 'bench.json.gp'; kind = 'svg'" $(srcdir)/%D%/plot.gp; fi
+	flock "$${TMPDIR:-/tmp}/shmb-bench.lock" %D%/shmb-scale ./shmbrokerd
 .PHONY: bench

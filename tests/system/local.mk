@@ -71,6 +71,10 @@ stress_tests += %D%/test-undertaking
 %C%_test_undertaking_SOURCES = %D%/test-undertaking.c %D%/process.h tests/unit/fixture.h tests/unit/gate.h
 %C%_test_undertaking_LDADD = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 
+stress_tests += %D%/scale
+%C%_scale_SOURCES = %D%/scale.c %D%/process.h tests/unit/fixture.h
+%C%_scale_LDADD = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
+
 check_PROGRAMS += $(stress_tests)
 TESTS += $(stress_tests)
 endif
