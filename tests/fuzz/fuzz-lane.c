@@ -207,6 +207,7 @@ static void run_subscriber(bool lossy)
 		.lanes = subs, .n_lanes = 1, .cursor = &cursor, .lossy = lossy
 	};
 
+	set_hot(&subscriber);
 	sub.lane.base = lane;
 	subscriber.member.fork_guard = &guard;
 	subscriber.member.epoch = &epoch;

@@ -284,6 +284,7 @@ static void prepare_stage(uint32_t offset, enum op op, bool attached)
 	subscriber->cursor = &stage->cursor;
 	subscriber->lanes = stage->sub_lane_array;
 	subscriber->n_lanes = N_LANES;
+	set_hot(subscriber);
 	for (uint32_t lane = 0; lane < N_LANES; lane++)
 		prepare_lane(lane, (offset + 1000 * lane) % RING_LEN, attached);
 }
