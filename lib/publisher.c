@@ -299,14 +299,17 @@ static void refresh_limit(struct shmb_publisher *publisher)
 	writer->limit = limit;
 }
 
-static uint8_t *claim(struct shmb_publisher *publisher, uint32_t len)
+static SHMB_SELDOM uint8_t *claim_refreshed(struct shmb_publisher *publisher, uint32_t len)
+{
+	refresh_limit(publisher);
+	return shmb_lane_claim(&publisher->writer, len);
+}
+
+static inline uint8_t *claim(struct shmb_publisher *publisher, uint32_t len)
 {
 	uint8_t *payload = shmb_lane_claim(&publisher->writer, len);
 
-	if (shmb_likely(payload))
-		return payload;
-	refresh_limit(publisher);
-	return shmb_lane_claim(&publisher->writer, len);
+	return shmb_likely(payload) ? payload : claim_refreshed(publisher, len);
 }
 
 /* ---- ringing ----------------------------------------------------------------------------------- */

@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "lib/ahead.h"
 #include "lib/api.h"
 #include "lib/bell.h"
 #include "lib/clock.h"
@@ -267,7 +268,7 @@ static void unguard_lanes(struct shmb_subscriber *subscriber)
 }
 
 /* The publisher says where we begin, once it knows of us. */
-static bool attach_lane(struct shmb_subscriber *subscriber, struct sub_lane *lane)
+static SHMB_SELDOM bool attach_lane(struct shmb_subscriber *subscriber, struct sub_lane *lane)
 {
 	uint64_t position, sequence;
 
@@ -289,17 +290,22 @@ static bool attach_lane(struct shmb_subscriber *subscriber, struct sub_lane *lan
 
 /* ---- reading ----------------------------------------------------------------------------------- */
 
-static void ring_publisher(struct shmb_subscriber *subscriber, struct sub_lane *lane)
+static SHMB_SELDOM void wake_publisher(struct shmb_subscriber *subscriber, struct sub_lane *lane,
+				       uint32_t sleep)
+{
+	lane->space_rung = sleep;
+	if (lane->ringer.n > 1)
+		settle_ringer(subscriber, lane);
+	shmb_ringer_ring(&lane->ringer);
+}
+
+static inline void ring_publisher(struct shmb_subscriber *subscriber, struct sub_lane *lane)
 {
 	const struct shmb_lane_segment *words = lane->lane.base;
 	uint32_t sleep;
 
-	if (shmb_likely(!shmb_bell_due(&words->space_wait, lane->space_rung, &sleep)))
-		return;
-	lane->space_rung = sleep;
-	if (shmb_unlikely(lane->ringer.n > 1))
-		settle_ringer(subscriber, lane);
-	shmb_ringer_ring(&lane->ringer);
+	if (shmb_unlikely(shmb_bell_due(&words->space_wait, lane->space_rung, &sleep)))
+		wake_publisher(subscriber, lane, sleep);
 }
 
 /* Tell the publisher how far we are. */
@@ -311,7 +317,7 @@ static inline void store_cursor(struct shmb_subscriber *subscriber, struct sub_l
 	ring_publisher(subscriber, lane);
 }
 
-static void condemn(struct shmb_subscriber *subscriber, struct sub_lane *lane)
+static SHMB_SELDOM void condemn(struct shmb_subscriber *subscriber, struct sub_lane *lane)
 {
 	lane->finished = true;
 	subscriber->failed = true;
@@ -363,6 +369,16 @@ static inline bool was_overwritten(struct shmb_subscriber *subscriber, struct su
 	return check_overwritten(subscriber, lane);
 }
 
+static __attribute__((__noinline__)) int
+look_lossy(struct shmb_subscriber *subscriber, struct sub_lane *lane, struct shmb_record *record)
+{
+	uint64_t lost = 0;
+	int result = shmb_lane_peek_lossy(&lane->reader, record, &lost);
+
+	count_lost(subscriber, lane, lost);
+	return result;
+}
+
 /* The next record of one lane. Returns 1 or 0; a lane that is finished has none. */
 static inline int look(struct shmb_subscriber *subscriber, struct sub_lane *lane,
 		       struct shmb_record *record)
@@ -373,14 +389,12 @@ static inline int look(struct shmb_subscriber *subscriber, struct sub_lane *lane
 		return 0;
 	if (shmb_unlikely(lane->finished))
 		return 0;
-	if (shmb_unlikely(subscriber->lossy)) {
-		uint64_t lost = 0;
-
-		result = shmb_lane_peek_lossy(&lane->reader, record, &lost);
-		count_lost(subscriber, lane, lost);
-	} else {
+	if (shmb_unlikely(subscriber->lossy))
+		result = look_lossy(subscriber, lane, record);
+	else
 		result = shmb_lane_peek(&lane->reader, record);
-	}
+	if (!result)
+		shmb_expect(&lane->reader, subscriber->view.len);
 	if (shmb_unlikely(result < 0 || (result && subscriber->record_len &&
 					 record->len != subscriber->record_len))) {
 		if (!was_overwritten(subscriber, lane))
@@ -454,8 +468,8 @@ static struct sub_lane *end_burst(struct shmb_subscriber *subscriber, struct shm
 }
 
 /* The next record of any lane, in turns. Returns its lane, or NULL if there is none. */
-static inline struct sub_lane *next_record(struct shmb_subscriber *subscriber,
-					   struct shmb_record *record)
+static inline __attribute__((__always_inline__)) struct sub_lane *
+next_record(struct shmb_subscriber *subscriber, struct shmb_record *record)
 {
 	struct sub_lane *lane;
 
