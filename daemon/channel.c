@@ -6,6 +6,8 @@
 
 #include <sodium.h>
 
+#include "lib/history.h"
+
 #include "daemon/channel.h"
 #include "daemon/view.h"
 
@@ -93,6 +95,7 @@ static void channel_fill(struct channel *channel, const void *schema)
 	map->lane_len = channel->lane_len;
 	map->max_publishers = channel->max_publishers;
 	map->max_subscribers = channel->max_subscribers;
+	map->history = channel->history;
 	map->schema_len = channel->schema_len;
 	map->name_len = channel->name_len;
 	memcpy(map->name, channel->name, channel->name_len);
@@ -112,6 +115,7 @@ static int channel_register(struct channel *channel, uint32_t uid)
 		.lane_len = channel->lane_len,
 		.max_publishers = channel->max_publishers,
 		.max_subscribers = channel->max_subscribers,
+		.history = channel->history,
 		.schema_len = channel->schema_len,
 		.name_len = channel->name_len,
 	};
@@ -134,6 +138,7 @@ int channel_new(struct broker *broker, struct quota_user *user, uint32_t uid,
 	channel->lane_len = open->lane_len;
 	channel->max_publishers = open->max_publishers;
 	channel->max_subscribers = open->max_subscribers;
+	channel->history = open->history;
 	channel->schema_len = open->schema_len;
 	r = channel_charge(channel, user);
 	if (r == 0)
@@ -159,7 +164,8 @@ static bool entry_valid(const struct shmb_registry_entry *entry)
 	return len >= SHMB_LANE_LEN_MIN && len <= SHMB_LANE_LEN_MAX && (len & (len - 1)) == 0 &&
 	       entry->max_publishers && entry->max_publishers <= CHANNEL_MEMBERS_MAX &&
 	       entry->max_subscribers && entry->max_subscribers <= CHANNEL_MEMBERS_MAX &&
-	       entry->name_len && entry->segment_len == segment_len(entry->schema_len);
+	       entry->history <= shmb_history_max(len, 0) && entry->name_len &&
+	       entry->segment_len == segment_len(entry->schema_len);
 }
 
 int channel_adopt(struct broker *broker, const struct shmb_registry_entry *entry, uint32_t slot)
@@ -179,6 +185,7 @@ int channel_adopt(struct broker *broker, const struct shmb_registry_entry *entry
 	channel->lane_len = entry->lane_len;
 	channel->max_publishers = entry->max_publishers;
 	channel->max_subscribers = entry->max_subscribers;
+	channel->history = entry->history;
 	channel->schema_len = entry->schema_len;
 	r = channel_charge(channel, user);
 	if (r == 0)

@@ -4,9 +4,8 @@
 
 #include "daemon/model.h"
 
-#define CHANNEL_LANE_LEN_DEFAULT (1u << 20)
-#define CHANNEL_MEMBERS_DEFAULT	 64u
-#define CHANNEL_MEMBERS_MAX	 4096u
+#define CHANNEL_MEMBERS_DEFAULT 64u
+#define CHANNEL_MEMBERS_MAX	4096u
 
 /* Finds a channel by name, or NULL. */
 struct channel *channel_find(const struct broker *broker, const void *name, uint32_t name_len);

@@ -7,6 +7,7 @@
 
 #include <shmbroker/schema.h>
 
+#include "lib/history.h"
 #include "lib/name.h"
 
 #include "daemon/channel.h"
@@ -160,12 +161,22 @@ static int handle_join(struct request *request)
 				  SHMB_FD_READ, SHMB_FD_ROLE_BELL);
 }
 
+/* Of a schema that has been checked; 0: there is none. */
+static uint32_t record_len(const void *schema, uint32_t schema_len)
+{
+	struct shmb_schema head = { 0 };
+
+	if (schema_len)
+		memcpy(&head, schema, sizeof(head));
+	return head.record_len;
+}
+
 /* Fills in defaults. */
 static int open_check(struct shmb_msg_open *open, const void *schema, uint32_t schema_len)
 {
 	uint32_t known = SHMB_OPEN_CREATE | SHMB_OPEN_EXCLUSIVE | SHMB_OPEN_ANY_SCHEMA;
 
-	if ((open->flags & ~known) || open->pattern != SHMB_PATTERN_STREAM || open->zero ||
+	if ((open->flags & ~known) || open->pattern != SHMB_PATTERN_STREAM ||
 	    open->name_len > SHMB_NAME_LEN_MAX || open->schema_len != schema_len)
 		return -EINVAL;
 	if (shmb_name_check((const char *)open->name, open->name_len) < 0)
@@ -173,14 +184,15 @@ static int open_check(struct shmb_msg_open *open, const void *schema, uint32_t s
 	if (schema_len && shmb_schema_check(schema, schema_len) < 0)
 		return -EINVAL;
 	if (!open->lane_len)
-		open->lane_len = CHANNEL_LANE_LEN_DEFAULT;
+		open->lane_len = SHMB_LANE_LEN_DEFAULT;
 	if (!open->max_publishers)
 		open->max_publishers = CHANNEL_MEMBERS_DEFAULT;
 	if (!open->max_subscribers)
 		open->max_subscribers = CHANNEL_MEMBERS_DEFAULT;
 	if (open->lane_len < SHMB_LANE_LEN_MIN || open->lane_len > SHMB_LANE_LEN_MAX ||
 	    (open->lane_len & (open->lane_len - 1)) || open->max_publishers > CHANNEL_MEMBERS_MAX ||
-	    open->max_subscribers > CHANNEL_MEMBERS_MAX)
+	    open->max_subscribers > CHANNEL_MEMBERS_MAX ||
+	    open->history > shmb_history_max(open->lane_len, record_len(schema, schema_len)))
 		return -EINVAL;
 	return 0;
 }
@@ -266,6 +278,7 @@ static int handle_open(struct request *request)
 		.max_publishers = channel->max_publishers,
 		.max_subscribers = channel->max_subscribers,
 		.schema_len = channel->schema_len,
+		.history = channel->history,
 	};
 	request->body_len = sizeof(request->body.opened);
 	return 0;
@@ -328,7 +341,9 @@ static int handle_attach(struct request *request)
 	r = request_body(request, &attach, sizeof(attach));
 	if (r < 0)
 		return r;
-	if (attach.role == SHMB_ROLE_PUBLISHER && attach.flags == 0)
+	if (attach.zero)
+		return -EINVAL;
+	if (attach.role == SHMB_ROLE_PUBLISHER && attach.flags == 0 && attach.history == 0)
 		op = POLICY_PUBLISH;
 	else if (attach.role == SHMB_ROLE_SUBSCRIBER && !(attach.flags & ~SHMB_MEMBER_LOSSY))
 		op = POLICY_SUBSCRIBE;
@@ -339,7 +354,8 @@ static int handle_attach(struct request *request)
 		return -ENOENT;
 	if (!request_permits(request, op, channel->name, channel->name_len))
 		return -EACCES;
-	r = member_new(channel, request->client, attach.role, attach.flags, &member);
+	r = member_new(channel, request->client, attach.role, attach.flags, attach.history,
+		       &member);
 	if (r < 0) {
 		if (r == -EDQUOT || r == -EUSERS)
 			explain_quota(request, channel, attach.role, r);

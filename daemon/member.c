@@ -102,6 +102,7 @@ static int member_init(struct member *member, struct channel *channel, struct cl
 		entry->kind == SHMB_ENTRY_PUBLISHER ? SHMB_ROLE_PUBLISHER : SHMB_ROLE_SUBSCRIBER;
 	member->slot = entry->slot;
 	member->flags = entry->flags & ~SHMB_MEMBER_ACTIVE;
+	member->history = entry->history;
 	member->doorbell = -1;
 	member->generation = (uint32_t)registry_epoch(&broker->registry) << GENERATION_SHIFT;
 	list_init(&member->pairs);
@@ -149,7 +150,7 @@ static void member_discard(struct member *member)
 }
 
 int member_new(struct channel *channel, struct client *client, uint32_t role, uint32_t flags,
-	       struct member **ret_member)
+	       uint32_t history, struct member **ret_member)
 {
 	bool publisher = role == SHMB_ROLE_PUBLISHER;
 	struct broker *broker = client->broker;
@@ -159,6 +160,7 @@ int member_new(struct channel *channel, struct client *client, uint32_t role, ui
 		.client_id = object_id(&client->object),
 		.segment_len = member_segment_len(channel, role),
 		.flags = flags,
+		.history = history < channel->history ? history : channel->history,
 	};
 	struct member *member;
 	int r;

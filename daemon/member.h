@@ -10,13 +10,14 @@
  * @client:  client
  * @role:    SHMB_ROLE_*
  * @flags:   SHMB_MEMBER_LOSSY or 0
+ * @history: a subscriber gets at most so many records of the channel's history
  * @ret_member: stores the member
  *
  * Return: 0; -EUSERS: the channel has no slot left; -EDQUOT; -ENOSPC; -ENOMEM; -EMFILE; another
  *	   negative errno value.
  */
 int member_new(struct channel *channel, struct client *client, uint32_t role, uint32_t flags,
-	       struct member **ret_member);
+	       uint32_t history, struct member **ret_member);
 
 /* Takes over what an earlier broker has noted. */
 int member_adopt(struct channel *channel, struct client *client,

@@ -162,7 +162,7 @@ struct opening {
  * @user:	who pays
  * @map:	its segment
  * @openings:	who has it open, by opening.channel_link
- * @lane_len, @max_publishers, @max_subscribers, @schema_len, @name_len, @name: as in layout.h
+ * @lane_len, @max_publishers, @max_subscribers, @history, @schema_len, @name_len, @name: as in layout.h
  * @slots:	members by role - 1 and slot, grown as needed
  * @n_slots:	length of each of @slots
  * @n_members:	attached, by role - 1
@@ -180,6 +180,7 @@ struct channel {
 	uint32_t lane_len;
 	uint32_t max_publishers;
 	uint32_t max_subscribers;
+	uint32_t history;
 	uint32_t schema_len;
 	uint32_t name_len;
 	uint8_t name[SHMB_NAME_LEN_MAX];
@@ -220,6 +221,7 @@ struct view {
  * @channel:	where it is
  * @role:	SHMB_ROLE_*
  * @flags:	SHMB_MEMBER_*
+ * @history:	subscriber: how many earlier records it wants of each publisher
  * @slot:	in channel.slots
  * @doorbell:	eventfd that its peers of the same uid ring
  * @generation:	of @doorbell
@@ -236,6 +238,7 @@ struct member {
 	struct channel *channel;
 	uint32_t role;
 	uint32_t flags;
+	uint32_t history;
 	uint32_t slot;
 	int doorbell;
 	uint32_t generation;

@@ -117,6 +117,7 @@ static int send_pair(struct view *view)
 		.lane_len = me->channel->lane_len,
 		.doorbell_generation = cross(pair) ? pair->generation : peer->generation,
 		.peer_pid = peer->client->pid,
+		.history = pair->members[1]->history,
 	};
 	struct parcel parcel = { 0 };
 	int r;

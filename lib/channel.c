@@ -18,6 +18,7 @@
 #include "lib/api.h"
 #include "lib/clock.h"
 #include "lib/error.h"
+#include "lib/history.h"
 #include "lib/name.h"
 #include "lib/options.h"
 
@@ -43,6 +44,24 @@ static int check_options(const struct shmb_channel_options *options)
 				 options->schema_len);
 	if (options->schema_len)
 		return shmb_schema_check(options->schema, options->schema_len);
+	return 0;
+}
+
+/* Half a lane: what the broker would refuse without saying why. The options have been checked. */
+static int check_history(const struct shmb_channel_options *options)
+{
+	uint32_t lane_len = options->lane_len ? options->lane_len : SHMB_LANE_LEN_DEFAULT;
+	struct shmb_schema head = { 0 };
+	uint32_t history_max;
+
+	if (options->schema_len)
+		memcpy(&head, options->schema, sizeof(head));
+	history_max = shmb_history_max(lane_len, head.record_len);
+	if (options->history > history_max)
+		return shmb_fail(-EINVAL,
+				 "half a lane of %u bytes holds a history of %u records of this "
+				 "channel, not %u: create it with a larger lane_len",
+				 lane_len, history_max, options->history);
 	return 0;
 }
 
@@ -96,7 +115,8 @@ static int take_opened(struct shmb_channel *channel, struct shmb_received *recei
 	if (message->fd_count != 1 || message->descriptors[0].role != SHMB_FD_ROLE_PEER)
 		return shmb_fail(-EPROTO, "the broker gave no channel segment");
 	if (opened.lane_len < SHMB_LANE_LEN_MIN || opened.lane_len > SHMB_LANE_LEN_MAX ||
-	    opened.lane_len & (opened.lane_len - 1) || opened.max_publishers > 4096)
+	    opened.lane_len & (opened.lane_len - 1) || opened.max_publishers > 4096 ||
+	    opened.history > shmb_history_max(opened.lane_len, 0))
 		return shmb_fail(-EPROTO, "the broker gave impossible limits");
 	result = shmb_map_reader(&channel->map, received->fds[0], &message->descriptors[0],
 				 SHMB_SEGMENT_CHANNEL);
@@ -107,6 +127,7 @@ static int take_opened(struct shmb_channel *channel, struct shmb_received *recei
 	channel->lane_len = opened.lane_len;
 	channel->max_publishers = opened.max_publishers;
 	channel->max_subscribers = opened.max_subscribers;
+	channel->history = opened.history;
 	return take_schema(channel, opened.schema_len);
 }
 
@@ -153,6 +174,7 @@ static int open_channel(struct shmb_channel *channel, const struct shmb_channel_
 		.max_publishers = options->max_publishers,
 		.max_subscribers = options->max_subscribers,
 		.schema_len = options->schema_len,
+		.history = options->history,
 	};
 	struct shmb_received received;
 	struct shmb_client *client = channel->client;
@@ -202,6 +224,8 @@ SHMB_API int32_t shmb_channel_open(struct shmb_client *client, const char *name,
 		result = shmb_options_take(&options, sizeof(options), given, "channel");
 	if (result == 0)
 		result = check_options(&options);
+	if (result == 0)
+		result = check_history(&options);
 	if (result < 0)
 		return result;
 	if (!given)
@@ -281,6 +305,7 @@ SHMB_API int32_t shmb_channel_info(struct shmb_channel *channel, struct shmb_cha
 	all.record_len = channel->record_len;
 	all.max_publishers = channel->max_publishers;
 	all.max_subscribers = channel->max_subscribers;
+	all.history = channel->history;
 	all.n_publishers = SHMB_LOAD(&channel->segment->n_publishers);
 	all.n_subscribers = SHMB_LOAD(&channel->segment->n_subscribers);
 	memcpy(info, &all, cap < sizeof(all) ? cap : sizeof(all));

@@ -19,6 +19,7 @@
  * @lane_len:	    bytes of a ring, from the broker's answer
  * @max_publishers: limit, from the broker's answer
  * @max_subscribers: limit, from the broker's answer
+ * @history:	    records of each publisher that a late subscriber gets, from the broker's answer
  * @record_len:	    of every record; 0: untyped
  * @schema_len:	    bytes of @schema
  * @schema:	    the channel's, copied and checked
@@ -35,6 +36,7 @@ struct shmb_channel {
 	uint32_t lane_len;
 	uint32_t max_publishers;
 	uint32_t max_subscribers;
+	uint32_t history;
 	uint32_t record_len;
 	uint32_t schema_len;
 	uint8_t *schema;

@@ -4,6 +4,7 @@ libshmb_files = \
 	%D%/clock.h \
 	%D%/version.c \
 	%D%/ring.c \
+	%D%/history.c %D%/history.h \
 	%D%/error.c %D%/error.h \
 	%D%/options.c %D%/options.h \
 	%D%/schema.c \

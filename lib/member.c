@@ -218,7 +218,8 @@ static int attach(struct shmb_member *member)
 	struct shmb_channel *channel = member->channel;
 	struct shmb_msg_attach request = { .channel_id = channel->id,
 					   .role = member->role,
-					   .flags = member->flags };
+					   .flags = member->flags,
+					   .history = member->history };
 	uint32_t kind =
 		member->role == SHMB_ROLE_PUBLISHER ? SHMB_SEGMENT_LANE : SHMB_SEGMENT_CURSOR;
 	uint64_t len = SHMB_BLOCK_LEN + (member->role == SHMB_ROLE_PUBLISHER

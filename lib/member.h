@@ -68,6 +68,7 @@ struct shmb_ringer {
  * @id:		    as the broker calls it
  * @role:	    SHMB_ROLE_*
  * @flags:	    SHMB_MEMBER_*
+ * @history:	    subscriber: how many earlier records it wants of each publisher
  * @slot:	    in the channel
  * @own:	    the segment it writes
  * @evicted:	    the broker has thrown it out
@@ -92,6 +93,7 @@ struct shmb_member {
 	uint64_t id;
 	uint32_t role;
 	uint32_t flags;
+	uint32_t history;
 	uint32_t slot;
 	struct shmb_map own;
 	bool evicted;

@@ -26,6 +26,7 @@
 #include "lib/copy.h"
 #include "lib/error.h"
 #include "lib/fd.h"
+#include "lib/history.h"
 #include "lib/member.h"
 #include "lib/options.h"
 
@@ -101,6 +102,8 @@ static struct shmb_publisher *to_publisher(struct shmb_member *member)
 {
 	return shmb_container_of(member, struct shmb_publisher, member);
 }
+
+static inline void ring_sleepers(struct shmb_publisher *publisher);
 
 /* ---- subscribers that come and go -------------------------------------------------------------- */
 
@@ -218,6 +221,7 @@ static int on_pair(struct shmb_member *member, struct shmb_event *event)
 	struct shmb_lane_writer *writer = &publisher->writer;
 	struct pub_pair *pair = find_pair(publisher, event->pair.pair_id);
 	struct pub_pair fresh = { .id = event->pair.pair_id };
+	uint64_t sequence;
 	int result;
 
 	if (!pair) {
@@ -229,16 +233,18 @@ static int on_pair(struct shmb_member *member, struct shmb_event *event)
 			return result;
 		}
 		fresh.lossy = event->pair.flags & SHMB_PAIR_LOSSY;
-		fresh.head = writer->position;
+		shmb_history_start(writer, event->pair.history, &fresh.head, &sequence);
 		publisher->sleepers[publisher->n_pairs] =
 			(struct sleeper){ .sleep = &fresh.words->sleep };
 		pair = &publisher->pairs[publisher->n_pairs++];
 		*pair = fresh;
-		shmb_bell_start(pair->bell_words, writer->position, writer->sequence);
+		shmb_bell_start(pair->bell_words, pair->head, sequence);
 	}
 	shmb_ringer_add(&pair->ringer, event);
 	settle_ringer(member, pair);
 	writer->limit = 0; /* somebody new may be slowest: look before the next record */
+	if (pair->head != writer->position)
+		ring_sleepers(publisher); /* it has history to read, whatever comes next */
 	return 0;
 }
 

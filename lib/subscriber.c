@@ -1001,7 +1001,8 @@ SHMB_API int32_t shmb_subscriber_open(struct shmb_channel *channel,
 				      const struct shmb_subscriber_options *given,
 				      struct shmb_subscriber **ret_subscriber)
 {
-	uint32_t known = SHMB_SUBSCRIBER_LOSSY | SHMB_SUBSCRIBER_NO_SPIN;
+	uint32_t known =
+		SHMB_SUBSCRIBER_LOSSY | SHMB_SUBSCRIBER_NO_SPIN | SHMB_SUBSCRIBER_NO_HISTORY;
 	struct shmb_subscriber_options options;
 	struct shmb_subscriber *subscriber;
 	int result;
@@ -1019,6 +1020,8 @@ SHMB_API int32_t shmb_subscriber_open(struct shmb_channel *channel,
 	if (!subscriber)
 		return shmb_fail(-ENOMEM, "no memory for a subscriber");
 	subscriber->lossy = options.flags & SHMB_SUBSCRIBER_LOSSY;
+	if (!(options.flags & SHMB_SUBSCRIBER_NO_HISTORY))
+		subscriber->member.history = options.history ? options.history : UINT32_MAX;
 	subscriber->spin_ns = options.spin_ns ? options.spin_ns : SPIN_DEFAULT_NS;
 	if (options.flags & SHMB_SUBSCRIBER_NO_SPIN || one_cpu())
 		subscriber->spin_ns = 0;

@@ -29,6 +29,11 @@ enum {
 	COOKIE_STDOUT,
 };
 
+enum {
+	KEY_HISTORY = 0x200,
+	KEY_WAIT_FOR_PUBLISHERS,
+};
+
 #define RETRY_NS 100000000 /* how often --wait looks for the channel */
 
 static int64_t now_ns(void)
@@ -89,6 +94,21 @@ static int open_channel(struct cat *cat)
 	return r < 0 ? command_failed("cannot open the channel", r) : 0;
 }
 
+/* In turns, so that a signal ends it. */
+static int wait_for_publishers(struct cat *cat)
+{
+	int32_t r;
+	int status;
+
+	while ((r = shmb_channel_wait_members(cat->handle, cat->wait_publishers, 0, 0)) ==
+	       -ETIMEDOUT) {
+		status = pause_for_retry(cat);
+		if (status)
+			return status;
+	}
+	return r < 0 ? command_failed("cannot wait for publishers", r) : 0;
+}
+
 static int read_schema(struct cat *cat)
 {
 	char schema[SHMB_SCHEMA_LEN_MAX];
@@ -138,7 +158,12 @@ static int open_all(struct cat *cat)
 		return status;
 	if (read_schema(cat))
 		return 1;
-	options.flags = cat->is_lossy ? SHMB_SUBSCRIBER_LOSSY : 0;
+	status = wait_for_publishers(cat);
+	if (status)
+		return status;
+	options.flags = (cat->is_lossy ? SHMB_SUBSCRIBER_LOSSY : 0) |
+			(cat->history == 0 ? SHMB_SUBSCRIBER_NO_HISTORY : 0);
+	options.history = cat->history;
 	r = shmb_subscriber_open(cat->handle, &options, &cat->subscriber);
 	if (r < 0)
 		return command_failed("cannot subscribe", r);
@@ -230,6 +255,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case 'l':
 		cat->is_lossy = true;
 		return 0;
+	case KEY_HISTORY:
+		cat->history = command_number(state, "--history", arg, 0, UINT32_MAX);
+		return 0;
+	case KEY_WAIT_FOR_PUBLISHERS:
+		cat->wait_publishers =
+			command_number(state, "--wait-for-publishers", arg, 0, UINT32_MAX);
+		return 0;
 	case 'w':
 		cat->is_waiting = true;
 		return 0;
@@ -285,9 +317,13 @@ int command_cat(int argc, char **argv)
 		{ "count", 'n', "COUNT", 0, "End after so many records", 0 },
 		{ "hex", 'x', NULL, 0, "Print payloads as hexadecimal digits", 0 },
 		{ "raw", 'r', NULL, 0, "Write payloads as they are, one after the other", 0 },
+		{ "history", KEY_HISTORY, "N", 0,
+		  "Begin with at most N records of the channel's history (0: none; else all)", 0 },
 		{ "lossy", 'l', NULL, 0, "Never slow publishers down: rather lose records", 0 },
 		{ "timeout", 't', "SECONDS", 0, "End after this time", 0 },
 		{ "wait", 'w', NULL, 0, "Wait until the channel exists", 0 },
+		{ "wait-for-publishers", KEY_WAIT_FOR_PUBLISHERS, "N", 0,
+		  "First wait until so many publishers are there", 0 },
 		{ 0 },
 	};
 	static const struct argp argp = {
@@ -308,6 +344,7 @@ int command_cat(int argc, char **argv)
 		complain("out of memory");
 		return 1;
 	}
+	cat->history = UINT32_MAX;
 	argp_parse(&argp, argc, argv, 0, NULL, cat);
 	status = run(cat);
 	free(cat);

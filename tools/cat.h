@@ -21,6 +21,8 @@ struct cat {
 	bool is_raw;
 	bool is_lossy;
 	bool is_waiting;
+	uint32_t history;
+	uint32_t wait_publishers;
 	int64_t deadline_ns;
 
 	struct shmb_client *client;

@@ -22,6 +22,7 @@ enum {
 	KEY_CHUNK = 0x200,
 	KEY_RATE,
 	KEY_WAIT,
+	KEY_HISTORY,
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -47,9 +48,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		if (*arg || !(pub->rate > 0 && pub->rate <= 1e9))
 			argp_error(state, "--rate: not a number of records a second");
 		return 0;
+	case KEY_HISTORY:
+		pub->history = command_number(state, "--history", arg, 1, UINT32_MAX);
+		return 0;
 	case KEY_WAIT:
 		pub->wait_subscribers =
-			command_number(state, "--wait-subscribers", arg, 0, UINT32_MAX);
+			command_number(state, "--wait-for-subscribers", arg, 0, UINT32_MAX);
 		return 0;
 	case ARGP_KEY_ARG:
 		if (!pub->channel)
@@ -76,6 +80,7 @@ static int open_channel(struct pub *pub)
 	struct shmb_channel_options options = {
 		.options_len = sizeof(options),
 		.flags = SHMB_CHANNEL_CREATE | SHMB_CHANNEL_ANY_SCHEMA,
+		.history = pub->history,
 	};
 	char schema[SHMB_SCHEMA_LEN_MAX];
 	struct shmb_channel_info info;
@@ -123,7 +128,7 @@ static void close_all(struct pub *pub)
 		shmb_publisher_stats(pub->publisher, &stats, sizeof(stats));
 		if (stats.published > 0 && stats.n_subscribers == 0 && !pub->has_had_subscriber)
 			complain(
-				"nobody subscribes to %s: the records are gone (--wait-subscribers "
+				"nobody subscribes to %s: the records are gone (--wait-for-subscribers "
 				"waits)",
 				pub->channel);
 	}
@@ -177,8 +182,12 @@ int command_pub(int argc, char **argv)
 		{ "raw", 'r', NULL, 0,
 		  "Input is the bytes of records: on a typed channel record after record", 0 },
 		{ "chunk", KEY_CHUNK, "BYTES", 0, "Cut raw input into records of this length", 0 },
+		{ "history", KEY_HISTORY, "N", 0,
+		  "If the channel is created: late subscribers get the last N records of each "
+		  "publisher",
+		  0 },
 		{ "rate", KEY_RATE, "N", 0, "Publish at most N records a second", 0 },
-		{ "wait-subscribers", KEY_WAIT, "N", 0,
+		{ "wait-for-subscribers", KEY_WAIT, "N", 0,
 		  "First wait until so many subscribers are there", 0 },
 		{ 0 },
 	};

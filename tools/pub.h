@@ -21,6 +21,7 @@ struct pub {
 	size_t chunk;
 	double rate;
 	uint32_t wait_subscribers;
+	uint32_t history;
 
 	struct shmb_client *client;
 	struct shmb_channel *handle;

@@ -122,6 +122,7 @@ static json_t *subscriber_to_json(const struct inspect *inspect, const struct in
 	const struct inspect_item *pair = NULL;
 
 	json_object_set_new(object, "lossy", json_boolean(item->entry.flags & SHMB_MEMBER_LOSSY));
+	set_u64(object, "history", item->entry.history);
 	if (item->is_read) {
 		json_object_set_new(object, "sleeping",
 				    json_boolean(item->cursor.sleep_mode != SHMB_SLEEP_AWAKE));
@@ -157,6 +158,7 @@ int show_as_json(const struct inspect *inspect, const struct inspect_item *chann
 	set_u64(object, "lane_len", entry->lane_len);
 	set_u64(object, "max_publishers", entry->max_publishers);
 	set_u64(object, "max_subscribers", entry->max_subscribers);
+	set_u64(object, "history", entry->history);
 	set_u64(object, "memory", sum.segments_len);
 	set_segment(object, entry);
 	json_object_set_new(object, "schema", decode ? schema_to_json(decode) : json_null());

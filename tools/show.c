@@ -109,6 +109,7 @@ static void print_channel(const struct inspect *inspect, const struct inspect_it
 	printf("  publishers: %" PRIu32 " of at most %" PRIu32 "\n  subscribers: %" PRIu32
 	       " of at most %" PRIu32 "\n",
 	       sum.n_publishers, entry->max_publishers, sum.n_subscribers, entry->max_subscribers);
+	printf("  history: %" PRIu32 " records of each publisher\n", entry->history);
 	if (!decode) {
 		puts(entry->schema_len ? "  schema: unreadable"
 				       : "  schema: none, records are bytes");

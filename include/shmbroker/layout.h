@@ -77,9 +77,10 @@ SHMB_SIZE(shmb_segment_header, 128);
 
 /* ---- lane: a ring of records, written by one publisher ------------------------------------- */
 
-#define SHMB_LANE_LEN_MIN (1u << 12)
-#define SHMB_LANE_LEN_MAX (1u << 31)
-#define SHMB_LANE_N_MARKS 16u
+#define SHMB_LANE_LEN_MIN     (1u << 12)
+#define SHMB_LANE_LEN_MAX     (1u << 31)
+#define SHMB_LANE_LEN_DEFAULT (1u << 20) /* of a channel whose creator does not say */
+#define SHMB_LANE_N_MARKS     16u
 
 /*
  * A record is one u64 header word, then its payload, padded to 8 bytes. It never wraps: a pad
@@ -247,6 +248,7 @@ SHMB_SIZE(shmb_bell_segment, SHMB_BLOCK_LEN);
  * @name_len:	    bytes of @name
  * @n_publishers:   publishers active now
  * @n_subscribers:  subscribers active now
+ * @history:	    records of each publisher that a late subscriber gets
  * @name:	    not terminated
  */
 struct shmb_channel_segment {
@@ -262,13 +264,15 @@ struct shmb_channel_segment {
 	uint32_t name_len;
 	uint32_t n_publishers;
 	uint32_t n_subscribers;
-	uint8_t pad1[88];
+	uint32_t history;
+	uint8_t pad1[84];
 	uint8_t name[SHMB_NAME_LEN_MAX];
 	uint8_t pad2[SHMB_BLOCK_LEN - 512];
 };
 SHMB_AT(shmb_channel_segment, epoch, 128);
 SHMB_AT(shmb_channel_segment, channel_id, 256);
 SHMB_AT(shmb_channel_segment, n_subscribers, 292);
+SHMB_AT(shmb_channel_segment, history, 296);
 SHMB_AT(shmb_channel_segment, name, 384);
 SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
 
@@ -310,6 +314,7 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
  * @max_subscribers: channel
  * @schema_len:	    channel
  * @name_len:	    bytes of @name
+ * @history:	    channel: as in its segment; subscriber: how many of these records it wants
  * @resume_key:	    client: BLAKE2b-256 of the token with which it may come back
  * @segment:	    name of the shared-memory object, NUL-terminated
  * @name:	    channel: its name; client: its label; not terminated
@@ -337,7 +342,7 @@ struct shmb_registry_entry {
 	uint32_t max_subscribers;
 	uint32_t schema_len;
 	uint32_t name_len;
-	uint8_t pad0[4];
+	uint32_t history;
 	uint8_t resume_key[32];
 	uint8_t segment[SHMB_SEGMENT_NAME_LEN_MAX];
 	uint8_t name[SHMB_NAME_LEN_MAX];
@@ -345,6 +350,7 @@ struct shmb_registry_entry {
 };
 SHMB_AT(shmb_registry_entry, id, 8);
 SHMB_AT(shmb_registry_entry, pid, 80);
+SHMB_AT(shmb_registry_entry, history, 124);
 SHMB_AT(shmb_registry_entry, resume_key, 128);
 SHMB_AT(shmb_registry_entry, segment, 160);
 SHMB_AT(shmb_registry_entry, name, 224);

@@ -237,7 +237,8 @@ SHMB_SIZE(shmb_msg_joined, 56);
 
 /**
  * struct shmb_msg_open - then @schema_len bytes of schema
- * The limits are used when the channel is created; 0 means the broker's default.
+ * The limits are used when the channel is created; 0 means the broker's default. @history is how many
+ * records of each publisher a late subscriber gets, at most so many as fit into half a lane.
  */
 struct shmb_msg_open {
 	uint32_t flags; /* SHMB_OPEN_* */
@@ -247,7 +248,7 @@ struct shmb_msg_open {
 	uint32_t max_subscribers;
 	uint32_t schema_len;
 	uint32_t name_len;
-	uint32_t zero;
+	uint32_t history;
 	uint8_t name[SHMB_NAME_LEN_MAX];
 };
 SHMB_SIZE(shmb_msg_open, 160);
@@ -261,8 +262,10 @@ struct shmb_msg_opened {
 	uint32_t max_publishers;
 	uint32_t max_subscribers;
 	uint32_t schema_len;
+	uint32_t history;
+	uint32_t zero;
 };
-SHMB_SIZE(shmb_msg_opened, 32);
+SHMB_SIZE(shmb_msg_opened, 40);
 
 #define SHMB_ROLE_PUBLISHER  1u
 #define SHMB_ROLE_SUBSCRIBER 2u
@@ -271,8 +274,10 @@ struct shmb_msg_attach {
 	uint64_t channel_id;
 	uint32_t role; /* SHMB_ROLE_* */
 	uint32_t flags; /* SHMB_MEMBER_LOSSY */
+	uint32_t history; /* a subscriber wants at most so many records of the channel's history */
+	uint32_t zero;
 };
-SHMB_SIZE(shmb_msg_attach, 16);
+SHMB_SIZE(shmb_msg_attach, 24);
 
 /**
  * struct shmb_msg_grant - reply to ATTACH and RESUME
@@ -314,6 +319,9 @@ SHMB_SIZE(shmb_msg_resume, 24);
  * @doorbell_generation: of the ringer that rides with this message: a publisher uses the newest
  *		 ringer that the cursor says its subscriber listens to, and stores which in the bell
  * @peer_pid:	 for display
+ * @history:	 the subscriber begins so many records before the publisher's position, if they are
+ *		 still there
+ * @zero:	 reserved
  * fds, to a publisher:	 cursor (PEER, read), bell (BELL, read-write), RINGER
  * fds, to a subscriber: lane (PEER, read), bell (BELL, read), RINGER (rings the publisher), and
  *			 DOORBELL if this pair has a doorbell of its own (peers of different uids)
@@ -328,8 +336,10 @@ struct shmb_msg_pair {
 	uint32_t lane_len;
 	uint32_t doorbell_generation;
 	uint32_t peer_pid;
+	uint32_t history;
+	uint32_t zero;
 };
-SHMB_SIZE(shmb_msg_pair, 48);
+SHMB_SIZE(shmb_msg_pair, 56);
 
 #define SHMB_GONE_DETACHED 1u
 #define SHMB_GONE_DIED	   2u

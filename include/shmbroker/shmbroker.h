@@ -190,6 +190,9 @@ int32_t shmb_client_connected(struct shmb_client *client);
  *		     created, as are the limits
  * @max_publishers:  default 64, at most 4096
  * @max_subscribers: default 64, at most 4096
+ * @history:	     how many of the last records of each publisher a late subscriber gets; at most so
+ *		     many as fit into half a lane. Default: none
+ * @pad:	     zero
  */
 struct shmb_channel_options {
 	uint32_t options_len;
@@ -199,6 +202,8 @@ struct shmb_channel_options {
 	uint32_t lane_len;
 	uint32_t max_publishers;
 	uint32_t max_subscribers;
+	uint32_t history;
+	uint32_t pad;
 };
 
 /**
@@ -249,7 +254,7 @@ int32_t shmb_channel_schema(struct shmb_channel *channel, void *schema, uint32_t
  * @max_subscribers:   limit
  * @n_publishers:      now
  * @n_subscribers:     now
- * @pad:	       zero
+ * @history:	       how many records of each publisher a late subscriber gets
  */
 struct shmb_channel_info {
 	uint32_t lane_len;
@@ -259,7 +264,7 @@ struct shmb_channel_info {
 	uint32_t max_subscribers;
 	uint32_t n_publishers;
 	uint32_t n_subscribers;
-	uint32_t pad;
+	uint32_t history;
 };
 
 /**
@@ -471,8 +476,9 @@ int32_t shmb_publisher_stats(struct shmb_publisher *publisher, struct shmb_publi
 
 /* ---- subscriber ------------------------------------------------------------------------------- */
 
-#define SHMB_SUBSCRIBER_LOSSY	(1u << 0) /* never hold a publisher back: be lapped, and count it */
-#define SHMB_SUBSCRIBER_NO_SPIN (1u << 1) /* shmb_subscriber_wait() does not poll, but sleep */
+#define SHMB_SUBSCRIBER_LOSSY	   (1u << 0) /* never hold a publisher back: be lapped, and count it */
+#define SHMB_SUBSCRIBER_NO_SPIN	   (1u << 1) /* shmb_subscriber_wait() does not poll, but sleep */
+#define SHMB_SUBSCRIBER_NO_HISTORY (1u << 2) /* get only what is published from now on */
 
 /**
  * struct shmb_subscriber_options - zeroes mean the default
@@ -480,12 +486,13 @@ int32_t shmb_publisher_stats(struct shmb_publisher *publisher, struct shmb_publi
  * @flags:	 SHMB_SUBSCRIBER_*
  * @spin_ns:	 how long shmb_subscriber_wait() may poll before it sleeps, if records come faster
  *		 than that; 0: 50 us. On one CPU it never does
+ * @history:	 get at most so many records of the channel's history; 0: all of it
  */
 struct shmb_subscriber_options {
 	uint32_t options_len;
 	uint32_t flags;
 	uint32_t spin_ns;
-	uint32_t pad;
+	uint32_t history;
 };
 
 /**
@@ -495,7 +502,9 @@ struct shmb_subscriber_options {
  * @ret_subscriber: stores the subscriber
  *
  * It gets every record whose publish call begins after this function has returned, and of each
- * publisher in order.
+ * publisher in order. If the channel has a history, it first gets the last records of each
+ * publisher that is there: as many as the channel says, if there are so many and the last half of
+ * its lane holds them. A publisher hands them out when it next publishes, lends or waits.
  *
  * Context: any thread; blocks for two round trips to the broker.
  * Return: as shmb_publisher_open().

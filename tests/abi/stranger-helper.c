@@ -85,7 +85,8 @@ int main(int argc, char **argv)
 					      .flags = SHMB_CHANNEL_CREATE,
 					      .lane_len = LANE_LEN,
 					      .max_publishers = 3,
-					      .max_subscribers = 5 };
+					      .max_subscribers = 5,
+					      .history = 7 };
 	struct shmb_broker *broker;
 	struct shmb_client *client;
 	struct shmb_channel *channel;

@@ -80,8 +80,8 @@ def entries(registry):
 def parse(entry):
     names = ("state kind id channel_id client_id publisher_id subscriber_id segment_len process_start"
              " process_inode created_ns pid uid gid flags slot pattern lane_len max_publishers"
-             " max_subscribers schema_len name_len").split()
-    values = dict(zip(names, struct.unpack_from("<II9Q11I", entry)))
+             " max_subscribers schema_len name_len history").split()
+    values = dict(zip(names, struct.unpack_from("<II9Q12I", entry)))
     values["segment"] = entry[160:224].split(b"\0")[0].decode()
     values["name"] = entry[224:224 + values["name_len"]].decode()
     return values
@@ -245,6 +245,7 @@ def check_channel(channel, instance):
     assert segment.u32(264) == 1 and segment.u32(268) == channel["lane_len"]
     assert segment.u32(272) == channel["max_publishers"]
     assert segment.u32(276) == channel["max_subscribers"]
+    assert segment.u32(296) == channel["history"] == 7
     assert segment.u32(280) == 0 and segment.u32(288) == 1 and segment.u32(292) == 1
     name = segment.read(384, segment.u32(284))
     assert name.decode() == channel["name"] == "stranger/numbers"

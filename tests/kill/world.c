@@ -23,6 +23,7 @@
 #include "lib/runtime.h"
 
 #define LANE_LEN    4096u
+#define N_HISTORY   4u
 #define CHANNEL	    "test/kill"
 #define N_WATCHED   64u
 #define WATCHED_LEN (3u * 4096)
@@ -83,7 +84,8 @@ struct shmb_channel *world_open_channel(struct shmb_client *of)
 {
 	struct shmb_channel_options options = { .options_len = sizeof(options),
 						.flags = SHMB_CHANNEL_CREATE,
-						.lane_len = LANE_LEN };
+						.lane_len = LANE_LEN,
+						.history = N_HISTORY };
 	struct shmb_channel *opened = NULL;
 
 	world_must(shmb_channel_open(of, CHANNEL, strlen(CHANNEL), &options, &opened), "channel");

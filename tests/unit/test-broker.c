@@ -477,7 +477,8 @@ END_TEST
 START_TEST(gives_writable_fds_that_cannot_shrink)
 {
 	struct raw_client *raw = client_new();
-	struct shmb_msg_attach attach = { raw_open(raw, "a"), SHMB_ROLE_PUBLISHER, 0 };
+	struct shmb_msg_attach attach = { .channel_id = raw_open(raw, "a"),
+					  .role = SHMB_ROLE_PUBLISHER };
 	struct shmb_msg_grant grant;
 	struct shmb_msg_id id;
 	int fd;
@@ -763,7 +764,7 @@ END_TEST
 
 START_TEST(refuses_beyond_quotas)
 {
-	struct shmb_msg_attach attach = { 0, SHMB_ROLE_PUBLISHER, 0 };
+	struct shmb_msg_attach attach = { .role = SHMB_ROLE_PUBLISHER };
 	struct shmb_msg_error error;
 	struct raw_client *raw;
 	uint64_t member;

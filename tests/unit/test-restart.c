@@ -367,6 +367,51 @@ START_TEST(an_idle_broker_leaves_nothing)
 }
 END_TEST
 
+static void gets_numbers(struct shmb_subscriber *subscriber, uint64_t from, uint64_t to)
+{
+	uint64_t value;
+
+	for (uint64_t i = from; i < to; i++) {
+		ok(shmb_subscriber_wait(subscriber, 10000 * MS));
+		ck_assert_int_eq(shmb_subscriber_recv(subscriber, &value, sizeof(value)), 8);
+		ck_assert_uint_eq(value, i);
+	}
+	refused(shmb_subscriber_recv(subscriber, &value, sizeof(value)), -EAGAIN);
+}
+
+/* Neither how much the channel keeps, nor how much a subscriber wants that is not served yet. */
+START_TEST(a_killed_broker_forgets_no_history)
+{
+	struct shmb_channel_options options = { .options_len = sizeof(options),
+						.flags = SHMB_CHANNEL_CREATE,
+						.history = 3 };
+	struct shmb_subscriber_options two = { .options_len = sizeof(two), .history = 2 };
+	struct shmb_client *own = connect_to(address);
+	struct shmb_subscriber *before, *after;
+	struct shmb_publisher *publisher;
+	struct shmb_channel *channel;
+	uint64_t i;
+
+	ok(shmb_channel_open(own, "test/history", 12, &options, &channel));
+	publisher = publisher_of(channel, 0);
+	for (i = 0; i < 9; i++)
+		ok(shmb_publisher_send(publisher, &i, sizeof(i)));
+	ok(shmb_subscriber_open(channel, &two, &before));
+	kill_daemon();
+	start_daemon();
+	after = subscriber_of(channel, 0);
+	ok(shmb_publisher_send(publisher, &i, sizeof(i)));
+	gets_numbers(before, 7, 10);
+	gets_numbers(after, 6, 10);
+	ok(shmb_subscriber_close(before));
+	ok(shmb_subscriber_close(after));
+	ok(shmb_publisher_close(publisher));
+	ok(shmb_channel_close(channel));
+	ok(shmb_client_close(own));
+	wait_daemon();
+}
+END_TEST
+
 START_TEST(a_second_broker_in_the_same_place_is_refused)
 {
 	const char *top = getenv("top_builddir");
@@ -395,6 +440,7 @@ int main(void)
 	tcase_add_test(cases[0], who_dies_with_the_broker_is_buried_by_the_next);
 	tcase_add_test(cases[0], who_opens_a_member_while_the_broker_is_replaced_only_waits);
 	tcase_add_test(cases[0], what_is_closed_without_a_broker_is_gone_when_there_is_one_again);
+	tcase_add_test(cases[0], a_killed_broker_forgets_no_history);
 	tcase_add_test(cases[0], an_idle_broker_leaves_nothing);
 	tcase_add_test(cases[0], a_second_broker_in_the_same_place_is_refused);
 	return run_suite("restart", cases, 1);

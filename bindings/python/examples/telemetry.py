@@ -192,7 +192,7 @@ def main():
     parser.add_argument("--rate", type=float, default=1000, help="samples per second")
     parser.add_argument("--file", help="stream this file on demo/file")
     parser.add_argument(
-        "--wait-subscribers",
+        "--wait-for-subscribers",
         type=int,
         default=0,
         metavar="N",
@@ -211,7 +211,7 @@ def main():
             channels.append(client.channel("demo/file"))
             stream = FileStream(arguments.file, channels[1].publisher())
         for channel in channels:
-            channel.wait_members(subscribers=arguments.wait_subscribers, timeout=WAIT_S)
+            channel.wait_for_subscribers(arguments.wait_for_subscribers, timeout=WAIT_S)
         if stream:
             stream.start()
         times = run(Proc(), publisher, stream, arguments.rate, arguments.seconds)

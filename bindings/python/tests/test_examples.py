@@ -61,7 +61,7 @@ class Examples(BrokerTest):
             file.flush()
             process = self.example(
                 "telemetry.py", "--seconds", "1", "--rate", "200", "--file", file.name,
-                "--wait-subscribers", "1",
+                "--wait-for-subscribers", "1",
             )  # fmt: skip
             files = self.client.channel("demo/file").subscriber()
             telemetry = self.wait_for(process, "demo/telemetry").subscriber()

@@ -179,6 +179,22 @@ class Closing(BrokerTest):
         self.assertEqual(subscriber.stats().received, 1)
         self.assertEqual(subscriber.stats().n_publishers, 1)
 
+    def test_history(self):
+        channel = self.channel(Tick, history=3)
+        self.assertEqual(channel.info().history, 3)
+        publisher = channel.publisher()
+        channel.wait_for_publishers(1, timeout=5)
+        publisher.send_many([Tick()] * 9)
+        late, one, none = (channel.subscriber(history=n) for n in (None, 1, 0))
+        channel.wait_for_subscribers(3, timeout=5)
+        publisher.send(Tick())
+        for subscriber, first in (late, 6), (one, 8), (none, 9):
+            self.assertEqual(len(subscriber.recv_many(20)), 10 - first)
+        with self.assertRaises(shmbroker.Timeout):
+            channel.wait_for_subscribers(4, timeout=0)
+        with self.assertRaisesRegex(shmbroker.Invalid, "half a lane"):
+            self.channel(Tick, history=10**9)
+
     def test_broker(self):
         with tempfile.TemporaryDirectory() as directory:
             directory = os.path.join(directory, "broker")

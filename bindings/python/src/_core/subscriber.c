@@ -58,8 +58,8 @@ static PyObject *subscriber_new(PyTypeObject *type, PyObject *args, PyObject *Py
 	PyThreadState *thread;
 	int32_t r;
 
-	if (!PyArg_ParseTuple(args, "O!OII:Subscriber", channel_type, &channel_object, &record,
-			      &options.flags, &options.spin_ns))
+	if (!PyArg_ParseTuple(args, "O!OIII:Subscriber", channel_type, &channel_object, &record,
+			      &options.flags, &options.spin_ns, &options.history))
 		return NULL;
 	channel = CAST(handle, channel_object);
 	if (handle_check(channel) < 0)

@@ -91,6 +91,7 @@ class ChannelInfo(NamedTuple):
     max_subscribers: int
     n_publishers: int
     n_subscribers: int
+    history: int
 
 class Channel(_Handle):
     def __new__(
@@ -102,6 +103,7 @@ class Channel(_Handle):
         lane_len: int,
         max_publishers: int,
         max_subscribers: int,
+        history: int,
     ) -> _Self: ...
     def _table(self) -> bytes: ...
     def info(self) -> ChannelInfo: ...
@@ -187,7 +189,12 @@ class Peek:
 class Subscriber(_Handle):
     _on_close: Optional[Callable[[], None]]
     def __new__(
-        cls: Type[_Self], channel: Channel, record: Optional[type], flags: int, spin_ns: int
+        cls: Type[_Self],
+        channel: Channel,
+        record: Optional[type],
+        flags: int,
+        spin_ns: int,
+        history: int,
     ) -> _Self: ...
     @property
     def type(self) -> int: ...

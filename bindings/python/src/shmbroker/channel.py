@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 CREATE, EXCLUSIVE, ANY_SCHEMA = 1, 2, 4
 DROP_NEWEST = 1
-LOSSY = 1
+LOSSY, NO_HISTORY = 1, 4
 
 
 class Channel(_core.Channel):
@@ -43,6 +43,7 @@ class Channel(_core.Channel):
             limits["lane_len"],
             limits["max_publishers"],
             limits["max_subscribers"],
+            limits["history"],
         )
         if schema is ANY and self.schema:
             record = record_from_schema(self.schema)
@@ -56,6 +57,14 @@ class Channel(_core.Channel):
         """The schema table, the same bytes in every language; None: records are raw."""
         return self._table() or None
 
+    def wait_for_publishers(self, n: int = 1, timeout: Optional[float] = None) -> None:
+        """Wait until at least n publishers are there. Timeout."""
+        self.wait_members(publishers=n, timeout=timeout)
+
+    def wait_for_subscribers(self, n: int = 1, timeout: Optional[float] = None) -> None:
+        """Wait until at least n subscribers are there. Timeout."""
+        self.wait_members(subscribers=n, timeout=timeout)
+
     def publisher(self, *, drop_newest: bool = False) -> Publisher:
         """Start to publish.
 
@@ -65,15 +74,20 @@ class Channel(_core.Channel):
         """
         return Publisher(self, self.record, DROP_NEWEST if drop_newest else 0)
 
-    def subscriber(self, *, lossy: bool = False, spin: float = 0.0) -> Subscriber:
-        """Start to receive: every record that is published from now on.
+    def subscriber(
+        self, *, lossy: bool = False, spin: float = 0.0, history: Optional[int] = None
+    ) -> Subscriber:
+        """Start to receive: every record that is published from now on, after the channel's history.
 
         lossy: never hold a publisher back, but be lapped, and count what is lost. spin: seconds
         to poll before sleeping, if records come faster than that; 0 is the library's default.
+        history: at most so many earlier records of each publisher; None: as many as the channel
+        keeps.
 
         Denied, Error: no place, quota or memory left; NotConnected; Timeout.
         """
-        subscriber = Subscriber(self, self.record, LOSSY if lossy else 0, int(spin * 1e9))
+        flags = (LOSSY if lossy else 0) | (NO_HISTORY if history == 0 else 0)
+        subscriber = Subscriber(self, self.record, flags, int(spin * 1e9), history or 0)
         subscriber.record = self.record
         subscriber.arrays = self.arrays
         return subscriber

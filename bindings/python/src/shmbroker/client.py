@@ -23,6 +23,7 @@ class Client(_core.Client):
         lane_len: int = 0,
         max_publishers: int = 0,
         max_subscribers: int = 0,
+        history: int = 0,
     ) -> Channel:
         """Open a channel, creating it if there is none.
 
@@ -30,7 +31,9 @@ class Client(_core.Client):
         schema table; None: records are raw bytes; ANY: whatever the channel has.
         create: False raises NotFound if there is none. exclusive: Exists if there is one.
         lane_len: bytes of each publisher's ring, a power of two from 4 KiB to 2 GiB; a record can
-        have up to half of it. It and the limits count only when the channel is created.
+        have up to half of it. history: so many of the last records of each publisher a late
+        subscriber gets, at most as many as fit into half a lane. These and the limits count only
+        when the channel is created.
 
         SchemaMismatch: the channel has another schema; Denied, Invalid, NotConnected, Timeout.
         """
@@ -43,6 +46,7 @@ class Client(_core.Client):
             lane_len=lane_len,
             max_publishers=max_publishers,
             max_subscribers=max_subscribers,
+            history=history,
         )
 
 

@@ -80,6 +80,7 @@ pub struct ChannelOptions {
     lane_len: u32,
     max_publishers: u32,
     max_subscribers: u32,
+    history: u32,
 }
 
 impl Default for ChannelOptions {
@@ -96,6 +97,7 @@ impl ChannelOptions {
             lane_len: 0,
             max_publishers: 0,
             max_subscribers: 0,
+            history: 0,
         }
     }
 
@@ -137,6 +139,13 @@ impl ChannelOptions {
         self
     }
 
+    /// How many of the last records of each publisher a late subscriber gets, at most as many as
+    /// fit into half a lane; none otherwise.
+    pub fn history(mut self, records: u32) -> ChannelOptions {
+        self.history = records;
+        self
+    }
+
     fn set(&mut self, flag: u32, yes: bool) {
         self.flags = if yes { self.flags | flag } else { self.flags & !flag };
     }
@@ -159,6 +168,8 @@ impl ChannelOptions {
             lane_len: self.lane_len,
             max_publishers: self.max_publishers,
             max_subscribers: self.max_subscribers,
+            history: self.history,
+            pad: 0,
         };
         let mut handle = ptr::null_mut();
         // SAFETY: the client is open; name and options live until it returns.
@@ -241,6 +252,8 @@ pub struct ChannelInfo {
     pub publishers: u32,
     /// How many there are now.
     pub subscribers: u32,
+    /// How many of the last records of each publisher a late subscriber gets.
+    pub history: u32,
 }
 
 /// How long one thread keeps others from a channel while it waits for members.
@@ -256,7 +269,7 @@ impl<T: Content + ?Sized> Channel<T> {
     /// [`SubscriberOptions`] for the other way.
     ///
     /// It gets every record whose send begins after this has returned, and of each publisher in
-    /// order.
+    /// order; before them the channel's history, if it has one.
     pub fn subscriber(&self) -> Result<Subscriber<T>> {
         SubscriberOptions::new().open(self)
     }
@@ -280,6 +293,7 @@ impl<T: ?Sized> Channel<T> {
             max_subscribers: info.max_subscribers,
             publishers: info.n_publishers,
             subscribers: info.n_subscribers,
+            history: info.history,
         })
     }
 
@@ -310,6 +324,16 @@ impl<T: ?Sized> Channel<T> {
         }
         bytes.truncate(len);
         Schema::from_bytes(bytes).map(Some)
+    }
+
+    /// Waits until there are at least so many publishers; `None` waits for ever.
+    pub fn wait_for_publishers(&self, n: u32, timeout: impl Into<Option<Duration>>) -> Result<()> {
+        self.wait_members(n, 0, timeout)
+    }
+
+    /// Waits until there are at least so many subscribers; `None` waits for ever.
+    pub fn wait_for_subscribers(&self, n: u32, timeout: impl Into<Option<Duration>>) -> Result<()> {
+        self.wait_members(0, n, timeout)
     }
 
     /// Waits until there are at least so many publishers and subscribers; `None` waits for ever.

@@ -40,6 +40,7 @@ const MANY_LEN: usize = 1 << 20;
 #[derive(Clone, Debug, Default)]
 pub struct SubscriberOptions {
     flags: u32,
+    history: u32,
     spin: Option<Duration>,
 }
 
@@ -64,6 +65,31 @@ impl SubscriberOptions {
         self
     }
 
+    /// To get at most so many records of the channel's history; all of it otherwise.
+    ///
+    /// ```
+    /// # use shmbroker::{Broker, ChannelOptions, ClientOptions, SubscriberOptions};
+    /// # fn main() -> shmbroker::Result<()> {
+    /// # let broker = Broker::start()?;
+    /// # let client = ClientOptions::new().address(broker.address()).open()?;
+    /// let log = ChannelOptions::new().history(10).open_bytes(&client, "log")?;
+    /// let mut publisher = log.publisher()?;
+    /// publisher.send(b"before")?;
+    /// let all = log.subscriber()?;
+    /// let none = SubscriberOptions::new().history(0).open(&log)?;
+    /// publisher.send(b"after")?;
+    /// assert_eq!(all.recv_vec()?.unwrap(), b"before");
+    /// assert_eq!(none.recv_vec()?.unwrap(), b"after");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn history(mut self, records: u32) -> SubscriberOptions {
+        let flag = sys::SHMB_SUBSCRIBER_NO_HISTORY;
+        self.flags = if records == 0 { self.flags | flag } else { self.flags & !flag };
+        self.history = records;
+        self
+    }
+
     /// Starts to receive.
     pub fn open<T: Content + ?Sized>(&self, channel: &Channel<T>) -> Result<Subscriber<T>> {
         let options = sys::shmb_subscriber_options {
@@ -73,7 +99,7 @@ impl SubscriberOptions {
             spin_ns: self
                 .spin
                 .map_or(0, |time| u32::try_from(time.as_nanos()).unwrap_or(u32::MAX).max(1)),
-            pad: 0,
+            history: self.history,
         };
         let mut handle = ptr::null_mut();
         // SAFETY: the channel is open, the options live until it returns.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::{connect, start, tick, Tick, LONG, SHORT};
 use shmbroker::{
     record, Broker, BrokerOptions, Channel, ChannelOptions, Client, ClientOptions, ErrorKind,
-    Publisher, Subscriber, WaitSet,
+    Publisher, Subscriber, SubscriberOptions, WaitSet,
 };
 
 fn is_send<T: Send>() {}
@@ -72,6 +72,31 @@ fn any_schema_shows_records_as_bytes() {
     let record = subscriber.recv_vec().unwrap().unwrap();
     assert_eq!(Tick::from_bytes(&record), Some(tick(5)));
     let error = bytes.publisher().unwrap().send(b"short").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn late_subscribers_get_the_history() {
+    let (_broker, client) = start();
+    let channel = ChannelOptions::new().history(3).open_bytes(&client, "a/b").unwrap();
+    assert_eq!(channel.info().unwrap().history, 3);
+    let mut publisher = channel.publisher().unwrap();
+    channel.wait_for_publishers(1, Duration::from_secs(5)).unwrap();
+    for number in 0..9u8 {
+        publisher.send(&[number]).unwrap();
+    }
+    let all = channel.subscriber().unwrap();
+    let one = SubscriberOptions::new().history(1).open(&channel).unwrap();
+    let none = SubscriberOptions::new().history(0).open(&channel).unwrap();
+    channel.wait_for_subscribers(3, Duration::from_secs(5)).unwrap();
+    publisher.send(&[9]).unwrap();
+    for (subscriber, first) in [(&all, 6), (&one, 8), (&none, 9)] {
+        for number in first..10u8 {
+            assert_eq!(subscriber.recv_vec().unwrap().unwrap(), [number]);
+        }
+        assert!(subscriber.recv_vec().unwrap().is_none());
+    }
+    let error = ChannelOptions::new().history(u32::MAX).open_bytes(&client, "c").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
 }
 
