@@ -145,8 +145,7 @@ static uint64_t own_pidfd_inode(void)
 	uint64_t inode = 0;
 
 	/* Before pidfs all pidfds had one inode, which identifies nobody. */
-	if (fd >= 0 && fstatfs(fd, &fs) == 0 && fs.f_type == PIDFS_MAGIC &&
-	    fstat(fd, &status) == 0)
+	if (fd >= 0 && fstatfs(fd, &fs) == 0 && fs.f_type == PIDFS_MAGIC && fstat(fd, &status) == 0)
 		inode = status.st_ino;
 	shmb_fd_close(fd);
 	return inode;

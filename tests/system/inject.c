@@ -22,7 +22,7 @@
 
 #define N_ERRNOS_MAX 7
 
-#define STORM	   100		/* nobody is interrupted for ever */
+#define STORM	   100 /* nobody is interrupted for ever */
 #define LOADER_LEN (1ull << 20) /* further away is the C library */
 
 /*
@@ -34,7 +34,13 @@ static const struct call {
 	const char *name;
 	int errnos[N_ERRNOS_MAX];
 } calls[] = {
-#define CALL(name, ...) { __NR_##name, #name, { __VA_ARGS__ } }
+#define CALL(name, ...)             \
+	{                           \
+		__NR_##name, #name, \
+		{                   \
+			__VA_ARGS__ \
+		}                   \
+	}
 	CALL(openat, EMFILE, ENFILE, ENOMEM, ENOSPC, EACCES, EINTR, EIO),
 	CALL(mkdirat, ENOSPC, EACCES, ENOMEM, EIO),
 #ifdef __NR_mkdir

@@ -95,7 +95,8 @@ static int newcomer_talks(struct newcomer *newcomer)
 	if (result >= 0)
 		ck_assert_str_eq(text, "works");
 	if (result >= 0)
-		result = shmb_subscriber_wait(newcomer->subscriber, 2 * MS) == -ETIMEDOUT ? 0 : -EIO;
+		result =
+			shmb_subscriber_wait(newcomer->subscriber, 2 * MS) == -ETIMEDOUT ? 0 : -EIO;
 	if (result >= 0)
 		result = shmb_subscriber_fd(newcomer->subscriber);
 	entry.fd = result;
@@ -160,8 +161,8 @@ static int newcomer_comes_and_goes(void)
 	int result = newcomer_open(&newcomer);
 
 	if (result < 0)
-		ck_assert_msg(strlen(why()) > 5 && !strchr(why(), '\n'), "%d: \"%s\" is no sentence",
-			      result, why());
+		ck_assert_msg(strlen(why()) > 5 && !strchr(why(), '\n'),
+			      "%d: \"%s\" is no sentence", result, why());
 	newcomer_close(&newcomer);
 	return result;
 }
@@ -235,13 +236,15 @@ static void objects_become(unsigned wanted)
  * call (one in four in quick mode) fails in the first round; the rounds after go through the other
  * errors for as long as there is time.
  */
-static void for_every_fault(const char *what, void (*attempt)(uint32_t at, uint32_t turn, bool ever))
+static void for_every_fault(const char *what,
+			    void (*attempt)(uint32_t at, uint32_t turn, bool ever))
 {
 	uint64_t end = process_now_ms() + budget_ms();
 	uint32_t longest = 0, n_rounds = 0, stride = is_quick() ? 4 : 1;
 
 	total = 0;
-	for (uint32_t round = 0; round < 2 * N_TURNS && process_now_ms() < end; round++, n_rounds++) {
+	for (uint32_t round = 0; round < 2 * N_TURNS && process_now_ms() < end;
+	     round++, n_rounds++) {
 		for (uint32_t at = round % stride; at < 5000; at += stride) {
 			if (round > 0 && process_now_ms() >= end)
 				break;
@@ -312,7 +315,8 @@ START_TEST(every_call_of_the_library_may_fail)
 		printf("no seccomp notification here, case skipped\n");
 	} else {
 		ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-		ck_assert_msg(status == 0, "%s: the client ended with status 0x%x", fault(), status);
+		ck_assert_msg(status == 0, "%s: the client ended with status 0x%x", fault(),
+			      status);
 	}
 	stream_flows();
 	objects_become(before);
@@ -349,7 +353,8 @@ static void serve_with_fault(uint32_t at, uint32_t turn, bool ever)
 	inject_disarm(inject);
 	if (inject->n_failed && turn >= inject->n_errnos)
 		return;
-	ck_assert_msg(waitpid(daemon_process.pid, NULL, WNOHANG) == 0, "the broker died: %s", fault());
+	ck_assert_msg(waitpid(daemon_process.pid, NULL, WNOHANG) == 0, "the broker died: %s",
+		      fault());
 	stream_flows();
 	/* What was queued while nothing was accepted may still have to go. */
 	for (int i = 0; i < 20 && (result = newcomer_comes_and_goes()) < 0; i++)

@@ -628,8 +628,8 @@ END_TEST
 
 static void unshare_time_and_publish(void)
 {
-	if (unshare(CLONE_NEWTIME) < 0 ||
-	    write_file("/proc/self", "timens_offsets", "monotonic 100000 0\nboottime 100000 0\n") < 0)
+	if (unshare(CLONE_NEWTIME) < 0 || write_file("/proc/self", "timens_offsets",
+						     "monotonic 100000 0\nboottime 100000 0\n") < 0)
 		_exit(77);
 	publish_in_namespace();
 }

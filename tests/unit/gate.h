@@ -46,7 +46,8 @@ static inline unsigned gate_mappings(int print)
 	unsigned n = 0;
 
 	while (maps && fgets(line, sizeof(line), maps)) {
-		if (!strstr(line, "/shmb.") && !strstr(line, "/memfd:") && !strstr(line, "io_uring"))
+		if (!strstr(line, "/shmb.") && !strstr(line, "/memfd:") &&
+		    !strstr(line, "io_uring"))
 			continue;
 		n++;
 		if (print)
