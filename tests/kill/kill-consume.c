@@ -79,7 +79,7 @@ enum op {
 };
 
 static struct step_row rows[N_OPS] = {
-	[OP_RECV] = { .name = "recv", .min = { 55000, 0, 3200, 8500 } },
+	[OP_RECV] = { .name = "recv", .min = { 54000, 0, 3000, 8500 } },
 	[OP_RECV_MANY] = { .name = "recv_many", .min = { 500000, 0, 31000, 66000 } },
 	[OP_RELEASE_ALL] = { .name = "peek, release", .min = { 100000, 0, 5800, 14000 } },
 	[OP_RELEASE_ONE] = { .name = "peek, release one of them",
