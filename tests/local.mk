@@ -7,11 +7,11 @@ LOG_COMPILER = timeout -k 10 $(test_seconds_max) $(SHMB_TEST_WRAPPER)
 SH_LOG_COMPILER = $(LOG_COMPILER)
 PY_LOG_COMPILER = $(LOG_COMPILER)
 
+include %D%/system/local.mk
 include %D%/unit/local.mk
 include %D%/abi/local.mk
 include %D%/kill/local.mk
 include %D%/hostile/local.mk
-include %D%/system/local.mk
 include %D%/fuzz/local.mk
 include %D%/model/local.mk
 include %D%/cross/local.mk

@@ -16,5 +16,5 @@ check_PROGRAMS += %D%/mutant-ack %D%/mutant-zero
 	-DSHMB_MUTATE_ZERO
 %C%_mutant_zero_LDADD = $(soak_ldadd)
 
-TESTS += %D%/chaos.sh
+once_tests += %D%/chaos.sh
 EXTRA_DIST += %D%/chaos.sh

@@ -57,24 +57,26 @@ check_PROGRAMS += %D%/without-uring %D%/backend
 # What a broker and its clients do to each other under stress.
 if HAVE_CHECK
 stress_tests =
+stress_once_tests =
+# With io_uring and with epoll in one run; first, because it takes longest.
+stress_once_tests += %D%/test-faults
+%C%_test_faults_SOURCES = %D%/test-faults.c %D%/inject.c %D%/inject.h %D%/process.h \
+	tests/unit/fixture.h tests/unit/gate.h
+%C%_test_faults_LDADD = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
+stress_once_tests += %D%/scale
+%C%_scale_SOURCES = %D%/scale.c %D%/process.h tests/unit/fixture.h
+%C%_scale_LDADD = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 stress_tests += %D%/shortage
 %C%_shortage_SOURCES = %D%/shortage.c %D%/process.h tests/unit/fixture.h tests/unit/gate.h
 %C%_shortage_LDADD = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 stress_tests += %D%/churn
 %C%_churn_SOURCES = %D%/churn.c %D%/process.h tests/unit/fixture.h tests/unit/gate.h
 %C%_churn_LDADD = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
-stress_tests += %D%/test-faults
-%C%_test_faults_SOURCES = %D%/test-faults.c %D%/inject.c %D%/inject.h %D%/process.h \
-	tests/unit/fixture.h tests/unit/gate.h
-%C%_test_faults_LDADD = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 stress_tests += %D%/test-undertaking
 %C%_test_undertaking_SOURCES = %D%/test-undertaking.c %D%/process.h tests/unit/fixture.h tests/unit/gate.h
 %C%_test_undertaking_LDADD = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 
-stress_tests += %D%/scale
-%C%_scale_SOURCES = %D%/scale.c %D%/process.h tests/unit/fixture.h
-%C%_scale_LDADD = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
-
-check_PROGRAMS += $(stress_tests)
+check_PROGRAMS += $(stress_tests) $(stress_once_tests)
 TESTS += $(stress_tests)
+once_tests += $(stress_once_tests)
 endif
