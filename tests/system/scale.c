@@ -337,7 +337,7 @@ static void tear_down_scale(void)
 
 int main(void)
 {
-	TCase *cases[] = { tcase_create("scale") };
+	TCase *cases[] = { gated_case("scale") };
 	const char *quick = getenv("SHMB_TEST_QUICK");
 	struct rlimit limit;
 

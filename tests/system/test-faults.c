@@ -260,7 +260,7 @@ static void for_every_fault(const char *what,
 		}
 	}
 	printf("%s: up to %u calls, %u of %u rounds\n", what, longest, n_rounds, 2 * N_TURNS);
-	printf("counted: %llu system calls made to fail\n", (unsigned long long)total);
+	printf("counted: %llu injected faults\n", (unsigned long long)total);
 	fflush(stdout);
 }
 

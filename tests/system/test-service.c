@@ -53,6 +53,14 @@ static void listen_to_daemon(void)
 	setenv("NOTIFY_SOCKET", place_path("notify"), 1);
 }
 
+static void stop_listening(void)
+{
+	if (notify_fd >= 0)
+		close(notify_fd);
+	notify_fd = -1;
+	place_tear_down();
+}
+
 static void notified(const char *wanted)
 {
 	char text[64] = "";
@@ -463,13 +471,13 @@ static void add_tests(TCase *manager, TCase *signals, TCase *conf)
 
 int main(void)
 {
-	TCase *cases[] = { tcase_create("manager"), tcase_create("signals"),
-			   tcase_create("configuration") };
+	TCase *cases[] = { gated_case("manager"), gated_case("signals"),
+			   gated_case("configuration") };
 	int result;
 
 	place_need_root("test-service");
 	for (int i = 0; i < 3; i++)
-		tcase_add_checked_fixture(cases[i], place_set_up, place_tear_down);
+		tcase_add_checked_fixture(cases[i], place_set_up, stop_listening);
 	add_tests(cases[0], cases[1], cases[2]);
 	result = run_suite("service", cases, 3);
 	place_sweep();

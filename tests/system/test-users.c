@@ -670,7 +670,7 @@ END_TEST
 
 int main(void)
 {
-	TCase *cases[] = { tcase_create("rules"), tcase_create("records"), tcase_create("deaths") };
+	TCase *cases[] = { gated_case("rules"), gated_case("records"), gated_case("deaths") };
 	int result;
 
 	place_need_root("test-users");
