@@ -300,6 +300,8 @@ static void seek_broker(struct shmb_waitset *waitset)
 static int wait_until(struct shmb_waitset *waitset, struct shmb_ready *ready, uint32_t max,
 		      uint64_t deadline)
 {
+	uint64_t fd_shortages = shmb_client_fd_shortages(waitset->client);
+
 	for (;;) {
 		uint64_t now = shmb_clock_now_ns(), until = deadline, retry_at;
 		uint32_t n;
@@ -323,6 +325,10 @@ static int wait_until(struct shmb_waitset *waitset, struct shmb_ready *ready, ui
 		result = sleep_once(waitset, until > now ? until : 0);
 		if (result < 0)
 			return result;
+		if (result == 0 && shmb_clock_now_ns() >= deadline &&
+		    shmb_client_fd_shortages(waitset->client) != fd_shortages)
+			return shmb_fail(-EMFILE, "no file descriptor is free for what the broker "
+						  "sent");
 		if (result == 0 && shmb_clock_now_ns() >= deadline)
 			return shmb_fail_lazily(
 				-ETIMEDOUT, "nothing in the wait set got ready in time", 0, NULL);
