@@ -261,11 +261,25 @@ static void forget_farewell(struct shmb_client *client, uint32_t request_id)
 		}
 }
 
+static int receive(struct shmb_client *client, struct shmb_received *received, uint64_t deadline_ns)
+{
+	int result = shmb_connection_receive(&client->connection, received, deadline_ns);
+
+	if (result == -EMFILE)
+		__atomic_fetch_add(&client->fd_shortages, 1, __ATOMIC_RELAXED);
+	return result;
+}
+
+uint64_t shmb_client_fd_shortages(struct shmb_client *client)
+{
+	return __atomic_load_n(&client->fd_shortages, __ATOMIC_RELAXED);
+}
+
 /* Take in one message, if one has come: an event, or an answer that nobody waits for. */
 static int take_one(struct shmb_client *client, struct shmb_received *received,
 		    uint64_t deadline_ns)
 {
-	int result = shmb_connection_receive(&client->connection, received, deadline_ns);
+	int result = receive(client, received, deadline_ns);
 
 	if (result < 0)
 		return result;
@@ -325,7 +339,7 @@ static int round_trip(struct shmb_client *client, uint32_t type, const void *bod
 		result = shmb_connection_send(&client->connection, type, request_id, body, body_len,
 					      deadline);
 	while (result == 0) {
-		result = shmb_connection_receive(&client->connection, received, deadline);
+		result = receive(client, received, deadline);
 		if (result < 0)
 			break;
 		if (received->message.request_id == request_id)

@@ -87,6 +87,7 @@ struct shmb_farewell {
  * @pending:	    @connection waits for the broker's first answer
  * @connections:    how many there have been: whoever polls the socket compares
  * @retry_at_ns:    no new attempt to connect before
+ * @fd_shortages:   how often something of the broker's could not come for want of an fd
  * @tried_wake:	    of the bell, at the last attempt
  * @retry_delay_ns: doubles with each failure
  * @next_request_id: of the next request
@@ -118,6 +119,7 @@ struct shmb_client {
 	bool pending;
 	uint32_t connections;
 	uint64_t retry_at_ns;
+	uint64_t fd_shortages;
 	uint32_t tried_wake;
 	uint64_t retry_delay_ns;
 	uint32_t next_request_id;
@@ -200,5 +202,8 @@ void shmb_event_free(struct shmb_event *event);
 
 /* When to try to reconnect: UINT64_MAX while connected. Any thread, unlocked. */
 uint64_t shmb_client_retry_at_ns(struct shmb_client *client);
+
+/* For whoever waits in vain: compared before and after, they say that it may be for want of an fd. */
+uint64_t shmb_client_fd_shortages(struct shmb_client *client);
 
 #endif

@@ -930,10 +930,11 @@ static int yield(struct shmb_subscriber *subscriber, uint64_t now_ns)
 SHMB_API int32_t shmb_subscriber_wait(struct shmb_subscriber *subscriber, int64_t timeout_ns)
 {
 	int result = subscriber ? shmb_subscriber_ready(subscriber) : enter(subscriber);
-	uint64_t start, now, deadline;
+	uint64_t start, now, deadline, fd_shortages;
 
 	if (result)
 		return result < 0 ? result : 0;
+	fd_shortages = shmb_client_fd_shortages(subscriber->member.client);
 	now = start = shmb_clock_now_ns();
 	deadline = shmb_clock_deadline_ns(timeout_ns);
 	if (subscriber->spin_ns) {
@@ -954,7 +955,11 @@ SHMB_API int32_t shmb_subscriber_wait(struct shmb_subscriber *subscriber, int64_
 		subscriber->gap_ns += (shmb_clock_now_ns() - start) / 8 - subscriber->gap_ns / 8;
 	if (result > 0)
 		return 0;
-	return result ? result : shmb_fail_lazily(-ETIMEDOUT, "no record came in time", 0, NULL);
+	if (result < 0)
+		return result;
+	if (shmb_client_fd_shortages(subscriber->member.client) != fd_shortages)
+		return shmb_fail(-EMFILE, "no file descriptor is free for what the broker sent");
+	return shmb_fail_lazily(-ETIMEDOUT, "no record came in time", 0, NULL);
 }
 
 SHMB_API int32_t shmb_subscriber_fd(struct shmb_subscriber *subscriber)

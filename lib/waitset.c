@@ -5,7 +5,8 @@
  *
  * A subscriber is hot or cold. Cold ones are armed: their publishers ring, and the ring makes them
  * hot. Hot ones are looked at; those found empty are armed and cold again. So a wake costs what has
- * happened, not what is in the set.
+ * happened, not what is in the set. Where something is always ready nobody sleeps; then the poller
+ * is asked now and then, or the cold ones would never be heard.
  */
 
 #include <errno.h>
@@ -22,6 +23,7 @@
 
 #define BACKSTOP_NS 5000000000ull
 #define N_EVENTS    64
+#define BUSY_WAITS  16u /* so many without sleeping, then the poller is asked what the others have */
 
 /**
  * struct entry - one thing in a wait set
@@ -61,6 +63,7 @@ struct shmb_waitset {
 	struct entry *hot;
 	struct entry **hot_end;
 	uint32_t n_hot;
+	uint32_t busy_waits; /* since the poller was last asked */
 	uint32_t connections; /* which control socket is polled */
 };
 
@@ -245,6 +248,7 @@ static int sleep_once(struct shmb_waitset *waitset, uint64_t deadline)
 	bool control = false;
 	int n;
 
+	waitset->busy_waits = 0;
 	n = waitset->poller.ops->wait(&waitset->poller, cookies, events, N_EVENTS, deadline);
 	if (n < 0 && waitset->poller.ops == &shmb_poller_uring) {
 		/* A sandbox that came later, or another thread than before: epoll does not mind. */
@@ -296,12 +300,19 @@ static void seek_broker(struct shmb_waitset *waitset)
 static int wait_until(struct shmb_waitset *waitset, struct shmb_ready *ready, uint32_t max,
 		      uint64_t deadline)
 {
+	uint64_t fd_shortages = shmb_client_fd_shortages(waitset->client);
+
 	for (;;) {
 		uint64_t now = shmb_clock_now_ns(), until = deadline, retry_at;
 		uint32_t n;
 		int result;
 
 		seek_broker(waitset);
+		if (waitset->busy_waits++ >= BUSY_WAITS) {
+			result = sleep_once(waitset, 0);
+			if (result < 0)
+				return result;
+		}
 		n = collect(waitset, ready, max);
 		if (n)
 			return (int)n;
@@ -314,6 +325,10 @@ static int wait_until(struct shmb_waitset *waitset, struct shmb_ready *ready, ui
 		result = sleep_once(waitset, until > now ? until : 0);
 		if (result < 0)
 			return result;
+		if (result == 0 && shmb_clock_now_ns() >= deadline &&
+		    shmb_client_fd_shortages(waitset->client) != fd_shortages)
+			return shmb_fail(-EMFILE, "no file descriptor is free for what the broker "
+						  "sent");
 		if (result == 0 && shmb_clock_now_ns() >= deadline)
 			return shmb_fail_lazily(
 				-ETIMEDOUT, "nothing in the wait set got ready in time", 0, NULL);

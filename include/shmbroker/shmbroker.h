@@ -593,7 +593,9 @@ int32_t shmb_subscriber_release(struct shmb_subscriber *subscriber, uint32_t cou
  * @timeout_ns: how long
  *
  * Context: the thread that uses it; blocks. No wake-up is lost whoever dies meanwhile.
- * Return: 0: there is something to receive (a record, or -EBADMSG); -ETIMEDOUT.
+ * Return: 0: there is something to receive (a record, or -EBADMSG); -ETIMEDOUT;
+ *	   -EMFILE: the same, and a publisher could not be heard for want of an fd; it is tried
+ *	   again.
  */
 int32_t shmb_subscriber_wait(struct shmb_subscriber *subscriber, int64_t timeout_ns);
 
@@ -748,7 +750,8 @@ int32_t shmb_waitset_remove_fd(struct shmb_waitset *waitset, int32_t fd);
  * A subscriber that was ready and not emptied is reported again.
  *
  * Context: the thread that uses the wait set; blocks.
- * Return: how many, at least 1; -ETIMEDOUT.
+ * Return: how many, at least 1; -ETIMEDOUT; -EMFILE: the same, and a publisher could not be heard
+ *	   for want of an fd; it is tried again.
  */
 int32_t shmb_waitset_wait(struct shmb_waitset *waitset, struct shmb_ready *ready, uint32_t max,
 			  int64_t timeout_ns);

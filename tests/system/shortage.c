@@ -323,6 +323,59 @@ START_TEST(a_client_out_of_fds_is_told_and_keeps_none)
 }
 END_TEST
 
+static int32_t wait_for_one(struct shmb_waitset *waitset, int64_t timeout_ns)
+{
+	struct shmb_ready ready;
+
+	return waitset ? shmb_waitset_wait(waitset, &ready, 1, timeout_ns)
+		       : shmb_subscriber_wait(subscriber, timeout_ns);
+}
+
+/* Odd runs wait with a wait set. */
+START_TEST(who_waits_out_of_fds_is_told_and_hears_the_publisher_later)
+{
+	struct shmb_waitset *waitset = NULL;
+	int to[2], status;
+	rlim_t usual;
+	char byte;
+	pid_t pid;
+
+	ck_assert_int_eq(pipe(to), 0);
+	pid = fork();
+	if (pid == 0) {
+		struct shmb_client *own;
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(to[1]);
+		if (read(to[0], &byte, 1) != 1)
+			_exit(1);
+		own = connect_to(daemon_process.address);
+		ok(shmb_publisher_send(publisher_of(channel_of(own, "running", LANE_LEN), 0), "x",
+				       1));
+		_exit(read(to[0], &byte, 1) == 0 ? 0 : 1);
+	}
+	close(to[0]);
+	if (_i & 1) {
+		ok(shmb_waitset_open(client, &waitset));
+		ok(shmb_waitset_add(waitset, subscriber, 0));
+	}
+	refused(wait_for_one(waitset, 1 * MS), -ETIMEDOUT);
+	usual = limit_fds(next_fd());
+	ck_assert_int_eq(write(to[1], "g", 1), 1);
+	refused(wait_for_one(waitset, 1500 * MS), -EMFILE);
+	one_sentence();
+	limit_fds(usual);
+	ok(wait_for_one(waitset, 10000 * MS));
+	ck_assert_int_eq(shmb_subscriber_recv(subscriber, &byte, 1), 1);
+	close(to[1]);
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_int_eq(status, 0);
+	if (waitset)
+		ok(shmb_waitset_remove(waitset, subscriber));
+	ok(shmb_waitset_close(waitset));
+}
+END_TEST
+
 static void few_fds(void)
 {
 	struct rlimit limit = { 64, 64 };
@@ -543,6 +596,8 @@ int main(void)
 	tcase_add_test(cases[0], with_any_room_left_a_newcomer_works_or_is_refused_without_a_trace);
 	tcase_add_test(cases[0], with_any_number_of_inodes_left_too);
 	tcase_add_test(cases[0], a_broker_that_finds_no_room_says_so_and_leaves_nothing);
+	tcase_add_loop_test(cases[0], who_waits_out_of_fds_is_told_and_hears_the_publisher_later, 0,
+			    2);
 	tcase_add_test(cases[0], a_client_out_of_fds_is_told_and_keeps_none);
 	tcase_add_test(cases[0], a_file_size_limit_refuses_a_lane_and_kills_nobody);
 	/* Sanitizers reserve terabytes. */

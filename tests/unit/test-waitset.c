@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
@@ -99,6 +100,29 @@ START_TEST(it_is_fair_when_asked_for_few)
 	}
 	for (int i = 0; i < N_CHANNELS; i++)
 		ck_assert_int_ge(seen[i], 9);
+}
+END_TEST
+
+/* One that always has something does not keep the others from being heard. */
+START_TEST(a_busy_one_starves_nobody)
+{
+	struct shmb_ready ready[4];
+	bool heard = false;
+
+	open_waitset(_i);
+	add_all();
+	refused(shmb_waitset_wait(waitset, ready, 4, 0), -ETIMEDOUT);
+	ok(shmb_publisher_send(publishers[0], "x", 1));
+	ck_assert_int_eq(shmb_waitset_wait(waitset, ready, 4, 1000 * MS), 1);
+	ok(shmb_publisher_send(publishers[1], "x", 1));
+	for (int i = 0; i < 1000 && !heard; i++) {
+		int32_t got = shmb_waitset_wait(waitset, ready, 4, 1000 * MS);
+
+		ok(got);
+		while (got-- > 0)
+			heard |= ready[got].cookie == 1;
+	}
+	ck_assert(heard);
 }
 END_TEST
 
@@ -294,6 +318,7 @@ int main(void)
 	tcase_set_timeout(cases[0], 60);
 	tcase_add_loop_test(cases[0], it_says_who_is_ready, 0, 2);
 	tcase_add_loop_test(cases[0], it_is_fair_when_asked_for_few, 0, 2);
+	tcase_add_loop_test(cases[0], a_busy_one_starves_nobody, 0, 2);
 	tcase_add_loop_test(cases[0], no_wake_up_is_lost_over_many, 0, 2);
 	tcase_add_loop_test(cases[0], fds_of_the_caller_are_waited_for_too, 0, 2);
 	tcase_add_loop_test(cases[0], a_foreign_loop_can_poll_it, 0, 2);
