@@ -314,7 +314,7 @@ static int make_room(struct shmb_client *client, uint64_t deadline_ns)
 		if (n == 0)
 			return -EAGAIN;
 		result = take_one(client, &received, 0);
-		if (result < 0 && result != -EAGAIN)
+		if (result < 0 && (result != -EAGAIN || !left_ns))
 			return result;
 	}
 }

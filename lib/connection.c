@@ -66,8 +66,12 @@ static int wait_ready(struct shmb_connection *connection, short events, uint64_t
 		uint64_t now = deadline_ns ? shmb_clock_now_ns() : 0;
 		uint64_t left = shmb_clock_left_ns(deadline_ns, now);
 		struct timespec timeout = shmb_clock_timespec(left);
-		int n = ppoll(entries, 2, deadline_ns == UINT64_MAX ? NULL : &timeout, NULL);
+		int n;
 
+		/* The socket may call itself ready, and still not take or give what we want. */
+		if (left == 0)
+			return -EAGAIN;
+		n = ppoll(entries, 2, deadline_ns == UINT64_MAX ? NULL : &timeout, NULL);
 		if (n > 0 && entries[0].revents)
 			return 0;
 		if (n > 0)
