@@ -180,16 +180,20 @@ static int write_all(int fd, const char *text, size_t len)
 	return 0;
 }
 
-/* Nobody ever sees half a key: the file gets its name when it is complete. */
+/*
+ * Nobody ever sees half a key: the file gets its name when it is complete. What a writer leaves that
+ * is killed here the next one removes.
+ */
 static int keyfile_write(const char *path, const char *text, mode_t mode, bool replace)
 {
 	char temporary[PATH_MAX];
 	int fd, r;
 
-	r = snprintf(temporary, sizeof(temporary), "%s.XXXXXX", path);
+	r = snprintf(temporary, sizeof(temporary), "%s.new", path);
 	if (r < 0 || (size_t)r >= sizeof(temporary))
 		return shmb_fail(-ENAMETOOLONG, "%s: name too long", path);
-	fd = mkostemp(temporary, O_CLOEXEC);
+	unlink(temporary);
+	fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return shmb_fail(-errno, "%s: %s", temporary, strerrordesc_np(errno));
 	r = write_all(fd, text, strlen(text));

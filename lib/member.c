@@ -429,9 +429,10 @@ void shmb_member_sync(struct shmb_member *member)
 	 */
 	uint32_t wake = SHMB_LOAD_ACQUIRE(&client->bell->wake);
 	struct shmb_event *events;
+	bool heard;
 
 	pthread_mutex_lock(&client->lock);
-	shmb_client_drain(client);
+	heard = shmb_client_drain(client) == 0 || client->stale;
 	if (client->stale)
 		member->evicted = true;
 	events = member->inbox.first;
@@ -446,7 +447,12 @@ void shmb_member_sync(struct shmb_member *member)
 		handle_event(member, event);
 		shmb_event_free(event);
 	}
-	member->seen_epoch = epoch;
+	/*
+	 * A broker has moved the epoch, but there is no connection to hear from it what for. Who is
+	 * busy never sleeps until it is time to look for the broker again, and must ask with each call.
+	 */
+	if (heard)
+		member->seen_epoch = epoch;
 	member->seen_wake = wake;
 }
 

@@ -198,10 +198,11 @@ static void join_and_leave(void)
 	struct shmb_subscriber *subscriber = subscriber_of(channel, 0);
 	struct record first, record;
 
-	ok(shmb_subscriber_wait(subscriber, 10000 * MS));
+	/* On a busy machine a broker may never live long enough, until it is killed no more. */
+	ok(shmb_subscriber_wait(subscriber, 60000 * MS));
 	ck_assert_int_eq(shmb_subscriber_recv(subscriber, &first, sizeof(first)), sizeof(first));
 	for (uint64_t i = 1; i < 100; i++) {
-		ok(shmb_subscriber_wait(subscriber, 10000 * MS));
+		ok(shmb_subscriber_wait(subscriber, 60000 * MS));
 		ck_assert_int_eq(shmb_subscriber_recv(subscriber, &record, sizeof(record)),
 				 sizeof(record));
 		ck_assert_uint_eq(record.number, first.number + i);
