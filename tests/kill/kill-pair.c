@@ -80,7 +80,7 @@ static uint32_t late_asleep;
 #define LEN_MAX	  300u
 #define N_CALL	  3u /* records of a call of many */
 
-#define QUICK_STRIDE  40u /* of a sample: so many times fewer offsets */
+#define QUICK_STRIDE  36u /* of a sample: so many times fewer offsets */
 #define QUICK_DIVISOR 48u
 #define TWICE_STRIDE  128u /* bytes between the offsets at which both are stepped */
 
@@ -377,7 +377,7 @@ static void prepare_stage(uint32_t offset, enum row row)
 		break;
 	case ROW_LOSSY:
 		/* From a third of a lap before it is overwritten to a whole one behind. */
-		for (uint32_t i = 0; i < 8 + offset / 8 % 16; i++)
+		for (uint32_t i = 0; i < 8 + (offset / 8 + 4) % 16; i++)
 			must_send();
 		break;
 	case ROW_SLEEP:
