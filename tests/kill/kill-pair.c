@@ -101,11 +101,11 @@ enum row {
 };
 
 static struct step_row rows[N_ROWS] = {
-	[ROW_RECV] = { .name = "send x recv", .min = { 0, 115000 } },
+	[ROW_RECV] = { .name = "send x recv", .min = { 0, 100000 } },
 	[ROW_MANY] = { .name = "send_many x recv_many", .min = { 0, 270000 } },
-	[ROW_ROOM] = { .name = "send, ring full x peek, release", .min = { 0, 145000 } },
+	[ROW_ROOM] = { .name = "send, ring full x peek, release", .min = { 0, 135000 } },
 	[ROW_LOSSY] = { .name = "send, lap x lossy recv", .min = { 0, 255000 } },
-	[ROW_SLEEP] = { .name = "send x announce a sleep", .min = { 0, 130000 } },
+	[ROW_SLEEP] = { .name = "send x announce a sleep", .min = { 0, 125000 } },
 	[ROW_SPACE] = { .name = "wait for space x recv", .min = { 0, 135000 } },
 };
 
