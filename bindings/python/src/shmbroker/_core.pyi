@@ -91,6 +91,7 @@ class ChannelInfo(NamedTuple):
     max_subscribers: int
     n_publishers: int
     n_subscribers: int
+    backing: int
 
 class Channel(_Handle):
     def __new__(

@@ -23,6 +23,7 @@ class Client(_core.Client):
         lane_len: int = 0,
         max_publishers: int = 0,
         max_subscribers: int = 0,
+        backing: str = "auto",
     ) -> Channel:
         """Open a channel, creating it if there is none.
 
@@ -31,6 +32,7 @@ class Client(_core.Client):
         create: False raises NotFound if there is none. exclusive: Exists if there is one.
         lane_len: bytes of each publisher's ring, a power of two from 4 KiB to 2 GiB; a record can
         have up to half of it. It and the limits count only when the channel is created.
+        backing: "posix", "sealed", or "auto": posix until its members are of more than one user.
 
         SchemaMismatch: the channel has another schema; Denied, Invalid, NotConnected, Timeout.
         """
@@ -43,6 +45,7 @@ class Client(_core.Client):
             lane_len=lane_len,
             max_publishers=max_publishers,
             max_subscribers=max_subscribers,
+            backing=backing,
         )
 
 

@@ -80,6 +80,20 @@ pub struct ChannelOptions {
     lane_len: u32,
     max_publishers: u32,
     max_subscribers: u32,
+    backing: Backing,
+}
+
+/// What lies behind the memory of a channel's members; see shmbroker(7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Backing {
+    /// Posix, until its members are of more than one user; then sealed.
+    #[default]
+    Auto = 0,
+    /// Named objects in /dev/shm.
+    Posix = 1,
+    /// Anonymous memory that nobody can truncate.
+    Sealed = 2,
 }
 
 impl Default for ChannelOptions {
@@ -96,6 +110,7 @@ impl ChannelOptions {
             lane_len: 0,
             max_publishers: 0,
             max_subscribers: 0,
+            backing: Backing::Auto,
         }
     }
 
@@ -137,6 +152,12 @@ impl ChannelOptions {
         self
     }
 
+    /// What lies behind its memory; rules of the broker may decide otherwise.
+    pub fn backing(mut self, backing: Backing) -> ChannelOptions {
+        self.backing = backing;
+        self
+    }
+
     fn set(&mut self, flag: u32, yes: bool) {
         self.flags = if yes { self.flags | flag } else { self.flags & !flag };
     }
@@ -159,6 +180,8 @@ impl ChannelOptions {
             lane_len: self.lane_len,
             max_publishers: self.max_publishers,
             max_subscribers: self.max_subscribers,
+            backing: self.backing as u32,
+            zero: 0,
         };
         let mut handle = ptr::null_mut();
         // SAFETY: the client is open; name and options live until it returns.
@@ -241,6 +264,8 @@ pub struct ChannelInfo {
     pub publishers: u32,
     /// How many there are now.
     pub subscribers: u32,
+    /// What is made for its members from now on: posix or sealed.
+    pub backing: Backing,
 }
 
 /// How long one thread keeps others from a channel while it waits for members.
@@ -280,6 +305,10 @@ impl<T: ?Sized> Channel<T> {
             max_subscribers: info.max_subscribers,
             publishers: info.n_publishers,
             subscribers: info.n_subscribers,
+            backing: match info.backing {
+                sys::SHMB_BACKING_SEALED => Backing::Sealed,
+                _ => Backing::Posix,
+            },
         })
     }
 
