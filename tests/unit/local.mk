@@ -43,6 +43,8 @@ unit_tests += %D%/test-client
 %C%_test_client_SOURCES = %D%/test-client.c %D%/fixture.h
 unit_tests += %D%/test-stream
 %C%_test_stream_SOURCES = %D%/test-stream.c %D%/fixture.h
+unit_tests += %D%/test-state
+%C%_test_state_SOURCES = %D%/test-state.c %D%/fixture.h
 unit_tests += %D%/test-waitset
 %C%_test_waitset_SOURCES = %D%/test-waitset.c %D%/fixture.h
 unit_tests += %D%/test-restart
@@ -67,6 +69,7 @@ unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_conf_LDADD = $(unit_ldadd) $(CONFUSE_LIBS)
 %C%_test_client_LDADD = $(unit_ldadd)
 %C%_test_stream_LDADD = $(unit_ldadd)
+%C%_test_state_LDADD = $(unit_ldadd)
 %C%_test_waitset_LDADD = $(unit_ldadd)
 %C%_test_restart_LDADD = $(unit_ldadd)
 %C%_test_restart_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=shmb_map_writer

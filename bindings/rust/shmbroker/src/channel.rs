@@ -159,6 +159,10 @@ impl ChannelOptions {
             lane_len: self.lane_len,
             max_publishers: self.max_publishers,
             max_subscribers: self.max_subscribers,
+            pattern: 0,
+            max_keys: 0,
+            value_len: 0,
+            pad: 0,
         };
         let mut handle = ptr::null_mut();
         // SAFETY: the client is open; name and options live until it returns.
