@@ -332,8 +332,7 @@ struct broker *broker_free(struct broker *broker)
 	locked = broker->lock.fd >= 0;
 	/* Without its registry we do not know who lives. */
 	if (broker->registry.map)
-		keep = broker->adopting ||
-		       (!broker->config.remove_all && client_any_alive(broker));
+		keep = broker->adopting || (!broker->config.remove_all && client_any_alive(broker));
 	else
 		keep = broker->maker.instance != 0;
 	stop_listening(broker);
