@@ -15,6 +15,7 @@
 #include "daemon/bell.h"
 #include "daemon/channel.h"
 #include "daemon/client.h"
+#include "daemon/key.h"
 #include "daemon/member.h"
 #include "daemon/pair.h"
 
@@ -27,6 +28,13 @@ static struct member *find_member(struct broker *broker, uint64_t id, uint32_t k
 	return object ? shmb_container_of(object, struct member, object) : NULL;
 }
 
+/* Of a process that has died meanwhile only this is of use. */
+static bool left_values(const struct channel *channel, const struct shmb_registry_entry *entry)
+{
+	return channel->pattern == SHMB_PATTERN_STATE && entry->kind == SHMB_ENTRY_PUBLISHER &&
+	       key_has_source(channel, entry->id);
+}
+
 static int adopt_member(struct broker *broker, const struct shmb_registry_entry *entry,
 			uint32_t slot)
 {
@@ -34,6 +42,9 @@ static int adopt_member(struct broker *broker, const struct shmb_registry_entry 
 	struct object *client = broker_find(broker, entry->client_id, SHMB_ENTRY_CLIENT);
 
 	if (!channel || !client)
+		return -ESRCH;
+	if (shmb_container_of(client, struct client, object)->bury &&
+	    !left_values(shmb_container_of(channel, struct channel, object), entry))
 		return -ESRCH;
 	return member_adopt(shmb_container_of(channel, struct channel, object),
 			    shmb_container_of(client, struct client, object), entry, slot);
@@ -206,6 +217,14 @@ int adopt_all(struct broker *broker)
 		r = complete_pairs(list_entry(link, struct channel, link));
 		if (r < 0)
 			return r;
+		key_settle(list_entry(link, struct channel, link));
+	}
+	list_for_each(link, safe, &broker->clients)
+	{
+		struct client *client = list_entry(link, struct client, link);
+
+		if (client->bury && list_empty(&client->members))
+			client_free(client);
 	}
 	r = loop_timer_at(broker->loop, shmb_clock_now_ns() + broker->config.away_ns,
 			  on_adoption_end, broker, &broker->adoption);
@@ -214,7 +233,7 @@ int adopt_all(struct broker *broker)
 	list_for_each(link, safe, &broker->clients)
 		client_check_away(list_entry(link, struct client, link));
 	/* Nobody is left who could come back for a channel. */
-	if (list_empty(&broker->clients))
+	if (!client_any_alive(broker))
 		on_adoption_end(broker);
 	log_line(&broker->log, LOG_NOTICE, "adopted", "entries=%u dropped=%u", n_adopted,
 		 n_dropped);

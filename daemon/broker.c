@@ -294,6 +294,7 @@ static void free_model(struct broker *broker, bool keep)
 {
 	struct list *link, *safe;
 
+	broker->stopping = true;
 	list_for_each(link, safe, &broker->connections)
 	{
 		struct connection *connection = list_entry(link, struct connection, link);
@@ -331,8 +332,7 @@ struct broker *broker_free(struct broker *broker)
 	locked = broker->lock.fd >= 0;
 	/* Without its registry we do not know who lives. */
 	if (broker->registry.map)
-		keep = broker->adopting ||
-		       (!broker->config.remove_all && !list_empty(&broker->clients));
+		keep = broker->adopting || (!broker->config.remove_all && client_any_alive(broker));
 	else
 		keep = broker->maker.instance != 0;
 	stop_listening(broker);

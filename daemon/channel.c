@@ -9,6 +9,7 @@
 #include "lib/history.h"
 
 #include "daemon/channel.h"
+#include "daemon/key.h"
 #include "daemon/view.h"
 
 #define PAGE_LEN 4096u
@@ -24,9 +25,13 @@ static uint64_t name_hash(const struct broker *broker, const void *name, uint32_
 	return hash;
 }
 
-static uint64_t segment_len(uint32_t schema_len)
+static uint64_t segment_len(uint32_t schema_len, uint32_t max_keys)
 {
-	return (SHMB_BLOCK_LEN + (uint64_t)schema_len + PAGE_LEN - 1) & ~(uint64_t)(PAGE_LEN - 1);
+	uint64_t len = SHMB_BLOCK_LEN + (uint64_t)schema_len;
+
+	if (max_keys)
+		len = key_offset(schema_len) + (uint64_t)max_keys * sizeof(struct shmb_state_key);
+	return (len + PAGE_LEN - 1) & ~(uint64_t)(PAGE_LEN - 1);
 }
 
 struct channel *channel_find(const struct broker *broker, const void *name, uint32_t name_len)
@@ -72,7 +77,7 @@ fail:
 
 static int channel_charge(struct channel *channel, struct quota_user *user)
 {
-	uint64_t len = segment_len(channel->schema_len);
+	uint64_t len = segment_len(channel->schema_len, channel->max_keys);
 
 	if (quota_charge(user, QUOTA_CHANNELS, 1) < 0)
 		return -EDQUOT;
@@ -91,7 +96,8 @@ static void channel_fill(struct channel *channel, const void *schema)
 	struct shmb_channel_segment *map = channel->object.segment.map;
 
 	map->channel_id = object_id(&channel->object);
-	map->pattern = SHMB_PATTERN_STREAM;
+	map->pattern = channel->pattern;
+	map->max_keys = channel->max_keys;
 	map->lane_len = channel->lane_len;
 	map->max_publishers = channel->max_publishers;
 	map->max_subscribers = channel->max_subscribers;
@@ -111,7 +117,8 @@ static int channel_register(struct channel *channel, uint32_t uid)
 		.id = object_id(&channel->object),
 		.segment_len = channel->object.segment.len,
 		.uid = uid,
-		.pattern = SHMB_PATTERN_STREAM,
+		.pattern = channel->pattern,
+		.max_keys = channel->max_keys,
 		.lane_len = channel->lane_len,
 		.max_publishers = channel->max_publishers,
 		.max_subscribers = channel->max_subscribers,
@@ -135,6 +142,8 @@ int channel_new(struct broker *broker, struct quota_user *user, uint32_t uid,
 				open->name_len);
 	if (!channel)
 		return -ENOMEM;
+	channel->pattern = open->pattern;
+	channel->max_keys = open->max_keys;
 	channel->lane_len = open->lane_len;
 	channel->max_publishers = open->max_publishers;
 	channel->max_subscribers = open->max_subscribers;
@@ -143,7 +152,8 @@ int channel_new(struct broker *broker, struct quota_user *user, uint32_t uid,
 	r = channel_charge(channel, user);
 	if (r == 0)
 		r = segment_create(&broker->maker, SHMB_SEGMENT_CHANNEL,
-				   object_id(&channel->object), segment_len(open->schema_len),
+				   object_id(&channel->object),
+				   segment_len(open->schema_len, open->max_keys),
 				   SEGMENT_ALLOCATE | SEGMENT_MAP, &channel->object.segment);
 	if (r == 0) {
 		channel_fill(channel, schema);
@@ -157,15 +167,31 @@ int channel_new(struct broker *broker, struct quota_user *user, uint32_t uid,
 	return 0;
 }
 
+bool channel_geometry_valid(uint32_t pattern, uint32_t lane_len, uint32_t max_keys)
+{
+	if (pattern == SHMB_PATTERN_STREAM)
+		return lane_len >= SHMB_LANE_LEN_MIN && lane_len <= SHMB_LANE_LEN_MAX &&
+		       (lane_len & (lane_len - 1)) == 0 && max_keys == 0;
+	return pattern == SHMB_PATTERN_STATE && max_keys && max_keys <= SHMB_STATE_KEYS_MAX &&
+	       lane_len <= SHMB_LANE_LEN_MAX && lane_len % max_keys == 0 &&
+	       lane_len / max_keys >= SHMB_CELL_LEN_MIN &&
+	       lane_len / max_keys <= SHMB_CELL_LEN_MAX &&
+	       lane_len / max_keys % SHMB_CELL_LEN_MIN == 0;
+}
+
+uint32_t channel_history_max(uint32_t pattern, uint32_t lane_len, uint32_t record_len)
+{
+	return pattern == SHMB_PATTERN_STREAM ? shmb_history_max(lane_len, record_len) : 0;
+}
+
 static bool entry_valid(const struct shmb_registry_entry *entry)
 {
-	uint32_t len = entry->lane_len;
-
-	return len >= SHMB_LANE_LEN_MIN && len <= SHMB_LANE_LEN_MAX && (len & (len - 1)) == 0 &&
+	return channel_geometry_valid(entry->pattern, entry->lane_len, entry->max_keys) &&
 	       entry->max_publishers && entry->max_publishers <= CHANNEL_MEMBERS_MAX &&
 	       entry->max_subscribers && entry->max_subscribers <= CHANNEL_MEMBERS_MAX &&
-	       entry->history <= shmb_history_max(len, 0) && entry->name_len &&
-	       entry->segment_len == segment_len(entry->schema_len);
+	       entry->history <= channel_history_max(entry->pattern, entry->lane_len, 0) &&
+	       entry->name_len &&
+	       entry->segment_len == segment_len(entry->schema_len, entry->max_keys);
 }
 
 int channel_adopt(struct broker *broker, const struct shmb_registry_entry *entry, uint32_t slot)
@@ -182,6 +208,8 @@ int channel_adopt(struct broker *broker, const struct shmb_registry_entry *entry
 		r = -ENOMEM;
 		goto out;
 	}
+	channel->pattern = entry->pattern;
+	channel->max_keys = entry->max_keys;
 	channel->lane_len = entry->lane_len;
 	channel->max_publishers = entry->max_publishers;
 	channel->max_subscribers = entry->max_subscribers;
@@ -332,9 +360,17 @@ void channel_changed(struct channel *channel)
 
 void channel_put(struct channel *channel)
 {
-	if (list_empty(&channel->openings) && channel->n_members[0] == 0 &&
-	    channel->n_members[1] == 0 && !channel->adopted)
-		channel_free(channel, false);
+	if (!list_empty(&channel->openings) || channel->n_members[0] || channel->n_members[1] ||
+	    channel->adopted)
+		return;
+	/* The last retired one comes back here. */
+	for (uint32_t i = 0; i < channel->n_slots[0]; i++) {
+		if (channel->slots[0][i]) {
+			channel->release(channel->slots[0][i]);
+			return;
+		}
+	}
+	channel_free(channel, false);
 }
 
 void channel_free(struct channel *channel, bool keep)
@@ -352,7 +388,8 @@ void channel_free(struct channel *channel, bool keep)
 	list_remove(&channel->link);
 	if (channel->user) {
 		quota_release(channel->user, QUOTA_CHANNELS, 1);
-		quota_release(channel->user, QUOTA_BYTES, segment_len(channel->schema_len));
+		quota_release(channel->user, QUOTA_BYTES,
+			      segment_len(channel->schema_len, channel->max_keys));
 		quota_user_put(&broker->quota, channel->user);
 	}
 	free(channel->slots[0]);

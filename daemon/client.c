@@ -164,6 +164,8 @@ struct client *client_rejoin(struct connection *connection, uint64_t id,
 	if (!object)
 		return NULL;
 	client = shmb_container_of(object, struct client, object);
+	if (client->bury)
+		return NULL;
 	token_hash(hash, token);
 	if (sodium_memcmp(hash, client->resume_key, sizeof(hash)) != 0)
 		return NULL;
@@ -190,8 +192,9 @@ int client_adopt(struct broker *broker, const struct shmb_registry_entry *entry,
 	struct client *client;
 	int pidfd, r;
 
+	/* A dead one may have left last values: adopt_all() frees it if it has not. */
 	pidfd = peer_reopen(entry->pid, entry->process_start, entry->process_inode);
-	if (pidfd < 0)
+	if (pidfd < 0 && shmb_fd_passing(-pidfd))
 		return pidfd;
 	client = client_alloc(broker, entry->id, entry->uid, pidfd);
 	if (!client) {
@@ -203,8 +206,10 @@ int client_adopt(struct broker *broker, const struct shmb_registry_entry *entry,
 	memcpy(client->resume_key, entry->resume_key, sizeof(client->resume_key));
 	r = segment_adopt(&broker->maker, (const char *)entry->segment, SHMB_SEGMENT_BELL,
 			  entry->id, BELL_LEN, SEGMENT_MAP, &client->object.segment);
-	if (r == 0)
+	if (r == 0 && pidfd >= 0)
 		r = client_watch(client);
+	else
+		client->bury = client_free;
 	if (r == 0)
 		client->object.entry = slot;
 	else
@@ -216,7 +221,7 @@ void client_check_away(struct client *client)
 {
 	uint64_t away_ns = client->broker->config.away_ns;
 
-	if (client->connection || client->away || !list_empty(&client->members))
+	if (client->bury || client->connection || client->away || !list_empty(&client->members))
 		return;
 	/* Without the timer it is forgotten when it dies. */
 	loop_timer_at(client->broker->loop, shmb_clock_now_ns() + away_ns, on_away, client,
@@ -249,20 +254,58 @@ void client_disconnected(struct client *client)
 		client_check_away(client);
 }
 
+/* From the start each time: with one member a channel may go, and others that are retired. */
+static struct member *next_to_free(const struct client *client)
+{
+	struct list *link, *safe;
+
+	list_for_each(link, safe, &client->members)
+	{
+		struct member *member = list_entry(link, struct member, client_link);
+
+		if (client->broker->stopping || !(member->flags & SHMB_MEMBER_RETIRED))
+			return member;
+	}
+	return NULL;
+}
+
+bool client_any_alive(const struct broker *broker)
+{
+	struct list *link, *safe;
+
+	list_for_each(
+		link, safe,
+		&broker->clients) if (!list_entry(link, struct client, link)->bury) return true;
+	return false;
+}
+
+/* When nobody is left who could come back for a channel. */
+static void end_adoption(struct broker *broker)
+{
+	if (broker->adoption && !client_any_alive(broker))
+		loop_timer_move(broker->adoption, 0);
+}
+
 void client_free(struct client *client)
 {
 	struct broker *broker = client->broker;
-	struct list *link, *safe;
+	struct member *member;
 
 	if (client->connection)
 		connection_close(client->connection);
 	client->connection = NULL;
 	client->death = loop_unwatch(client->death);
 	client->away = loop_timer_cancel(client->away);
-	list_for_each(link, safe, &client->members)
-		member_free(list_entry(link, struct member, client_link), SHMB_GONE_DIED);
+	while ((member = next_to_free(client)))
+		member_free(member, SHMB_GONE_DIED);
 	channel_close_all(client);
 	view_forget(client);
+	if (!list_empty(&client->members)) {
+		client->pidfd = shmb_fd_close(client->pidfd);
+		client->bury = client_free;
+		end_adoption(broker);
+		return;
+	}
 	registry_remove(&broker->registry, client->object.entry);
 	segment_destroy(&client->object.segment);
 	table_remove(&broker->objects, &client->object.node);
@@ -272,7 +315,5 @@ void client_free(struct client *client)
 	quota_user_put(&broker->quota, client->user);
 	shmb_fd_close(client->pidfd);
 	free(client);
-	/* Nobody is left who could come back for a channel. */
-	if (broker->adoption && list_empty(&broker->clients))
-		loop_timer_move(broker->adoption, 0);
+	end_adoption(broker);
 }

@@ -40,4 +40,7 @@ void client_check_away(struct client *client);
 /* Forgets a client with all it has: it is dead, or nothing is left of it. */
 void client_free(struct client *client);
 
+/* Is there a client that is not only kept for what it has left? */
+bool client_any_alive(const struct broker *broker);
+
 #endif

@@ -7,8 +7,10 @@
 
 #include "lib/fd.h"
 
+#include "daemon/bell.h"
 #include "daemon/channel.h"
 #include "daemon/idle.h"
+#include "daemon/key.h"
 #include "daemon/member.h"
 #include "daemon/pair.h"
 #include "daemon/view.h"
@@ -191,6 +193,64 @@ int member_new(struct channel *channel, struct client *client, uint32_t role, ui
 	return 0;
 }
 
+static void member_release(struct member *member)
+{
+	member_free(member, SHMB_GONE_DETACHED);
+}
+
+/* Nobody counts it any more, but its segment stays. */
+static void retire(struct member *member)
+{
+	struct channel *channel = member->channel;
+	struct broker *broker = member->client->broker;
+	struct list *link, *safe;
+
+	member->flags |= SHMB_MEMBER_RETIRED;
+	registry_set_flags(&broker->registry, member->object.entry, member->flags);
+	member->present = false;
+	list_for_each(link, safe, &member->pairs)
+		list_remove(&list_entry(link, struct pair, member_links[0])->views[0]->dirty_link);
+	channel->n_members[member->role - 1]--;
+	channel->n_active[member->role - 1]--;
+	channel->release = member_release;
+	broker->n_members--;
+}
+
+/* What it was about to say to somebody who sleeps, the broker says. */
+static void ring_peers(struct member *member)
+{
+	struct list *link, *safe;
+
+	list_for_each(link, safe, &member->pairs)
+		bell_ring(list_entry(link, struct pair, member_links[0])->members[1]->client);
+}
+
+static void tell_evicted(struct member *member, uint32_t reason)
+{
+	if (reason != SHMB_GONE_EVICTED || !member->eviction)
+		return;
+	view_gone(member->eviction, member->present, reason);
+	member->eviction = NULL;
+	/* Before the epoch moves: it is not among the members any more that are told then. */
+	view_flush(member->client, false);
+}
+
+/* A publisher goes: may others claim its keys, and does it hold values that nobody else has? */
+static bool keeps_values(const struct member *member)
+{
+	const struct channel *channel = member->channel;
+
+	if (channel->pattern != SHMB_PATTERN_STATE || member->role != SHMB_ROLE_PUBLISHER ||
+	    !(member->flags & SHMB_MEMBER_ACTIVE))
+		return false;
+	key_disclaim_all(channel, object_id(&member->object));
+	if (member->flags & SHMB_MEMBER_RETIRED || member->client->broker->stopping) {
+		key_forget_source(channel, object_id(&member->object));
+		return false;
+	}
+	return key_has_source(channel, object_id(&member->object));
+}
+
 int member_adopt(struct channel *channel, struct client *client,
 		 const struct shmb_registry_entry *entry, uint32_t slot)
 {
@@ -226,6 +286,8 @@ int member_adopt(struct channel *channel, struct client *client,
 	member->object.entry = slot;
 	member->flags |= SHMB_MEMBER_ACTIVE;
 	channel->n_active[role - 1]++;
+	if (client->bury || member->flags & SHMB_MEMBER_RETIRED)
+		retire(member);
 	return 0;
 }
 
@@ -310,26 +372,34 @@ void member_free(struct member *member, uint32_t reason)
 	struct client *client = member->client;
 	struct broker *broker = client->broker;
 
+	if (keeps_values(member)) {
+		tell_evicted(member, reason);
+		retire(member);
+		channel_changed(channel);
+		ring_peers(member);
+		/* The last word: this may be the end of the channel, and of all who are retired. */
+		channel_put(channel);
+		idle_check(broker);
+		return;
+	}
 	/* First of all, so that a successor does not take up what is half gone. */
 	registry_remove(&broker->registry, member->object.entry);
 	member->object.entry = REGISTRY_NO_ENTRY;
 	pairs_free(member, member, reason);
-	if (reason == SHMB_GONE_EVICTED) {
-		view_gone(member->eviction, member->present, reason);
-		member->eviction = NULL;
-		/* Before the epoch moves: it is not among the members any more that are told then. */
-		view_flush(client, false);
-	}
+	tell_evicted(member, reason);
 	table_remove(&broker->objects, &member->object.node);
 	list_remove(&member->client_link);
 	channel->slots[member->role - 1][member->slot] = NULL;
-	channel->n_members[member->role - 1]--;
-	broker->n_members--;
-	if (member->flags & SHMB_MEMBER_ACTIVE) {
-		channel->n_active[member->role - 1]--;
-		channel_changed(channel);
+	if (!(member->flags & SHMB_MEMBER_RETIRED)) {
+		channel->n_members[member->role - 1]--;
+		broker->n_members--;
+		channel->n_active[member->role - 1] -= !!(member->flags & SHMB_MEMBER_ACTIVE);
 	}
+	if (member->flags & SHMB_MEMBER_ACTIVE)
+		channel_changed(channel);
 	member_discard(member);
+	if (client->bury && list_empty(&client->members) && !broker->stopping)
+		client->bury(client);
 	channel_put(channel);
 	idle_check(broker);
 }

@@ -50,7 +50,7 @@ uint64_t member_segment_len(const struct channel *channel, uint32_t role);
 
 /**
  * member_free() - detach it, and free what nobody needs any more
- * @member: member
+ * @member: member; retired, if its segment holds last values; gone, if it was that before
  * @reason: SHMB_GONE_*; EVICTED also tells its client
  */
 void member_free(struct member *member, uint32_t reason);

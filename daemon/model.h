@@ -11,7 +11,9 @@
  *	   +------ channels ------+
  *
  * A client is a process that has joined; it outlives its connection. A member is a publisher or
- * subscriber of a client on a channel. A pair is an active publisher and an active subscriber of
+ * subscriber of a client on a channel. A publisher of a state channel that goes is retired for as
+ * long as its segment holds last values: it is not counted any more, but new subscribers still get
+ * a pair with it, and its client's object stays even when the process is dead. A pair is an active publisher and an active subscriber of
  * one channel. A view is what one of the two clients has been told about the pair.
  */
 
@@ -124,6 +126,7 @@ struct connection {
  * @members:	by member.client_link
  * @openings:	channels it has open, by opening.client_link
  * @dirty:	views and evictions that it has not been told yet, by view.dirty_link
+ * @bury:	its process has gone; frees it with the last of its retired members
  */
 struct client {
 	struct object object;
@@ -142,6 +145,7 @@ struct client {
 	struct list members;
 	struct list openings;
 	struct list dirty;
+	void (*bury)(struct client *client);
 };
 
 /* A client has a channel open, @count times; 0: it had before it came back. */
@@ -162,12 +166,14 @@ struct opening {
  * @user:	who pays
  * @map:	its segment
  * @openings:	who has it open, by opening.channel_link
- * @lane_len, @max_publishers, @max_subscribers, @history, @schema_len, @name_len, @name: as in layout.h
+ * @pattern, @lane_len, @max_publishers, @max_subscribers, @history, @schema_len, @max_keys, @name_len,
+ *		@name: as in layout.h
  * @slots:	members by role - 1 and slot, grown as needed
  * @n_slots:	length of each of @slots
  * @n_members:	attached, by role - 1
  * @n_active:	of them announced
  * @adopted:	its openers from before a restart may still come back
+ * @release:	frees a retired member, if there may be any
  */
 struct channel {
 	struct object object;
@@ -177,6 +183,8 @@ struct channel {
 	struct quota_user *user;
 	struct shmb_channel_segment *map;
 	struct list openings;
+	uint32_t pattern;
+	uint32_t max_keys;
 	uint32_t lane_len;
 	uint32_t max_publishers;
 	uint32_t max_subscribers;
@@ -189,6 +197,7 @@ struct channel {
 	uint32_t n_members[2];
 	uint32_t n_active[2];
 	bool adopted;
+	void (*release)(struct member *member);
 };
 
 /**
@@ -335,6 +344,7 @@ struct broker_config {
  * @next_session: session_id of the next connection
  * @packet:	  scratch for packets going out
  * @plain:	  scratch for messages coming in
+ * @stopping:	  nothing is kept for anybody
  */
 struct broker {
 	struct broker_config config;
@@ -365,6 +375,7 @@ struct broker {
 	uint64_t next_session;
 	_Alignas(8) uint8_t packet[SHMB_PACKET_LEN_MAX];
 	_Alignas(8) uint8_t plain[SHMB_PACKET_LEN_MAX];
+	bool stopping;
 };
 
 /* Finds an object of a kind by its id, or NULL. */

@@ -16,7 +16,9 @@
  * @map:	    holds @segment
  * @segment:	    the broker's words, read-only
  * @id:		    of the channel
- * @lane_len:	    bytes of a ring, from the broker's answer
+ * @pattern:	    SHMB_PATTERN_*
+ * @lane_len:	    bytes of a ring or of all cells, from the broker's answer
+ * @max_keys:	    of a state channel, from the broker's answer
  * @max_publishers: limit, from the broker's answer
  * @max_subscribers: limit, from the broker's answer
  * @history:	    records of each publisher that a late subscriber gets, from the broker's answer
@@ -33,7 +35,9 @@ struct shmb_channel {
 	struct shmb_map map;
 	const struct shmb_channel_segment *segment;
 	uint64_t id;
+	uint32_t pattern;
 	uint32_t lane_len;
+	uint32_t max_keys;
 	uint32_t max_publishers;
 	uint32_t max_subscribers;
 	uint32_t history;
@@ -44,5 +48,20 @@ struct shmb_channel {
 	uint32_t name_len;
 	char name[SHMB_NAME_LEN_MAX];
 };
+
+/* Bytes of a cell of a state channel. */
+static inline uint32_t shmb_channel_cell_len(const struct shmb_channel *channel)
+{
+	return channel->lane_len / channel->max_keys;
+}
+
+/* The directory of a state channel, max_keys entries. */
+static inline const struct shmb_state_key *shmb_channel_keys(const struct shmb_channel *channel)
+{
+	const uint8_t *base = (const uint8_t *)channel->segment;
+
+	base += (SHMB_BLOCK_LEN + channel->schema_len + 63) & ~63u;
+	return (const struct shmb_state_key *)(const void *)base;
+}
 
 #endif

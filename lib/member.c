@@ -392,6 +392,7 @@ static void handle_event(struct shmb_member *member, struct shmb_event *event)
 {
 	int result;
 
+	member->changes++;
 	switch (event->type) {
 	case SHMB_MSG_PAIR:
 		result = add_doorbell(member, event, event->pair.pair_id);

@@ -72,6 +72,7 @@ struct shmb_ringer {
  * @slot:	    in the channel
  * @own:	    the segment it writes
  * @evicted:	    the broker has thrown it out
+ * @changes:	    counts peers that came or went
  * @doorbells:	    fds it can be woken by
  * @n_doorbells:    of @doorbells
  * @doorbell_changes: counts changes of @doorbells
@@ -97,6 +98,7 @@ struct shmb_member {
 	uint32_t slot;
 	struct shmb_map own;
 	bool evicted;
+	uint32_t changes;
 	struct shmb_doorbell *doorbells;
 	uint32_t n_doorbells;
 	uint32_t doorbell_changes;

@@ -116,6 +116,7 @@ struct shmb_subscriber {
 	uint64_t sleeps;
 	uint64_t backstops;
 	void *waitset;
+	struct shmb_state_reader *state; /* NULL: not a state channel */
 };
 
 static struct shmb_subscriber *to_subscriber(struct shmb_member *member)
@@ -257,6 +258,7 @@ static void on_unpair(struct shmb_member *member, const struct shmb_msg_unpair *
 	if (!lane)
 		return;
 	lane->gone = true;
+	to_subscriber(member)->lane_changes++;
 	lane->unguarded |= unpair->reason == SHMB_GONE_PARTED;
 }
 
@@ -286,6 +288,38 @@ static SHMB_SELDOM bool attach_lane(struct shmb_subscriber *subscriber, struct s
 	settle_ringer(subscriber, lane);
 	shmb_cursor_start(lane->slot, lane->pair_id);
 	return true;
+}
+
+/* ---- state channels ---------------------------------------------------------------------------- */
+
+struct shmb_state_reader *shmb_subscriber_state(struct shmb_subscriber *subscriber)
+{
+	return subscriber ? subscriber->state : NULL;
+}
+
+uint32_t shmb_subscriber_n_lanes(const struct shmb_subscriber *subscriber)
+{
+	return subscriber->n_lanes;
+}
+
+const struct shmb_lane_segment *shmb_subscriber_lane(struct shmb_subscriber *subscriber,
+						     uint32_t index, uint64_t *ret_publisher_id)
+{
+	struct sub_lane *lane = subscriber->lanes[index];
+
+	if (lane->gone)
+		return NULL;
+	if (!lane->attached)
+		attach_lane(subscriber, lane);
+	*ret_publisher_id = lane->publisher_id;
+	return lane->lane.base;
+}
+
+void shmb_subscriber_forget_gone(struct shmb_subscriber *subscriber)
+{
+	for (uint32_t i = subscriber->n_lanes; i-- > 0;)
+		if (subscriber->lanes[i]->gone)
+			remove_lane(subscriber, i);
 }
 
 /* ---- reading ----------------------------------------------------------------------------------- */
@@ -513,6 +547,14 @@ static int nothing(struct shmb_subscriber *subscriber)
 				   "any more");
 }
 
+/* Why a record cannot be received just now. */
+static int busy(const struct shmb_subscriber *subscriber)
+{
+	if (subscriber->state)
+		return shmb_fail(-EOPNOTSUPP, "a state channel has values to get, not records");
+	return shmb_fail(-EBUSY, "records are peeked at: release them first");
+}
+
 static inline int enter(struct shmb_subscriber *subscriber)
 {
 	int result;
@@ -556,7 +598,7 @@ SHMB_API int32_t shmb_subscriber_recv(struct shmb_subscriber *subscriber, void *
 	if (shmb_unlikely(result < 0))
 		return result;
 	if (shmb_unlikely(subscriber->n_peeked))
-		return shmb_fail(-EBUSY, "records are peeked at: release them first");
+		return busy(subscriber);
 	do {
 		lane = next_record(subscriber, &record);
 		if (!lane)
@@ -588,7 +630,7 @@ SHMB_API int32_t shmb_subscriber_recv_many(struct shmb_subscriber *subscriber, v
 	if (!data || max == 0 || max > INT32_MAX)
 		return shmb_fail(-EINVAL, "data is NULL, or max %u is not 1 to %d", max, INT32_MAX);
 	if (subscriber->n_peeked)
-		return shmb_fail(-EBUSY, "records are peeked at: release them first");
+		return busy(subscriber);
 	while (n < max) {
 		lane = next_record(subscriber, &record);
 		if (before && before != lane) {
@@ -654,7 +696,7 @@ SHMB_API int32_t shmb_subscriber_peek(struct shmb_subscriber *subscriber, uint32
 	if (max == 0)
 		return shmb_fail(-EINVAL, "max is 0");
 	if (subscriber->n_peeked)
-		return (int32_t)subscriber->n_peeked;
+		return subscriber->state ? busy(subscriber) : (int32_t)subscriber->n_peeked;
 	do {
 		lane = next_record(subscriber, &record);
 		if (!lane)
@@ -679,6 +721,8 @@ SHMB_API int32_t shmb_subscriber_release(struct shmb_subscriber *subscriber, uin
 		return shmb_fail(-EINVAL, "subscriber is NULL");
 	if (!*subscriber->member.fork_guard)
 		return shmb_fail(-ECHILD, "this handle belongs to the parent process");
+	if (subscriber->state)
+		return busy(subscriber);
 	if (count > subscriber->n_peeked)
 		return shmb_fail(-EINVAL, "%u records are peeked at, not %u", subscriber->n_peeked,
 				 count);
@@ -712,6 +756,8 @@ int shmb_subscriber_ready(struct shmb_subscriber *subscriber)
 	/* Another thread of this client may have read what is for us. */
 	if (shmb_unlikely(SHMB_LOAD(&subscriber->member.inbox.first) != NULL))
 		shmb_member_sync(&subscriber->member);
+	if (subscriber->state)
+		return shmb_state_reader_ready(subscriber->state);
 	if (subscriber->failed || subscriber->n_peeked)
 		return 1;
 	if (next_record(subscriber, &record)) {
@@ -1032,8 +1078,19 @@ SHMB_API int32_t shmb_subscriber_open(struct shmb_channel *channel,
 	subscriber->member.on_pair = on_pair;
 	subscriber->member.on_unpair = on_unpair;
 	subscriber->member.on_doorbell = on_doorbell;
+	subscriber->member.channel = channel;
+	if (channel->pattern == SHMB_PATTERN_STATE) {
+		/* As if it always peeked: there is nothing to receive. */
+		subscriber->n_peeked = 1;
+		subscriber->state = shmb_state_reader_new(subscriber);
+		if (!subscriber->state) {
+			free(subscriber);
+			return shmb_fail(-ENOMEM, "no memory for a subscriber");
+		}
+	}
 	result = shmb_member_open(&subscriber->member, channel, prepare);
 	if (result < 0) {
+		shmb_state_reader_free(subscriber->state);
 		free(subscriber);
 		return result;
 	}
@@ -1055,6 +1112,7 @@ SHMB_API int32_t shmb_subscriber_close(struct shmb_subscriber *subscriber)
 	}
 	shmb_member_close(&subscriber->member);
 	free(subscriber->lanes);
+	shmb_state_reader_free(subscriber->state);
 	free(subscriber);
 	return 0;
 }
@@ -1104,7 +1162,7 @@ SHMB_API int32_t shmb_subscriber_stats(struct shmb_subscriber *subscriber,
 		const struct shmb_lane_segment *words = lane->lane.base;
 		uint64_t published;
 
-		if (!lane->attached && !attach_lane(subscriber, lane))
+		if (subscriber->state || (!lane->attached && !attach_lane(subscriber, lane)))
 			continue;
 		published = SHMB_LOAD(&words->sequence_hint);
 		if (published > lane->reader.sequence)

@@ -8,6 +8,28 @@
 
 #include "lib/member.h"
 
+struct shmb_state_reader;
+
+/* What a subscriber of a state channel has instead of records to read, see state.c. */
+struct shmb_state_reader *shmb_state_reader_new(struct shmb_subscriber *subscriber);
+
+struct shmb_state_reader *shmb_state_reader_free(struct shmb_state_reader *reader);
+
+/* Has a key changed, or the one that is waited for? The member is up to date. Returns 1, 0 or an error. */
+int shmb_state_reader_ready(struct shmb_state_reader *reader);
+
+/* Its keys; NULL: the channel is no state channel, or @subscriber is NULL. */
+struct shmb_state_reader *shmb_subscriber_state(struct shmb_subscriber *subscriber);
+
+uint32_t shmb_subscriber_n_lanes(const struct shmb_subscriber *subscriber);
+
+/* The segment of a publisher; NULL: it has gone. Attaches it if that can be done. */
+const struct shmb_lane_segment *shmb_subscriber_lane(struct shmb_subscriber *subscriber,
+						     uint32_t index, uint64_t *ret_publisher_id);
+
+/* Unmaps what has gone. */
+void shmb_subscriber_forget_gone(struct shmb_subscriber *subscriber);
+
 /* The member inside. */
 struct shmb_member *shmb_subscriber_member(struct shmb_subscriber *subscriber);
 

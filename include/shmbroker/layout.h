@@ -13,7 +13,8 @@
  *	----------+------------------+--------------------------------------------
  *	registry  | broker           | nobody; inspectors read(2) it
  *	channel   | broker           | every client that has the channel open
- *	lane      | its publisher    | the subscribers of its channel
+ *	lane      | its publisher    | the subscribers of its channel; cells instead of a ring where
+ *	          |                  | the pattern is state
  *	cursor    | its subscriber   | the publishers of its channel
  *	bell      | the ringer       | the one sleeper
  *
@@ -148,6 +149,36 @@ SHMB_AT(shmb_lane_segment, doorbell_generation, 388);
 SHMB_AT(shmb_lane_segment, marks, 512);
 SHMB_SIZE(shmb_lane_segment, SHMB_BLOCK_LEN);
 
+/* ---- cells: latest values, written by one publisher of a state channel --------------------- */
+
+/*
+ * Behind the first block of its segment a publisher of a state channel has one cell for each key of
+ * the channel, in the order of the channel's directory. A cell is two slots of cell_len / 2 bytes,
+ * each a struct shmb_cell_slot and then the value. They are written in turns, so that one of them
+ * always holds the last whole value. @position_hint and @sequence_hint of the first block count
+ * what was put.
+ */
+#define SHMB_CELL_LEN_MIN  64u /* and a multiple of it */
+#define SHMB_CELL_LEN_MAX  (1u << 24)
+#define SHMB_CELL_NO_VALUE 0x7fffffffu /* as @len: the value was erased */
+
+/**
+ * struct shmb_cell_slot - one of the two halves of a cell
+ * @version: counts what was put into this cell, from 1; 0: empty, or being written. The slot with
+ *	     the higher one is current; version & 1 says which of the two it is in
+ * @term:    under which claim it was written
+ * @len:     bytes of the value behind it, or SHMB_CELL_NO_VALUE
+ * @zero:    reserved
+ */
+struct shmb_cell_slot {
+	uint64_t version;
+	uint64_t term;
+	uint32_t len;
+	uint32_t zero;
+};
+SHMB_AT(shmb_cell_slot, len, 16);
+SHMB_SIZE(shmb_cell_slot, 24);
+
 /* ---- cursor: how far one subscriber has read each lane ------------------------------------- */
 
 /*
@@ -234,6 +265,34 @@ SHMB_SIZE(shmb_bell_segment, SHMB_BLOCK_LEN);
 /* ---- channel --------------------------------------------------------------------------------- */
 
 #define SHMB_PATTERN_STREAM 1u
+#define SHMB_PATTERN_STATE  4u /* latest values by key; 2 and 3 are taken */
+
+#define SHMB_STATE_KEY_LEN_MAX 64u
+#define SHMB_STATE_KEYS_MAX    4096u
+
+/**
+ * struct shmb_state_key - one key of a state channel, written by the broker
+ * @owner:   publisher that may write it now; 0: nobody
+ * @source:  publisher in whose segment its last value is, in the cell of this key's index; 0: it
+ *	     never had one. A new owner becomes the source with its first value
+ * @term:    of the last claim; grows with each, across all keys and restarts of the broker
+ * @key_len: bytes of @key; stored last, 0: free
+ * @key:     not terminated
+ *
+ * @max_keys of them follow the schema of a state channel, at the next multiple of 64 bytes. An entry
+ * stays with its key for as long as there is the channel.
+ */
+struct shmb_state_key {
+	uint64_t owner;
+	uint64_t source;
+	uint64_t term;
+	uint32_t key_len;
+	uint8_t pad[36];
+	uint8_t key[SHMB_STATE_KEY_LEN_MAX];
+};
+SHMB_AT(shmb_state_key, key_len, 24);
+SHMB_AT(shmb_state_key, key, 64);
+SHMB_SIZE(shmb_state_key, 128);
 
 /**
  * struct shmb_channel_segment - the first block of a channel; its schema follows, if it has one
@@ -241,7 +300,8 @@ SHMB_SIZE(shmb_bell_segment, SHMB_BLOCK_LEN);
  * @epoch:	    moves whenever membership or rights change, after the control messages were sent
  * @channel_id:	    unique inside the instance
  * @pattern:	    SHMB_PATTERN_*
- * @lane_len:	    bytes of each publisher's ring, a power of two
+ * @lane_len:	    bytes of each publisher's ring, a power of two; of all its cells if the pattern
+ *		    is state
  * @max_publishers: publisher slots, hence slots in each cursor
  * @max_subscribers: limit
  * @schema_len:	    bytes at SHMB_BLOCK_LEN, 0: records are untyped
@@ -249,6 +309,7 @@ SHMB_SIZE(shmb_bell_segment, SHMB_BLOCK_LEN);
  * @n_publishers:   publishers active now
  * @n_subscribers:  subscribers active now
  * @history:	    records of each publisher that a late subscriber gets
+ * @max_keys:	    state: entries of the directory, cells of each publisher
  * @name:	    not terminated
  */
 struct shmb_channel_segment {
@@ -265,7 +326,8 @@ struct shmb_channel_segment {
 	uint32_t n_publishers;
 	uint32_t n_subscribers;
 	uint32_t history;
-	uint8_t pad1[84];
+	uint32_t max_keys;
+	uint8_t pad1[80];
 	uint8_t name[SHMB_NAME_LEN_MAX];
 	uint8_t pad2[SHMB_BLOCK_LEN - 512];
 };
@@ -273,6 +335,7 @@ SHMB_AT(shmb_channel_segment, epoch, 128);
 SHMB_AT(shmb_channel_segment, channel_id, 256);
 SHMB_AT(shmb_channel_segment, n_subscribers, 292);
 SHMB_AT(shmb_channel_segment, history, 296);
+SHMB_AT(shmb_channel_segment, max_keys, 300);
 SHMB_AT(shmb_channel_segment, name, 384);
 SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
 
@@ -287,8 +350,9 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
 #define SHMB_ENTRY_SUBSCRIBER 4u
 #define SHMB_ENTRY_PAIR	      5u
 
-#define SHMB_MEMBER_LOSSY  (1u << 0) /* subscriber: may be lapped, never holds a publisher back */
-#define SHMB_MEMBER_ACTIVE (1u << 1) /* its segment is allocated and announced */
+#define SHMB_MEMBER_LOSSY   (1u << 0) /* subscriber: may be lapped, never holds a publisher back */
+#define SHMB_MEMBER_ACTIVE  (1u << 1) /* its segment is allocated and announced */
+#define SHMB_MEMBER_RETIRED (1u << 2) /* it has gone, but its cells hold last values */
 
 /**
  * struct shmb_registry_entry - one thing the broker knows; an array of them at SHMB_BLOCK_LEN
@@ -318,6 +382,7 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
  * @resume_key:	    client: BLAKE2b-256 of the token with which it may come back
  * @segment:	    name of the shared-memory object, NUL-terminated
  * @name:	    channel: its name; client: its label; not terminated
+ * @max_keys:	    channel
  */
 struct shmb_registry_entry {
 	uint32_t state;
@@ -346,7 +411,8 @@ struct shmb_registry_entry {
 	uint8_t resume_key[32];
 	uint8_t segment[SHMB_SEGMENT_NAME_LEN_MAX];
 	uint8_t name[SHMB_NAME_LEN_MAX];
-	uint8_t pad1[160];
+	uint32_t max_keys;
+	uint8_t pad1[156];
 };
 SHMB_AT(shmb_registry_entry, id, 8);
 SHMB_AT(shmb_registry_entry, pid, 80);
@@ -354,6 +420,7 @@ SHMB_AT(shmb_registry_entry, history, 124);
 SHMB_AT(shmb_registry_entry, resume_key, 128);
 SHMB_AT(shmb_registry_entry, segment, 160);
 SHMB_AT(shmb_registry_entry, name, 224);
+SHMB_AT(shmb_registry_entry, max_keys, 352);
 SHMB_SIZE(shmb_registry_entry, 512);
 
 /**

@@ -169,7 +169,9 @@ impl ChannelOptions {
             max_publishers: self.max_publishers,
             max_subscribers: self.max_subscribers,
             history: self.history,
-            pad: 0,
+            pattern: 0,
+            max_keys: 0,
+            value_len: 0,
         };
         let mut handle = ptr::null_mut();
         // SAFETY: the client is open; name and options live until it returns.
