@@ -125,8 +125,8 @@ static bool geometry_valid(const struct shmb_msg_opened *opened)
 	uint32_t len = opened->lane_len, max_keys = opened->max_keys;
 
 	if (opened->pattern == SHMB_PATTERN_STREAM)
-		return len >= SHMB_LANE_LEN_MIN && len <= SHMB_LANE_LEN_MAX &&
-		       !(len & (len - 1)) && opened->history <= shmb_history_max(len, 0);
+		return len >= SHMB_LANE_LEN_MIN && len <= SHMB_LANE_LEN_MAX && !(len & (len - 1)) &&
+		       opened->history <= shmb_history_max(len, 0);
 	return opened->pattern == SHMB_PATTERN_STATE && max_keys && opened->history == 0 &&
 	       max_keys <= SHMB_STATE_KEYS_MAX && len <= SHMB_LANE_LEN_MAX && len % max_keys == 0 &&
 	       len / max_keys >= SHMB_CELL_LEN_MIN && len / max_keys % SHMB_CELL_LEN_MIN == 0;
