@@ -106,3 +106,21 @@ int command_failed(const char *what, int32_t result)
 		complain("%s: %s", what, why);
 	return 1;
 }
+
+error_t command_parse_channel(int key, char *arg, struct argp_state *state)
+{
+	const char **name = state->input;
+
+	switch (key) {
+	case ARGP_KEY_ARG:
+		if (*name)
+			argp_error(state, "one channel at a time");
+		*name = arg;
+		return 0;
+	case ARGP_KEY_NO_ARGS:
+		argp_error(state, "which channel? 'shmctl ls' lists them");
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}

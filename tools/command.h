@@ -45,6 +45,9 @@ int command_top(int argc, char **argv);
 int command_version(int argc, char **argv);
 int command_why(int argc, char **argv);
 
+/* Parser of a subcommand that takes one channel; its input is where the name goes, NULL before. */
+error_t command_parse_channel(int key, char *arg, struct argp_state *state);
+
 /* A number from the command line, or usage error: @what names the option. */
 uint64_t command_number(struct argp_state *state, const char *what, const char *text, uint64_t min,
 			uint64_t max);

@@ -200,28 +200,10 @@ static int print_all(const struct inspect *inspect, const struct inspect_item *c
 	return 0;
 }
 
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-	const char **name = state->input;
-
-	switch (key) {
-	case ARGP_KEY_ARG:
-		if (*name)
-			argp_error(state, "one channel at a time");
-		*name = arg;
-		return 0;
-	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "which channel? 'shmctl ls' lists them");
-		return 0;
-	default:
-		return ARGP_ERR_UNKNOWN;
-	}
-}
-
 int command_show(int argc, char **argv)
 {
 	static const struct argp argp = {
-		.parser = parse,
+		.parser = command_parse_channel,
 		.args_doc = "CHANNEL",
 		.doc = "Show one channel: its schema, limits and memory, and each member with its "
 		       "process, positions and counters.\vPositions of publishers follow their lazy "

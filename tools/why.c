@@ -579,24 +579,6 @@ static int print_causes(struct why *why)
 	return print_json(root, JSON_INDENT(2));
 }
 
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-	const char **name = state->input;
-
-	switch (key) {
-	case ARGP_KEY_ARG:
-		if (*name)
-			argp_error(state, "one channel at a time");
-		*name = arg;
-		return 0;
-	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "which channel? 'shmctl ls' lists them");
-		return 0;
-	default:
-		return ARGP_ERR_UNKNOWN;
-	}
-}
-
 /* The second picture, and what both say of the channel. Returns 0 or 1. */
 static int look_twice(struct why *why, const char *name)
 {
@@ -627,7 +609,7 @@ static int look_twice(struct why *why, const char *name)
 int command_why(int argc, char **argv)
 {
 	static const struct argp argp = {
-		.parser = parse,
+		.parser = command_parse_channel,
 		.args_doc = "CHANNEL",
 		.doc = "Say who or what holds a channel up, a sentence a line, the most important "
 		       "first.\vIt looks twice, a fifth of a second apart, and at what the "
