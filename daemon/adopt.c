@@ -42,11 +42,18 @@ static int adopt_member(struct broker *broker, const struct shmb_registry_entry 
 static int adopt_pair(struct broker *broker, const struct shmb_registry_entry *entry, uint32_t slot)
 {
 	struct member *publisher, *subscriber;
+	struct pair *other;
 
 	publisher = find_member(broker, entry->publisher_id, SHMB_ENTRY_PUBLISHER);
 	subscriber = find_member(broker, entry->subscriber_id, SHMB_ENTRY_SUBSCRIBER);
 	if (!publisher || !subscriber || publisher->channel != subscriber->channel)
 		return -ESRCH;
+	/* Killed while the newer one took the place of the older. */
+	other = pair_find(publisher, subscriber);
+	if (other && object_id(&other->object) > entry->id)
+		return -EEXIST;
+	if (other)
+		pair_free(other, NULL, SHMB_GONE_MOVED);
 	return pair_adopt(publisher, subscriber, entry, slot);
 }
 
@@ -141,20 +148,26 @@ void adopt_sweep(struct broker *broker)
 	free(known);
 }
 
-static bool are_paired(const struct member *publisher, const struct member *subscriber)
+/* If its lane or the bell is lost, they are paired anew once the publisher has a lane again. */
+static int complete_pair(struct member *publisher, struct member *subscriber)
 {
-	struct list *link, *safe;
+	struct pair *pair = pair_find(publisher, subscriber);
+	bool usable = member_usable(publisher);
+	int r;
 
-	list_for_each(
-		link, safe,
-		&publisher->pairs) if (list_entry(link, struct pair, member_links[0])->members[1] ==
-				       subscriber) return true;
-	return false;
+	if (pair && !usable)
+		pair_set_stale(pair);
+	if (pair && (!usable || !pair->stale))
+		return 0;
+	r = pair_new(publisher, subscriber, publisher->client->user);
+	if (r == 0 && pair)
+		pair_free(pair, NULL, SHMB_GONE_MOVED);
+	return r;
 }
 
 /*
  * Active members have all their pairs, unless a segment of a pair was lost. Then the two get a new
- * one, and read on from where the publisher is.
+ * one, and go on where they were if they know each other, else where the publisher is.
  */
 static int complete_pairs(struct channel *channel)
 {
@@ -165,9 +178,9 @@ static int complete_pairs(struct channel *channel)
 		for (uint32_t k = 0; k < channel->n_slots[1]; k++) {
 			publisher = channel->slots[0][i];
 			subscriber = channel->slots[1][k];
-			if (!publisher || !subscriber || are_paired(publisher, subscriber))
+			if (!publisher || !subscriber)
 				continue;
-			r = pair_new(publisher, subscriber, publisher->client->user);
+			r = complete_pair(publisher, subscriber);
 			if (r < 0 && shmb_fd_passing(-r))
 				return r;
 		}
@@ -201,6 +214,7 @@ int adopt_all(struct broker *broker)
 	if (r < 0)
 		return r;
 	adopt_sweep(broker);
+	store_sweep(broker->maker.store);
 	list_for_each(link, safe, &broker->channels)
 	{
 		r = complete_pairs(list_entry(link, struct channel, link));
@@ -225,6 +239,8 @@ void adopt_announce(struct broker *broker)
 {
 	struct list *link, *safe;
 
+	list_for_each(link, safe, &broker->clients)
+		bell_set_epoch(list_entry(link, struct client, link));
 	list_for_each(link, safe, &broker->channels)
 		channel_changed(list_entry(link, struct channel, link));
 	list_for_each(link, safe, &broker->clients)

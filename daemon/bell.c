@@ -20,6 +20,18 @@ void bell_ring(struct client *client)
 	syscall(SYS_futex, &bell->wake, FUTEX_WAKE, WAKE_MAX, NULL, NULL, 0);
 }
 
+void bell_set_epoch(struct client *client)
+{
+	struct shmb_bell_segment *bell = client->object.segment.map;
+
+	/*
+	 * Killed before: the client keeps to a predecessor's connection, which ends with that.
+	 * pairs with the client's acquire load before it heeds what it has received
+	 */
+	__atomic_store_n(&bell->broker_epoch, registry_epoch(&client->broker->registry),
+			 __ATOMIC_RELEASE);
+}
+
 void bell_set_backlog(struct client *client, bool backlog)
 {
 	struct shmb_bell_segment *bell = client->object.segment.map;

@@ -12,4 +12,7 @@ void bell_ring(struct client *client);
 /* Does the broker owe the client messages that are not in its socket yet? */
 void bell_set_backlog(struct client *client, bool backlog);
 
+/* Says whose connection counts. */
+void bell_set_epoch(struct client *client);
+
 #endif

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <sodium.h>
@@ -22,6 +26,7 @@
 #include "daemon/client.h"
 #include "daemon/connection.h"
 #include "daemon/control.h"
+#include "daemon/fence.h"
 #include "daemon/idle.h"
 #include "daemon/listener.h"
 
@@ -80,6 +85,14 @@ static int start_registry(struct broker *broker, bool *ret_adopt)
 {
 	int r = -ENOENT;
 
+	/* Somebody has tidied up the directory; those who use the memory are still there. */
+	if (!broker->maker.instance) {
+		broker->maker.instance = registry_find(broker->address, broker->config.replace);
+		r = broker->maker.instance ? lock_write(&broker->lock, broker->maker.instance) : 0;
+		if (r < 0)
+			return r;
+		r = -ENOENT;
+	}
 	if (broker->maker.instance)
 		r = registry_load(&broker->registry, broker->maker.instance);
 	*ret_adopt = r == 0;
@@ -142,7 +155,8 @@ static int start_listening(struct broker *broker)
 		r = listener_check(broker->config.listen_fd);
 		broker->listen_fd = r < 0 ? -1 : broker->config.listen_fd;
 	} else {
-		r = listener_open(broker->address, broker->config.socket_mode);
+		r = listener_open(broker->address, broker->config.socket_mode,
+				  broker->config.replace);
 		broker->listen_fd = r < 0 ? -1 : r;
 	}
 	if (r < 0)
@@ -162,6 +176,60 @@ static int start_idle(struct broker *broker)
 	return r;
 }
 
+/* How long a broker that is asked to go has for it. */
+#define REPLACE_NS (2000 * 1000000ull)
+
+/* Asks the broker that is there to go, if it is one that can be asked. */
+static void ask_to_go(const char *dir)
+{
+	uint64_t instance = 0;
+	struct registry registry;
+	char comm[32] = "", path[40];
+	uint32_t pid;
+	int pidfd, fd;
+
+	shmb_runtime_instance(dir, &instance);
+	if (!instance || registry_load(&registry, instance) < 0)
+		return;
+	pid = registry.map->broker_pid;
+	registry_release(&registry);
+	pidfd = pid && pid != (uint32_t)getpid() ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+	snprintf(path, sizeof(path), "/proc/%u/comm", pid);
+	fd = pidfd < 0 ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+	/* The number may be another process's by now: an embedded broker is not asked, either. */
+	if (fd >= 0 && read(fd, comm, sizeof(comm) - 1) > 0 && strcmp(comm, "shmbrokerd\n") == 0)
+		syscall(SYS_pidfd_send_signal, pidfd, SIGTERM, NULL, 0);
+	shmb_fd_close(fd);
+	shmb_fd_close(pidfd);
+}
+
+static int take_lock(struct broker *broker)
+{
+	const char *dir = broker->config.directory;
+	uint64_t until = shmb_clock_now_ns() + REPLACE_NS;
+	struct timespec pause = { .tv_nsec = 2000000 };
+	int r = lock_take(&broker->lock, dir, &broker->maker.instance);
+
+	if (r != -EADDRINUSE || !broker->config.replace)
+		return r;
+	ask_to_go(dir);
+	while (r == -EADDRINUSE && shmb_clock_now_ns() < until) {
+		nanosleep(&pause, NULL);
+		r = lock_take(&broker->lock, dir, &broker->maker.instance);
+	}
+	if (r == -EADDRINUSE)
+		r = lock_replace(&broker->lock, dir, &broker->maker.instance);
+	return r;
+}
+
+/* A broker that was stopped and replaced must not touch anything when it wakes up. */
+static bool still_ours(void *data)
+{
+	struct broker *broker = data;
+
+	return !registry_is_superseded(&broker->registry);
+}
+
 /* In this order; broker_free() undoes as much as was done. */
 static int broker_start(struct broker *broker)
 {
@@ -172,7 +240,7 @@ static int broker_start(struct broker *broker)
 	if (r == 0)
 		r = start_directory(broker);
 	if (r == 0)
-		r = lock_take(&broker->lock, broker->config.directory, &broker->maker.instance);
+		r = take_lock(broker);
 	if (r == 0)
 		r = start_key(broker);
 	if (r == 0)
@@ -184,6 +252,11 @@ static int broker_start(struct broker *broker)
 	if (r < 0)
 		return r;
 	registry_start(&broker->registry, broker->address);
+	if (adopt)
+		r = registry_supersede(&broker->registry);
+	if (r < 0)
+		return shmb_fail(r, "no registry in shared memory: %s", strerrordesc_np(-r));
+	loop_set_gate(broker->loop, still_ours, broker);
 	if (adopt) {
 		broker->adopting = true;
 		r = adopt_all(broker);
@@ -215,12 +288,14 @@ int broker_new(const struct broker_config *config, struct broker **ret_broker)
 		broker->config.away_ns = AWAY_NS_DEFAULT;
 	broker->policy = config->policy;
 	broker->log = config->log;
+	broker->maker.store = config->store;
 	broker->lock.fd = -1;
 	broker->registry.fd = -1;
 	broker->listen_fd = -1;
 	list_init(&broker->connections);
 	list_init(&broker->clients);
 	list_init(&broker->channels);
+	list_init(&broker->fences);
 	quota_reload(&broker->quota, &config->limits, config->quota_rules, config->n_quota_rules);
 	randombytes_buf(broker->name_key, sizeof(broker->name_key));
 	r = broker_start(broker);
@@ -239,7 +314,12 @@ int broker_new(const struct broker_config *config, struct broker **ret_broker)
 
 int broker_run(struct broker *broker)
 {
-	return loop_run(broker->loop);
+	int r = loop_run(broker->loop);
+
+	if (r == -ESTALE)
+		log_line(&broker->log, LOG_ERROR, "replaced", "address=%s epoch=%llu",
+			 broker->address, (unsigned long long)broker->registry.epoch);
+	return r;
 }
 
 int broker_fall_back(struct broker **broker)
@@ -266,7 +346,7 @@ static void stop_listening(struct broker *broker)
 	if (!broker->listener && broker->listen_fd < 0)
 		return;
 	/* The name first: who comes now finds no broker, rather than one that hangs up. */
-	if (broker->config.listen_fd < 0)
+	if (broker->config.listen_fd < 0 && lock_is_current(&broker->lock))
 		unlink(broker->address);
 	broker->listener = loop_unlisten(broker->listener);
 	broker->listen_fd = shmb_fd_close(broker->listen_fd);
@@ -287,6 +367,11 @@ static void detach_model(struct broker *broker)
 		list_for_each(inner, inner_safe, &list_entry(link, struct client, link)->members)
 			list_entry(inner, struct member, client_link)
 				->flags &= ~SHMB_MEMBER_ACTIVE;
+	/* Nor does anybody hear of a segment that was still to be moved to. */
+	list_for_each(link, safe, &broker->clients)
+		list_for_each(inner, inner_safe, &list_entry(link, struct client, link)->members)
+			list_entry(inner, struct member, client_link)
+				->next.name[0] = '\0';
 }
 
 /* Frees the model. With @keep, entries and segments stay as if the broker had been killed. */
@@ -328,9 +413,11 @@ struct broker *broker_free(struct broker *broker)
 
 	if (!broker)
 		return NULL;
-	locked = broker->lock.fd >= 0;
+	locked = broker->lock.fd >= 0 && lock_is_current(&broker->lock);
 	/* Without its registry we do not know who lives. */
-	if (broker->registry.map)
+	if (registry_is_superseded(&broker->registry))
+		keep = true; /* all of it is another's */
+	else if (broker->registry.map)
 		keep = broker->adopting ||
 		       (!broker->config.remove_all && !list_empty(&broker->clients));
 	else
@@ -345,6 +432,7 @@ struct broker *broker_free(struct broker *broker)
 			registry_destroy(&broker->registry);
 		}
 	}
+	fence_forget(broker);
 	loop_timer_cancel(broker->idle);
 	loop_timer_cancel(broker->adoption);
 	loop_free(broker->loop);

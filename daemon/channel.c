@@ -11,6 +11,11 @@
 #include "daemon/channel.h"
 #include "daemon/view.h"
 
+static const struct segment_spec channel_spec = {
+	.kind = SHMB_SEGMENT_CHANNEL,
+	.backing = SHMB_MEMORY_POSIX,
+};
+
 #define PAGE_LEN 4096u
 
 /* The key makes it impossible to choose names that collide. */
@@ -98,6 +103,7 @@ static void channel_fill(struct channel *channel, const void *schema)
 	map->history = channel->history;
 	map->schema_len = channel->schema_len;
 	map->name_len = channel->name_len;
+	map->backing = channel->backing;
 	memcpy(map->name, channel->name, channel->name_len);
 	if (channel->schema_len)
 		memcpy((uint8_t *)map + SHMB_BLOCK_LEN, schema, channel->schema_len);
@@ -118,6 +124,8 @@ static int channel_register(struct channel *channel, uint32_t uid)
 		.history = channel->history,
 		.schema_len = channel->schema_len,
 		.name_len = channel->name_len,
+		.backing = channel->wanted,
+		.flags = channel->backing == SHMB_MEMORY_SEALED ? SHMB_ENTRY_SEALED : 0,
 	};
 
 	memcpy(entry.segment, channel->object.segment.name, sizeof(entry.segment));
@@ -128,6 +136,7 @@ static int channel_register(struct channel *channel, uint32_t uid)
 int channel_new(struct broker *broker, struct quota_user *user, uint32_t uid,
 		const struct shmb_msg_open *open, const void *schema, struct channel **ret_channel)
 {
+	struct segment_spec spec = channel_spec;
 	struct channel *channel;
 	int r;
 
@@ -140,11 +149,15 @@ int channel_new(struct broker *broker, struct quota_user *user, uint32_t uid,
 	channel->max_subscribers = open->max_subscribers;
 	channel->history = open->history;
 	channel->schema_len = open->schema_len;
+	channel->wanted = open->backing;
+	channel->backing =
+		open->backing == SHMB_MEMORY_SEALED ? SHMB_MEMORY_SEALED : SHMB_MEMORY_POSIX;
+	spec.id = spec.owner_id = object_id(&channel->object);
+	spec.len = segment_len(open->schema_len);
+	spec.flags = SEGMENT_ALLOCATE | SEGMENT_MAP;
 	r = channel_charge(channel, user);
 	if (r == 0)
-		r = segment_create(&broker->maker, SHMB_SEGMENT_CHANNEL,
-				   object_id(&channel->object), segment_len(open->schema_len),
-				   SEGMENT_ALLOCATE | SEGMENT_MAP, &channel->object.segment);
+		r = segment_create(&broker->maker, &spec, &channel->object.segment);
 	if (r == 0) {
 		channel_fill(channel, schema);
 		r = channel_register(channel, uid);
@@ -165,11 +178,13 @@ static bool entry_valid(const struct shmb_registry_entry *entry)
 	       entry->max_publishers && entry->max_publishers <= CHANNEL_MEMBERS_MAX &&
 	       entry->max_subscribers && entry->max_subscribers <= CHANNEL_MEMBERS_MAX &&
 	       entry->history <= shmb_history_max(len, 0) && entry->name_len &&
-	       entry->segment_len == segment_len(entry->schema_len);
+	       entry->segment_len == segment_len(entry->schema_len) &&
+	       entry->backing <= SHMB_MEMORY_SEALED;
 }
 
 int channel_adopt(struct broker *broker, const struct shmb_registry_entry *entry, uint32_t slot)
 {
+	struct segment_spec spec = channel_spec;
 	struct quota_user *user;
 	struct channel *channel;
 	int r;
@@ -187,13 +202,20 @@ int channel_adopt(struct broker *broker, const struct shmb_registry_entry *entry
 	channel->max_subscribers = entry->max_subscribers;
 	channel->history = entry->history;
 	channel->schema_len = entry->schema_len;
+	channel->wanted = entry->backing;
+	channel->backing =
+		entry->flags & SHMB_ENTRY_SEALED ? SHMB_MEMORY_SEALED : SHMB_MEMORY_POSIX;
+	spec.id = entry->id;
+	spec.len = entry->segment_len;
+	spec.flags = SEGMENT_MAP;
 	r = channel_charge(channel, user);
 	if (r == 0)
-		r = segment_adopt(&broker->maker, (const char *)entry->segment,
-				  SHMB_SEGMENT_CHANNEL, entry->id, entry->segment_len, SEGMENT_MAP,
+		r = segment_adopt(&broker->maker, (const char *)entry->segment, &spec,
 				  &channel->object.segment);
 	if (r == 0) {
 		channel->map = channel->object.segment.map;
+		/* Killed between the entry and this: the entry is what counts. */
+		__atomic_store_n(&channel->map->backing, channel->backing, __ATOMIC_RELAXED);
 		channel->object.entry = slot;
 		channel->adopted = true;
 	}
@@ -316,7 +338,11 @@ void channel_changed(struct channel *channel)
 	struct shmb_channel_segment *map = channel->map;
 
 	channel_changing(channel);
-	/* Subscribers first: when a publisher lets go of one, that one can know. */
+	/*
+	 * Subscribers first: when a publisher lets go of one, that one can know. Killed before the
+	 * publishers are told: they write nothing for those who read already. The other way round a
+	 * subscriber would never see what was written for it.
+	 */
 	for (unsigned role = 2; role-- > 0;)
 		for (uint32_t i = 0; i < channel->n_slots[role]; i++)
 			if (channel->slots[role][i])
@@ -328,6 +354,19 @@ void channel_changed(struct channel *channel)
 	 * epoch. pairs with the acquire load of the epoch in every publish and receive
 	 */
 	__atomic_store_n(&map->epoch, map->epoch + 1, __ATOMIC_RELEASE);
+}
+
+void channel_set_sealed(struct channel *channel)
+{
+	struct broker *broker = channel->broker;
+
+	channel->backing = SHMB_MEMORY_SEALED;
+	/* Killed before: a successor decides anew; after: it finds that its members have to move. */
+	registry_set_flags(&broker->registry, channel->object.entry, SHMB_ENTRY_SEALED);
+	__atomic_store_n(&channel->map->backing, SHMB_MEMORY_SEALED, __ATOMIC_RELAXED);
+	log_line(&broker->log, LOG_NOTICE, "channel-sealed", "channel=%llu name=%.*s",
+		 (unsigned long long)object_id(&channel->object), (int)channel->name_len,
+		 (const char *)channel->name);
 }
 
 void channel_put(struct channel *channel)
@@ -350,6 +389,7 @@ void channel_free(struct channel *channel, bool keep)
 	table_remove(&broker->objects, &channel->object.node);
 	table_remove(&broker->names, &channel->by_name);
 	list_remove(&channel->link);
+	loop_timer_cancel(channel->patience);
 	if (channel->user) {
 		quota_release(channel->user, QUOTA_CHANNELS, 1);
 		quota_release(channel->user, QUOTA_BYTES, segment_len(channel->schema_len));

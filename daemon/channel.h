@@ -57,6 +57,9 @@ const void *channel_schema(const struct channel *channel);
  */
 void channel_changed(struct channel *channel);
 
+/* From now on what is made for its members is sealed. */
+void channel_set_sealed(struct channel *channel);
+
 /* Frees it if nobody needs it. */
 void channel_put(struct channel *channel);
 

@@ -10,6 +10,7 @@
 #include "lib/clock.h"
 #include "lib/fd.h"
 
+#include "daemon/bell.h"
 #include "daemon/channel.h"
 #include "daemon/client.h"
 #include "daemon/connection.h"
@@ -18,12 +19,23 @@
 
 #define BELL_LEN sizeof(struct shmb_bell_segment)
 
+static struct segment_spec bell_spec(uint64_t id, unsigned flags)
+{
+	return (struct segment_spec){ .kind = SHMB_SEGMENT_BELL,
+				      .backing = SHMB_MEMORY_POSIX,
+				      .id = id,
+				      .owner_id = id,
+				      .len = BELL_LEN,
+				      .flags = flags };
+}
+
 static void on_death(void *data)
 {
 	struct client *client = data;
 
 	log_line(&client->broker->log, LOG_INFO, "client-died", "client=%llu pid=%u uid=%u",
 		 (unsigned long long)object_id(&client->object), client->pid, client->uid);
+	client->dead = true;
 	client_free(client);
 }
 
@@ -120,6 +132,7 @@ int client_new(struct connection *connection, uint8_t token[SHMB_TOKEN_LEN],
 		.gid = peer->gid,
 		.name_len = (uint32_t)strnlen((const char *)connection->label, SHMB_LABEL_LEN_MAX),
 	};
+	struct segment_spec spec = bell_spec(entry.id, SEGMENT_ALLOCATE | SEGMENT_MAP);
 	struct client *client;
 	int pidfd, r;
 
@@ -138,8 +151,9 @@ int client_new(struct connection *connection, uint8_t token[SHMB_TOKEN_LEN],
 	token_hash(client->resume_key, token);
 	memcpy(entry.resume_key, client->resume_key, sizeof(entry.resume_key));
 	memcpy(entry.name, connection->label, entry.name_len);
-	r = segment_create(&broker->maker, SHMB_SEGMENT_BELL, entry.id, BELL_LEN,
-			   SEGMENT_ALLOCATE | SEGMENT_MAP, &client->object.segment);
+	r = segment_create(&broker->maker, &spec, &client->object.segment);
+	if (r == 0)
+		bell_set_epoch(client);
 	memcpy(entry.segment, client->object.segment.name, sizeof(entry.segment));
 	if (r == 0)
 		r = registry_add(&broker->registry, &entry, &client->object.entry);
@@ -187,6 +201,7 @@ struct client *client_rejoin(struct connection *connection, uint64_t id,
 
 int client_adopt(struct broker *broker, const struct shmb_registry_entry *entry, uint32_t slot)
 {
+	struct segment_spec spec = bell_spec(entry->id, SEGMENT_MAP);
 	struct client *client;
 	int pidfd, r;
 
@@ -201,8 +216,8 @@ int client_adopt(struct broker *broker, const struct shmb_registry_entry *entry,
 	client->pid = entry->pid;
 	client->start = entry->process_start;
 	memcpy(client->resume_key, entry->resume_key, sizeof(client->resume_key));
-	r = segment_adopt(&broker->maker, (const char *)entry->segment, SHMB_SEGMENT_BELL,
-			  entry->id, BELL_LEN, SEGMENT_MAP, &client->object.segment);
+	r = segment_adopt(&broker->maker, (const char *)entry->segment, &spec,
+			  &client->object.segment);
 	if (r == 0)
 		r = client_watch(client);
 	if (r == 0)

@@ -191,6 +191,22 @@ static bool glob_valid(const char *glob)
 	return true;
 }
 
+static int load_backing(cfg_t *cfg, struct policy_rule *rule)
+{
+	static const char *const names[] = { "auto", "posix", "sealed" };
+	const char *name = cfg_getstr(cfg, "backing");
+
+	if (!name)
+		return 0;
+	for (uint32_t i = 0; i < SHMB_ARRAY_LEN(names); i++) {
+		if (strcmp(names[i], name) != 0)
+			continue;
+		rule->backing = i + 1;
+		return 0;
+	}
+	return bad(cfg, "not a backing:", name);
+}
+
 static int load_rule(cfg_t *cfg, struct policy_rule *rule)
 {
 	unsigned n = cfg_size(cfg, "channel");
@@ -221,7 +237,9 @@ static int load_rule(cfg_t *cfg, struct policy_rule *rule)
 		r = load_ops(cfg, "allow", &rule->allow);
 	if (r == 0)
 		r = load_ops(cfg, "deny", &rule->deny);
-	if (r == 0 && !(rule->allow | rule->deny))
+	if (r == 0)
+		r = load_backing(cfg, rule);
+	if (r == 0 && !(rule->allow | rule->deny | rule->backing))
 		r = bad(cfg, "nothing allowed or denied in rule", rule->name);
 	return r;
 }
@@ -374,13 +392,10 @@ static int refuse_variables(const char *text, const char *name)
 int conf_parse(const char *text, const char *name, struct conf *conf)
 {
 	cfg_opt_t rule_options[] = {
-		CFG_STR_LIST("channel", NULL, CFGF_NONE),
-		CFG_STR_LIST("uid", NULL, CFGF_NONE),
-		CFG_STR_LIST("gid", NULL, CFGF_NONE),
-		CFG_STR_LIST("key", NULL, CFGF_NONE),
-		CFG_STR_LIST("allow", NULL, CFGF_NONE),
-		CFG_STR_LIST("deny", NULL, CFGF_NONE),
-		CFG_END(),
+		CFG_STR_LIST("channel", NULL, CFGF_NONE), CFG_STR_LIST("uid", NULL, CFGF_NONE),
+		CFG_STR_LIST("gid", NULL, CFGF_NONE),	  CFG_STR_LIST("key", NULL, CFGF_NONE),
+		CFG_STR_LIST("allow", NULL, CFGF_NONE),	  CFG_STR_LIST("deny", NULL, CFGF_NONE),
+		CFG_STR("backing", NULL, CFGF_NONE),	  CFG_END(),
 	};
 	cfg_opt_t quota_options[] = {
 		CFG_STR("shm-bytes", NULL, CFGF_NONE),	CFG_STR("channels", NULL, CFGF_NONE),

@@ -177,6 +177,7 @@ static int open_check(struct shmb_msg_open *open, const void *schema, uint32_t s
 	uint32_t known = SHMB_OPEN_CREATE | SHMB_OPEN_EXCLUSIVE | SHMB_OPEN_ANY_SCHEMA;
 
 	if ((open->flags & ~known) || open->pattern != SHMB_PATTERN_STREAM ||
+	    open->backing > SHMB_MEMORY_SEALED || open->zero ||
 	    open->name_len > SHMB_NAME_LEN_MAX || open->schema_len != schema_len)
 		return -EINVAL;
 	if (shmb_name_check((const char *)open->name, open->name_len) < 0)
@@ -220,7 +221,7 @@ static int open_existing(struct request *request, struct channel *channel,
 	return 0;
 }
 
-static int open_new(struct request *request, const struct shmb_msg_open *open, const void *schema,
+static int open_new(struct request *request, struct shmb_msg_open *open, const void *schema,
 		    struct channel **ret_channel)
 {
 	struct client *client = request->client;
@@ -230,6 +231,8 @@ static int open_new(struct request *request, const struct shmb_msg_open *open, c
 		return -ENOENT;
 	if (!request_permits(request, POLICY_CREATE, open->name, open->name_len))
 		return -EACCES;
+	open->backing = policy_backing(client->broker->policy, (const char *)open->name,
+				       open->name_len, open->backing);
 	r = channel_new(client->broker, client->user, client->uid, open, schema, ret_channel);
 	if (r == -EDQUOT) {
 		request->limit = client->user->limits.max[QUOTA_CHANNELS];
@@ -326,6 +329,15 @@ static int reply_grant(struct request *request, struct member *member)
 	};
 	request->body_len = sizeof(request->body.grant);
 	request->granted = member;
+	/* Of a member that has come back and has to move: where to. */
+	if (segment_exists(&member->next)) {
+		int r = parcel_add_segment(&request->parcel, &member->client->broker->maker,
+					   &member->next, SHMB_FD_READ_WRITE, SHMB_FD_ROLE_OWN);
+
+		if (r < 0)
+			return r;
+		view_unmark(member->move);
+	}
 	return parcel_add_fd(&request->parcel, member->doorbell, SHMB_FD_EVENTFD,
 			     SHMB_FD_ROLE_DOORBELL);
 }
@@ -354,8 +366,10 @@ static int handle_attach(struct request *request)
 		return -ENOENT;
 	if (!request_permits(request, op, channel->name, channel->name_len))
 		return -EACCES;
-	r = member_new(channel, request->client, attach.role, attach.flags, attach.history,
-		       &member);
+	r = member_choose_backing(channel, request->client->uid);
+	if (r == 0)
+		r = member_new(channel, request->client, attach.role, attach.flags, attach.history,
+			       &member);
 	if (r < 0) {
 		if (r == -EDQUOT || r == -EUSERS)
 			explain_quota(request, channel, attach.role, r);
@@ -414,13 +428,68 @@ static int handle_detach(struct request *request)
 	return 0;
 }
 
-/* Is this one of the member's pairs? */
-static bool pair_is_mine(const struct request *request, const struct member *member, uint64_t id)
+/* One of the member's pairs, or NULL. */
+static struct pair *find_pair(const struct request *request, const struct member *member,
+			      uint64_t id)
 {
 	struct object *object = broker_find(request->connection->broker, id, SHMB_ENTRY_PAIR);
 	struct pair *pair = object ? shmb_container_of(object, struct pair, object) : NULL;
 
-	return pair && pair->members[member->role - 1] == member;
+	return pair && pair->members[member->role - 1] == member ? pair : NULL;
+}
+
+/* The pair of a member and a peer that may not exist, or NULL. */
+static struct pair *find_pair_with(const struct request *request, const struct member *member,
+				   uint64_t peer_id)
+{
+	bool publisher = member->role == SHMB_ROLE_PUBLISHER;
+	struct object *object =
+		broker_find(request->connection->broker, peer_id,
+			    publisher ? SHMB_ENTRY_SUBSCRIBER : SHMB_ENTRY_PUBLISHER);
+	struct member *peer = object ? shmb_container_of(object, struct member, object) : NULL;
+
+	if (!peer)
+		return NULL;
+	return publisher ? pair_find(member, peer) : pair_find(peer, member);
+}
+
+static int resume_pair(struct request *request, struct member *member, uint64_t id,
+		       uint64_t peer_id)
+{
+	struct pair *pair = find_pair(request, member, id);
+	struct view *view;
+
+	/* A broker that has died may have put another one in its place. */
+	if (!pair)
+		pair = find_pair_with(request, member, peer_id);
+	if (!pair)
+		return view_deny(request->client, id, object_id(&member->object));
+	view = pair->views[member->role - 1];
+	/* The newest that it knows. */
+	if (object_id(&pair->object) != id && id > view->known_id)
+		view->known_id = id;
+	/* It may not be shown soon, but the client will have to be told when it ends. */
+	view->shown = true;
+	return 0;
+}
+
+/* What the client says of its pairs: those that are gone it has to be told of. */
+static int resume_pairs(struct request *request, struct member *member, uint32_t n_pairs)
+{
+	const uint8_t *ids = request->message->body + sizeof(struct shmb_msg_resume);
+	const uint8_t *peers = ids + n_pairs * sizeof(uint64_t);
+	bool with_peers = peers < request->message->body + request->message->body_len;
+	int r = 0;
+
+	for (uint32_t i = 0; r == 0 && i < n_pairs; i++) {
+		uint64_t id, peer_id = 0;
+
+		memcpy(&id, ids + i * sizeof(id), sizeof(id));
+		if (with_peers)
+			memcpy(&peer_id, peers + i * sizeof(peer_id), sizeof(peer_id));
+		r = resume_pair(request, member, id, peer_id);
+	}
+	return r;
 }
 
 static int handle_resume(struct request *request)
@@ -428,29 +497,25 @@ static int handle_resume(struct request *request)
 	const struct shmb_message *message = request->message;
 	struct shmb_msg_resume resume;
 	struct member *member;
-	uint64_t pair_id;
 	int r;
 
 	if (message->body_len < sizeof(resume))
 		return -EINVAL;
 	memcpy(&resume, message->body, sizeof(resume));
-	if (resume.zero || resume.n_pairs > SHMB_PACKET_LEN_MAX ||
-	    message->body_len != sizeof(resume) + resume.n_pairs * sizeof(pair_id))
+	if (resume.n_pairs > SHMB_PACKET_LEN_MAX ||
+	    (message->body_len != sizeof(resume) + resume.n_pairs * sizeof(uint64_t) &&
+	     message->body_len != sizeof(resume) + 2 * resume.n_pairs * sizeof(uint64_t)))
 		return -EINVAL;
 	member = find_member(request, resume.member_id);
 	if (!member || object_id(&member->channel->object) != resume.channel_id)
 		return -ESTALE;
 	view_drop_denials(request->client, resume.member_id);
-	for (uint32_t i = 0; i < resume.n_pairs; i++) {
-		memcpy(&pair_id, message->body + sizeof(resume) + i * sizeof(pair_id),
-		       sizeof(pair_id));
-		if (pair_is_mine(request, member, pair_id))
-			continue;
-		r = view_deny(request->client, pair_id, resume.member_id);
-		if (r < 0)
-			return r;
-	}
+	if (resume.segment && (uint32_t)member->object.segment.id != resume.segment)
+		member_lose(member, resume.segment);
 	r = member_resume(member);
+	/* After the pairs that are shown anew: one of them may replace one that is gone. */
+	if (r == 0)
+		r = resume_pairs(request, member, resume.n_pairs);
 	if (r < 0)
 		return r;
 	request->resumed = true;
@@ -467,7 +532,6 @@ static int handle_report(struct request *request)
 	struct broker *broker = request->connection->broker;
 	struct member *member, *accused;
 	struct shmb_msg_report report;
-	struct object *object;
 	struct pair *pair;
 	bool believed;
 	int r;
@@ -477,10 +541,9 @@ static int handle_report(struct request *request)
 		return r;
 	member = find_member(request, report.member_id);
 	/* Gone by itself meanwhile: so much the better. */
-	if (!member || !pair_is_mine(request, member, report.pair_id))
+	pair = member ? find_pair(request, member, report.pair_id) : NULL;
+	if (!pair)
 		return 0;
-	object = broker_find(broker, report.pair_id, SHMB_ENTRY_PAIR);
-	pair = shmb_container_of(object, struct pair, object);
 	accused = pair->members[member->role == SHMB_ROLE_PUBLISHER];
 	believed = report.reason &&
 		   (request->client->uid == 0 || request->client->uid == accused->client->uid);

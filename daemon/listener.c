@@ -20,7 +20,7 @@
  * The lock keeps two brokers out of one directory, but not out of one address. A name that nobody
  * answers to is that of a broker that was killed.
  */
-static int check_free(int fd, const char *path)
+static int check_free(int fd, const char *path, bool replace)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	struct peer peer = { .pidfd = -1 };
@@ -32,6 +32,8 @@ static int check_free(int fd, const char *path)
 				       : shmb_fail(-errno, "%s: %s", path, strerrordesc_np(errno));
 	if (!S_ISSOCK(st.st_mode))
 		return shmb_fail(-EADDRINUSE, "%s: exists, and is no socket", path);
+	if (replace)
+		return 0;
 	strcpy(address.sun_path, path);
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
 		if (errno == ECONNREFUSED || errno == ENOENT)
@@ -47,18 +49,18 @@ static int check_free(int fd, const char *path)
 }
 
 /* With a socket of its own: one that was connected cannot listen. */
-static int address_check(const char *path)
+static int address_check(const char *path, bool replace)
 {
 	int r, fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	if (fd < 0)
 		return shmb_fail(-errno, "no socket: %s", strerrordesc_np(errno));
-	r = check_free(fd, path);
+	r = check_free(fd, path, replace);
 	shmb_fd_close(fd);
 	return r;
 }
 
-int listener_open(const char *path, uint32_t mode)
+int listener_open(const char *path, uint32_t mode, bool replace)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	int fd, n, r = 0;
@@ -67,7 +69,7 @@ int listener_open(const char *path, uint32_t mode)
 	n = snprintf(address.sun_path, sizeof(address.sun_path), "%s.n", path);
 	if (n < 0 || (size_t)n >= sizeof(address.sun_path))
 		return shmb_fail(-ENAMETOOLONG, "%s: too long for a socket's path", path);
-	r = address_check(path);
+	r = address_check(path, replace);
 	if (r < 0)
 		return r;
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

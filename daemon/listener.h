@@ -4,16 +4,18 @@
 
 /* The socket that clients connect to. */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /**
  * listener_open() - make a socket that listens at a path
  * @path: replaced if there is something, so the caller holds the lock of its directory
  * @mode: permissions
+ * @replace: also if somebody answers there
  *
  * Return: the socket; -ENAMETOOLONG; another negative errno value; with a sentence.
  */
-int listener_open(const char *path, uint32_t mode);
+int listener_open(const char *path, uint32_t mode, bool replace);
 
 /* Is this a listening local SOCK_SEQPACKET socket, as inherited? Returns 0 or -EINVAL. */
 int listener_check(int fd);

@@ -16,12 +16,14 @@ noinst_LTLIBRARIES += %D%/libbroker.la
 	%D%/policy.c %D%/policy.h \
 	%D%/peer.c %D%/peer.h \
 	%D%/opener.c %D%/opener.h \
+	%D%/store.c %D%/store.h \
 	%D%/segment.c %D%/segment.h \
 	%D%/parcel.c %D%/parcel.h \
 	%D%/lock.c %D%/lock.h \
 	%D%/registry.c %D%/registry.h \
 	%D%/model.h \
 	%D%/idle.c %D%/idle.h \
+	%D%/fence.c %D%/fence.h \
 	%D%/listener.c %D%/listener.h \
 	%D%/connection.c %D%/connection.h \
 	%D%/bell.c %D%/bell.h \

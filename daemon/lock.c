@@ -18,7 +18,7 @@
 #define LOCK_TRIES 100
 
 /* An ending broker may have removed the file between our open() and our flock(). */
-static bool lock_is_current(const struct lock *lock)
+bool lock_is_current(const struct lock *lock)
 {
 	struct stat mine, named;
 
@@ -57,6 +57,34 @@ int lock_take(struct lock *lock, const char *dir, uint64_t *ret_instance)
 	return shmb_fail(-EAGAIN, "%s: brokers come and go too fast", dir);
 }
 
+int lock_replace(struct lock *lock, const char *dir, uint64_t *ret_instance)
+{
+	char path[sizeof(lock->path) + 8];
+	int r = shmb_runtime_join(lock->path, sizeof(lock->path), dir, SHMB_LOCK_FILE);
+
+	if (r < 0)
+		return shmb_fail(r, "%s: name too long", dir);
+	*ret_instance = 0;
+	shmb_runtime_instance(dir, ret_instance);
+	snprintf(path, sizeof(path), "%s.new", lock->path);
+	unlink(path);
+	lock->fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	if (lock->fd < 0)
+		return shmb_fail(-errno, "%s: %s", path, strerrordesc_np(errno));
+	r = flock(lock->fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
+	if (r == 0 && *ret_instance)
+		r = lock_write(lock, *ret_instance);
+	/* Killed before: the old lock holds; after: anybody can take the new one. */
+	if (r == 0 && rename(path, lock->path) < 0)
+		r = -errno;
+	if (r < 0) {
+		unlink(path);
+		lock->fd = shmb_fd_close(lock->fd);
+		return shmb_fail(r, "%s: %s", lock->path, strerrordesc_np(-r));
+	}
+	return 0;
+}
+
 int lock_write(struct lock *lock, uint64_t instance)
 {
 	char text[18];
@@ -71,7 +99,7 @@ int lock_write(struct lock *lock, uint64_t instance)
 
 void lock_remove(struct lock *lock)
 {
-	if (lock->fd >= 0)
+	if (lock->fd >= 0 && lock_is_current(lock))
 		unlink(lock->path);
 	lock_release(lock);
 }

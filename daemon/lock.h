@@ -25,6 +25,21 @@ struct lock {
  */
 int lock_take(struct lock *lock, const char *dir, uint64_t *ret_instance);
 
+/**
+ * lock_replace() - take the place of a broker that holds the lock and does not give it up
+ * @lock:	  filled; on failure lock_take() can be tried
+ * @dir:	  directory
+ * @ret_instance: as of lock_take()
+ *
+ * That broker keeps a lock on a file that has no name any more.
+ *
+ * Return: 0; a negative errno value, with a sentence.
+ */
+int lock_replace(struct lock *lock, const char *dir, uint64_t *ret_instance);
+
+/* Do we hold the lock that the directory has now? */
+bool lock_is_current(const struct lock *lock);
+
 /* Stores the instance id. Returns 0 or a negative errno value. */
 int lock_write(struct lock *lock, uint64_t instance);
 

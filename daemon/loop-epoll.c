@@ -170,6 +170,8 @@ static int epoll_wait_events(struct loop *loop, uint64_t deadline)
 	for (int i = 0; i < n; i++) {
 		struct loop_source *source = source_find(loop, engine->events[i].data.u64);
 
+		if (!loop_may_go_on(loop))
+			break;
 		if (source && !source->closed)
 			epoll_dispatch(source, engine->events[i].events);
 	}

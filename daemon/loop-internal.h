@@ -163,6 +163,8 @@ struct loop {
 	uint64_t now;
 	bool stopped;
 	int code;
+	bool (*gate)(void *data);
+	void *gate_data;
 
 	struct source_slot *slots;
 	uint32_t n_slots;
@@ -188,6 +190,8 @@ struct loop {
 
 /* loop.c */
 
+/* May another callback run? If not, the loop ends. */
+bool loop_may_go_on(struct loop *loop);
 /* A name for a source that is never used again: what the kernel carries around for us. */
 uint64_t source_token(const struct loop_source *source);
 /* NULL if the source is gone. */

@@ -268,6 +268,8 @@ static int uring_wait(struct loop *loop, uint64_t deadline)
 		int result = cqe->res;
 		bool more = cqe->flags & IORING_CQE_F_MORE;
 
+		if (!loop_may_go_on(loop))
+			break;
 		io_uring_cqe_seen(&engine->ring, cqe);
 		uring_complete(loop, token, result, more);
 	}

@@ -394,6 +394,20 @@ void loop_stop(struct loop *loop, int code)
 	loop->code = code;
 }
 
+void loop_set_gate(struct loop *loop, bool (*gate)(void *data), void *data)
+{
+	loop->gate = gate;
+	loop->gate_data = data;
+}
+
+bool loop_may_go_on(struct loop *loop)
+{
+	if (!loop->gate || loop->gate(loop->gate_data))
+		return true;
+	loop_stop(loop, -ESTALE);
+	return false;
+}
+
 static uint64_t loop_deadline(const struct loop *loop)
 {
 	uint64_t deadline = timers_next(loop);
@@ -415,6 +429,8 @@ int loop_run(struct loop *loop)
 	while (!loop->stopped && r >= 0) {
 		sources_sync(loop);
 		r = loop->engine->wait(loop, loop_deadline(loop));
+		if (!loop_may_go_on(loop))
+			break;
 		if (loop->now >= loop->retry_at)
 			sources_retry_now(loop);
 		timers_run(loop);

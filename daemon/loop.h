@@ -74,6 +74,14 @@ const char *loop_backend_name(const struct loop *loop);
 int loop_run(struct loop *loop);
 
 /**
+ * loop_set_gate - Ask before each callback whether it may run
+ * @loop: loop
+ * @gate: false: call nothing any more, loop_run() returns -ESTALE
+ * @data: for @gate
+ */
+void loop_set_gate(struct loop *loop, bool (*gate)(void *data), void *data);
+
+/**
  * loop_stop - Make loop_run() return after the current batch of events
  * @loop: loop
  * @code: what loop_run() returns; the first call wins

@@ -4,6 +4,7 @@
 
 #include <argp.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -41,6 +42,7 @@ enum {
 	OPTION_IDLE_EXIT,
 	OPTION_IO,
 	OPTION_ALLOW_ROOT,
+	OPTION_REPLACE,
 };
 
 static const struct argp_option options[] = {
@@ -53,17 +55,20 @@ static const struct argp_option options[] = {
 	{ "idle-exit", OPTION_IDLE_EXIT, "SECONDS", 0, "End when idle for so long; 0: never", 0 },
 	{ "io", OPTION_IO, "auto|uring|epoll", 0, "How to wait ($SHMBROKER_IO)", 0 },
 	{ "allow-root", OPTION_ALLOW_ROOT, NULL, 0, "Run as root although it is not needed", 0 },
+	{ "replace", OPTION_REPLACE, NULL, 0,
+	  "Take the place of the broker that is there, even if it does not react", 0 },
 	{ 0 },
 };
 
 /**
  * struct daemon - the process
- * @user, @allow_root, @config_file, @address, @directory, @ready_fd, @idle_exit_ms, @io: options;
+ * @user, @allow_root, @replace, @config_file, @address, @directory, @ready_fd, @idle_exit_ms, @io: options;
  *		-1: not given
  * @conf:	system mode: the configuration in force
  * @no_file:	there was none to read
  * @policy:	user mode: the policy
  * @dir_room:	room for @directory
+ * @store:	the service manager's
  * @broker_config: made of all that
  * @broker:	broker
  * @signal_fd:	SIGTERM, SIGINT, SIGHUP
@@ -74,6 +79,7 @@ static const struct argp_option options[] = {
 struct daemon {
 	bool user;
 	bool allow_root;
+	bool replace;
 	const char *config_file;
 	const char *address;
 	const char *directory;
@@ -84,6 +90,7 @@ struct daemon {
 	bool no_file;
 	struct policy policy;
 	char dir_room[PATH_MAX];
+	struct store store;
 	struct broker_config broker_config;
 	struct broker *broker;
 	int signal_fd;
@@ -123,6 +130,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case OPTION_USER:
 		d->user = true;
 		break;
+	case OPTION_REPLACE:
+		d->replace = true;
+		break;
 	case OPTION_ALLOW_ROOT:
 		d->allow_root = true;
 		break;
@@ -157,25 +167,9 @@ static void print_version(FILE *stream, struct argp_state *state)
 	fprintf(stream, "shmbrokerd %s\n", SHMB_VERSION_STRING);
 }
 
-/* Tells the service manager something, if there is one. */
-static void notify(const char *text)
+static void notify(struct daemon *d, const char *text)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	const char *path = getenv("NOTIFY_SOCKET");
-	socklen_t len;
-	int fd;
-
-	if (!path || strlen(path) >= sizeof(address.sun_path) || (path[0] != '/' && path[0] != '@'))
-		return;
-	strcpy(address.sun_path, path);
-	len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
-	if (path[0] == '@')
-		address.sun_path[0] = '\0';
-	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return;
-	sendto(fd, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&address, len);
-	shmb_fd_close(fd);
+	store_notify(d->store.notify, text, -1);
 }
 
 /* One line to whoever has started us. */
@@ -214,18 +208,39 @@ static void raise_limits(void)
 	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/* Socket activation. Sets the fd to -1 if there is none. */
-static int inherited_socket(int *ret_fd)
+/* The next of the names that are separated by colons; "" if there are no more. */
+static void next_name(const char **names, char *name, size_t cap)
+{
+	size_t len = *names ? strcspn(*names, ":") : 0;
+
+	snprintf(name, cap, "%.*s", (int)len, *names ? *names : "");
+	if (*names)
+		*names = (*names)[len] ? *names + len + 1 : NULL;
+}
+
+/* Socket activation, and what the service manager has kept for us. Sets -1 if there is no socket. */
+static int inherited_fds(struct daemon *d, int *ret_fd)
 {
 	const char *pid = getenv("LISTEN_PID"), *n = getenv("LISTEN_FDS");
+	const char *names = getenv("LISTEN_FDNAMES");
+	int r = 0, n_sockets = 0;
+	char name[64];
 
 	*ret_fd = -1;
+	d->store.notify = getenv("NOTIFY_SOCKET");
 	if (!pid || !n || strtol(pid, NULL, 10) != getpid())
 		return 0;
-	if (strcmp(n, "1") != 0)
-		return shmb_fail(-EINVAL, "one socket is wanted, %s were passed", n);
-	*ret_fd = LISTEN_FD;
-	return 0;
+	for (int fd = LISTEN_FD; r == 0 && fd < LISTEN_FD + atoi(n); fd++) {
+		next_name(&names, name, sizeof(name));
+		fcntl(fd, F_SETFD, FD_CLOEXEC);
+		if (store_is_ours(name))
+			r = store_note(&d->store, name, fd);
+		else if (n_sockets++ == 0)
+			*ret_fd = fd;
+	}
+	if (r == 0 && n_sockets > 1)
+		return shmb_fail(-EINVAL, "one socket is wanted, %d were passed", n_sockets);
+	return r;
 }
 
 /* Where the inherited socket is bound, so that we can say where we listen. */
@@ -318,7 +333,7 @@ static int configure(struct daemon *d)
 	if (!d->user)
 		r = load_conf(d);
 	if (r == 0)
-		r = inherited_socket(&listen_fd);
+		r = inherited_fds(d, &listen_fd);
 	if (r == 0)
 		r = inherited_address(d, listen_fd);
 	if (r == 0)
@@ -333,6 +348,8 @@ static int configure(struct daemon *d)
 		.key_path = choose_key(d),
 		.socket_mode = d->user ? 0600 : d->conf.socket_mode,
 		.listen_fd = listen_fd,
+		.store = &d->store,
+		.replace = d->replace,
 		.backend = d->io,
 		.idle_exit_ns = (uint64_t)d->idle_exit_ms * 1000000,
 		.log = { .fd = STDERR_FILENO, .priorities = getenv("JOURNAL_STREAM") != NULL },
@@ -378,7 +395,7 @@ static void on_signal(void *data)
 			reload(d);
 			continue;
 		}
-		notify("STOPPING=1");
+		notify(d, "STOPPING=1");
 		loop_stop(d->broker->loop, 0);
 	}
 }
@@ -387,7 +404,7 @@ static void on_watchdog(void *data)
 {
 	struct daemon *d = data;
 
-	notify("WATCHDOG=1");
+	notify(d, "WATCHDOG=1");
 	loop_timer_move(d->watchdog, shmb_clock_now_ns() + d->watchdog_ns);
 }
 
@@ -430,7 +447,7 @@ static int serve(struct daemon *d)
 	for (;;) {
 		r = hook(d);
 		if (r == 0) {
-			notify("READY=1");
+			notify(d, "READY=1");
 			say_ready(d, NULL);
 			r = broker_run(d->broker);
 		}
@@ -474,6 +491,7 @@ int main(int argc, char **argv)
 	if (r < 0)
 		fail(&d, shmb_fail(r, "the loop ended: %s", strerrordesc_np(-r)));
 	broker_free(d.broker);
+	store_deinit(&d.store);
 	shmb_fd_close(d.signal_fd);
 	conf_free(&d.conf);
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;

@@ -5,15 +5,18 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include "lib/clock.h"
 #include "lib/fd.h"
 
 #include "daemon/channel.h"
+#include "daemon/fence.h"
 #include "daemon/idle.h"
 #include "daemon/member.h"
 #include "daemon/pair.h"
 #include "daemon/view.h"
 
-#define SLOTS_MIN 4u
+#define SLOTS_MIN   4u
+#define PATIENCE_NS (1000 * 1000000ull)
 /* Generations of one broker begin above those of its predecessors. */
 #define GENERATION_SHIFT 12
 
@@ -22,6 +25,19 @@ uint64_t member_segment_len(const struct channel *channel, uint32_t role)
 	if (role == SHMB_ROLE_PUBLISHER)
 		return SHMB_BLOCK_LEN + (uint64_t)channel->lane_len;
 	return SHMB_BLOCK_LEN + (uint64_t)channel->max_publishers * sizeof(struct shmb_cursor_lane);
+}
+
+static struct segment_spec member_spec(const struct member *member, uint64_t id, uint32_t backing)
+{
+	bool publisher = member->role == SHMB_ROLE_PUBLISHER;
+
+	return (struct segment_spec){
+		.kind = publisher ? SHMB_SEGMENT_LANE : SHMB_SEGMENT_CURSOR,
+		.backing = backing,
+		.id = id,
+		.owner_id = member->eviction->member_id,
+		.len = member_segment_len(member->channel, member->role),
+	};
 }
 
 static uint32_t slots_max(const struct channel *channel, uint32_t role)
@@ -113,7 +129,11 @@ static int member_init(struct member *member, struct channel *channel, struct cl
 	if (r < 0)
 		return r;
 	member->eviction = view_new(client, NULL, 0, entry->id);
-	return member->eviction ? 0 : -ENOMEM;
+	member->move = view_new(client, NULL, 0, entry->id);
+	if (!member->eviction || !member->move)
+		return -ENOMEM;
+	member->move->mover = member;
+	return 0;
 }
 
 /* Now it is found. */
@@ -140,12 +160,14 @@ static void member_discard(struct member *member)
 
 	registry_remove(&broker->registry, member->object.entry);
 	segment_destroy(&member->object.segment);
+	segment_destroy(&member->next);
 	if (member->charged) {
 		quota_release(member->client->user, QUOTA_MEMBERS, 1);
 		quota_release(member->client->user, QUOTA_BYTES, member->charged);
 	}
 	shmb_fd_close(member->doorbell);
 	view_free(member->eviction);
+	view_free(member->move);
 	free(member);
 }
 
@@ -161,7 +183,9 @@ int member_new(struct channel *channel, struct client *client, uint32_t role, ui
 		.segment_len = member_segment_len(channel, role),
 		.flags = flags,
 		.history = history < channel->history ? history : channel->history,
+		.backing = channel->backing,
 	};
+	struct segment_spec spec;
 	struct member *member;
 	int r;
 
@@ -173,10 +197,10 @@ int member_new(struct channel *channel, struct client *client, uint32_t role, ui
 		return -ENOMEM;
 	entry.id = registry_next_id(&broker->registry);
 	r = member_init(member, channel, client, &entry);
-	if (r == 0)
-		r = segment_create(&broker->maker,
-				   publisher ? SHMB_SEGMENT_LANE : SHMB_SEGMENT_CURSOR, entry.id,
-				   entry.segment_len, 0, &member->object.segment);
+	if (r == 0) {
+		spec = member_spec(member, entry.id, entry.backing);
+		r = segment_create(&broker->maker, &spec, &member->object.segment);
+	}
 	memcpy(entry.segment, member->object.segment.name, sizeof(entry.segment));
 	if (r == 0)
 		r = registry_add(&broker->registry, &entry, &member->object.entry);
@@ -197,6 +221,7 @@ int member_adopt(struct channel *channel, struct client *client,
 	bool publisher = entry->kind == SHMB_ENTRY_PUBLISHER;
 	uint32_t role = publisher ? SHMB_ROLE_PUBLISHER : SHMB_ROLE_SUBSCRIBER;
 	struct broker *broker = client->broker;
+	struct segment_spec spec;
 	struct member *member;
 	int r;
 
@@ -213,10 +238,15 @@ int member_adopt(struct channel *channel, struct client *client,
 	if (!member)
 		return -ENOMEM;
 	r = member_init(member, channel, client, entry);
-	if (r == 0)
-		r = segment_adopt(&broker->maker, (const char *)entry->segment,
-				  publisher ? SHMB_SEGMENT_LANE : SHMB_SEGMENT_CURSOR, entry->id,
-				  entry->segment_len, 0, &member->object.segment);
+	if (r == 0) {
+		spec = member_spec(member, entry->segment_id ? entry->segment_id : entry->id,
+				   entry->backing);
+		r = segment_adopt(&broker->maker, (const char *)entry->segment, &spec,
+				  &member->object.segment);
+	}
+	/* Those who have mapped it go on with it until its client has moved to another one. */
+	if (r == -ENOENT && entry->backing == SHMB_MEMORY_SEALED)
+		r = 0;
 	if (r == 0)
 		r = member_insert(member, entry->id);
 	if (r < 0) {
@@ -237,6 +267,16 @@ static void pairs_free(struct member *member, const struct member *leaver, uint3
 		list_entry(link, struct pair, member_links[member->role - 1]), leaver, reason);
 }
 
+static struct pair *pair_of(const struct member *member, const struct member *peer)
+{
+	return member->role == SHMB_ROLE_PUBLISHER ? pair_find(member, peer)
+						   : pair_find(peer, member);
+}
+
+/*
+ * A pair with each peer. Where one of the two has still to move, the publisher is told all the same
+ * and holds what is for the subscriber; two that have one already go on with it meanwhile.
+ */
 static int pairs_create(struct member *member)
 {
 	unsigned other = member->role == SHMB_ROLE_PUBLISHER;
@@ -246,12 +286,206 @@ static int pairs_create(struct member *member)
 
 	for (uint32_t i = 0; r == 0 && i < channel->n_slots[other]; i++) {
 		peer = channel->slots[other][i];
-		if (!peer || !(peer->flags & SHMB_MEMBER_ACTIVE))
+		if (!peer || !(peer->flags & SHMB_MEMBER_ACTIVE) ||
+		    (!other && !member_usable(peer) && pair_of(member, peer)))
 			continue;
 		r = other ? pair_new(member, peer, member->client->user)
 			  : pair_new(peer, member, member->client->user);
 	}
 	return r;
+}
+
+/* Ends what pairs_create() has made, or what was there before: pairs from @first on, or up to it. */
+static void pairs_drop(struct member *member, struct list *first, bool from)
+{
+	struct list *link, *safe;
+	bool seen = false;
+
+	list_for_each(link, safe, &member->pairs)
+	{
+		struct pair *pair = list_entry(link, struct pair, member_links[member->role - 1]);
+		struct member *peer = pair->members[member->role == SHMB_ROLE_PUBLISHER];
+
+		seen = seen || link == first;
+		if (from && seen)
+			pair_free(pair, NULL, SHMB_GONE_DETACHED);
+		else if (!from && !seen && pair_of(member, peer) != pair)
+			pair_free(pair, NULL, SHMB_GONE_MOVED);
+		else if (!from && !seen)
+			pair_set_stale(pair);
+	}
+}
+
+/* The registry speaks of the segment that the member moves to. */
+static int move_entry(struct member *member)
+{
+	struct registry *registry = &member->client->broker->registry;
+	struct shmb_registry_entry entry;
+	uint32_t slot, before = member->object.entry;
+	int r;
+
+	if (!registry_get(registry, before, &entry))
+		return -ESTALE;
+	entry.segment_id = member->next.id;
+	entry.backing = member->next.backing;
+	memcpy(entry.segment, member->next.name, sizeof(entry.segment));
+	r = registry_add(registry, &entry, &slot);
+	if (r < 0)
+		return r;
+	/* Killed between the two: a successor takes either, and finds out which its client has. */
+	registry_remove(registry, before);
+	member->object.entry = slot;
+	return 0;
+}
+
+/*
+ * Its client has mapped the next segment, and copied into it what has to go on. Nothing refers to
+ * the old one from now on but those who have mapped it, and they are told.
+ */
+static int member_move(struct member *member)
+{
+	struct list *last = member->pairs.prev, *link, *safe;
+	int r;
+
+	r = segment_check_allocated(&member->next);
+	if (r == 0)
+		r = pairs_create(member);
+	if (r == 0)
+		r = segment_restrict(&member->next);
+	if (r == 0)
+		r = move_entry(member);
+	if (r < 0) {
+		pairs_drop(member, last->next, true);
+		return r;
+	}
+	segment_destroy(&member->object.segment);
+	segment_move(&member->object.segment, &member->next);
+	view_unmark(member->move);
+	for (link = last->next, safe = link->next; link != &member->pairs;
+	     link = safe, safe = link->next)
+		pair_announce(list_entry(link, struct pair, member_links[member->role - 1]));
+	/* After the new ones, so that nobody is without its peer in between. */
+	pairs_drop(member, last->next, false);
+	channel_changed(member->channel);
+	return 0;
+}
+
+/* Are all subscribers there, to be told of a new lane before anything is written to it? */
+static bool all_present(const struct channel *channel)
+{
+	for (uint32_t i = 0; i < channel->n_slots[1]; i++) {
+		const struct member *member = channel->slots[1][i];
+
+		if (member && member->flags & SHMB_MEMBER_ACTIVE && !member->present)
+			return false;
+	}
+	return true;
+}
+
+/* Who fails has it tried again when its client comes back. */
+static void prepare_publishers(struct channel *channel)
+{
+	for (uint32_t i = 0; i < channel->n_slots[0]; i++) {
+		struct member *member = channel->slots[0][i];
+
+		if (member && member->flags & SHMB_MEMBER_ACTIVE && member->present)
+			member_prepare(member);
+	}
+}
+
+static void on_patience(void *data)
+{
+	struct channel *channel = data;
+
+	channel->hurry = true;
+	prepare_publishers(channel);
+	channel_changed(channel);
+}
+
+/*
+ * Lanes flow without us; a publisher that had moved while a subscriber does not know where to would
+ * be read no more if we died now. So it waits for those who are coming back, but not for long.
+ */
+static bool must_wait(struct member *publisher)
+{
+	struct channel *channel = publisher->channel;
+
+	if (channel->hurry || all_present(channel))
+		return false;
+	return channel->patience ||
+	       loop_timer_at(channel->broker->loop, shmb_clock_now_ns() + PATIENCE_NS, on_patience,
+			     channel, &channel->patience) == 0;
+}
+
+int member_prepare(struct member *member)
+{
+	struct broker *broker = member->client->broker;
+	struct segment_spec spec;
+	int r;
+
+	if (member_usable(member) || segment_exists(&member->next))
+		return 0;
+	if (member->role == SHMB_ROLE_PUBLISHER && must_wait(member))
+		return 0;
+	spec = member_spec(member, registry_next_id(&broker->registry), member->channel->backing);
+	r = segment_create(&broker->maker, &spec, &member->next);
+	if (r == 0 && member->present)
+		view_mark(member->move);
+	return r;
+}
+
+void member_lose(struct member *member, uint32_t id)
+{
+	struct list *link, *safe;
+
+	segment_destroy(&member->object.segment);
+	member->object.segment.id = id;
+	if (member->role != SHMB_ROLE_PUBLISHER)
+		return;
+	list_for_each(link, safe, &member->pairs)
+		pair_set_stale(list_entry(link, struct pair, member_links[member->role - 1]));
+}
+
+/* Members of the channel that have to move have where to. All of them, or none. */
+static int seal_channel(struct channel *channel)
+{
+	struct member *member;
+	int r = 0;
+
+	channel->backing = SHMB_MEMORY_SEALED;
+	for (unsigned role = 0; role < 2; role++) {
+		for (uint32_t i = 0; r == 0 && i < channel->n_slots[role]; i++) {
+			member = channel->slots[role][i];
+			if (member && member->flags & SHMB_MEMBER_ACTIVE)
+				r = member_prepare(member);
+		}
+	}
+	if (r == 0) {
+		channel_set_sealed(channel);
+		return 0;
+	}
+	channel->backing = SHMB_MEMORY_POSIX;
+	for (unsigned role = 0; role < 2; role++) {
+		for (uint32_t i = 0; i < channel->n_slots[role]; i++) {
+			member = channel->slots[role][i];
+			if (!member)
+				continue;
+			view_unmark(member->move);
+			segment_destroy(&member->next);
+		}
+	}
+	return r;
+}
+
+int member_choose_backing(struct channel *channel, uint32_t uid)
+{
+	if (channel->wanted != SHMB_MEMORY_AUTO || channel->backing == SHMB_MEMORY_SEALED)
+		return 0;
+	for (unsigned role = 0; role < 2; role++)
+		for (uint32_t i = 0; i < channel->n_slots[role]; i++)
+			if (channel->slots[role][i] && channel->slots[role][i]->client->uid != uid)
+				return seal_channel(channel);
+	return 0;
 }
 
 int member_activate(struct member *member)
@@ -261,10 +495,15 @@ int member_activate(struct member *member)
 	int r;
 
 	if (member->flags & SHMB_MEMBER_ACTIVE)
-		return -EALREADY;
+		return segment_exists(&member->next) ? member_move(member) : -EALREADY;
 	r = segment_check_allocated(&member->object.segment);
 	if (r == 0)
 		r = pairs_create(member);
+	/* The channel may have been sealed since it was attached. */
+	if (r == 0)
+		r = member_prepare(member);
+	if (r == 0)
+		r = segment_restrict(&member->object.segment);
 	if (r < 0) {
 		pairs_free(member, NULL, SHMB_GONE_DETACHED);
 		return r;
@@ -285,9 +524,12 @@ int member_resume(struct member *member)
 	bool fresh = member->given;
 	int r = 0;
 
-	if (fresh)
+	r = member_prepare(member);
+	if (r == 0 && fresh)
 		r = doorbell_new(member);
 	member->present = r == 0;
+	if (r == 0 && member->role == SHMB_ROLE_SUBSCRIBER && all_present(member->channel))
+		prepare_publishers(member->channel);
 	list_for_each(link, safe, &member->pairs)
 	{
 		if (r < 0)
@@ -310,6 +552,8 @@ void member_free(struct member *member, uint32_t reason)
 	struct client *client = member->client;
 	struct broker *broker = client->broker;
 
+	if (client->dead && member->role == SHMB_ROLE_PUBLISHER)
+		fence_lane(member);
 	/* First of all, so that a successor does not take up what is half gone. */
 	registry_remove(&broker->registry, member->object.entry);
 	member->object.entry = REGISTRY_NO_ENTRY;

@@ -33,6 +33,29 @@ int member_adopt(struct channel *channel, struct client *client,
 int member_activate(struct member *member);
 
 /**
+ * member_prepare() - make the segment that it is to move to, if it has to move and may move now
+ * @member: active; its client is told with the next flush, if it knows the member
+ *
+ * Return: 0; -ENOSPC; -ENOMEM; -EMFILE; another negative errno value.
+ */
+int member_prepare(struct member *member);
+
+/* Its client writes another segment than this, with that id: a broker died before it was told. */
+void member_lose(struct member *member, uint32_t id);
+
+/**
+ * member_choose_backing() - somebody is about to join
+ * @channel: channel
+ * @uid:     of the newcomer
+ *
+ * A channel that is to choose by itself is sealed as soon as its members are of more than one uid;
+ * those who are there have to move.
+ *
+ * Return: as member_prepare(): nothing has changed then.
+ */
+int member_choose_backing(struct channel *channel, uint32_t uid);
+
+/**
  * member_resume() - its client is back and knows it
  * @member: member; gets a new doorbell if it has had this one
  *

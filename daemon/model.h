@@ -121,6 +121,7 @@ struct connection {
  * @away:	when it is forgotten, if it is away and has no members; when it is back: when what
  *		it has not opened again is closed
  * @retry:	when to try again to send what could not be sent for want of something
+ * @dead:	its process has ended
  * @members:	by member.client_link
  * @openings:	channels it has open, by opening.client_link
  * @dirty:	views and evictions that it has not been told yet, by view.dirty_link
@@ -139,6 +140,7 @@ struct client {
 	uint8_t resume_key[32];
 	struct loop_timer *away;
 	struct loop_timer *retry;
+	bool dead;
 	struct list members;
 	struct list openings;
 	struct list dirty;
@@ -168,6 +170,10 @@ struct opening {
  * @n_members:	attached, by role - 1
  * @n_active:	of them announced
  * @adopted:	its openers from before a restart may still come back
+ * @wanted:	SHMB_MEMORY_*, as its creator or a rule wants it
+ * @backing:	SHMB_MEMORY_POSIX or _SEALED: of what is made for its members from now on
+ * @patience:	when its publishers move although not all of its subscribers are there
+ * @hurry:	that time has come
  */
 struct channel {
 	struct object object;
@@ -189,17 +195,23 @@ struct channel {
 	uint32_t n_members[2];
 	uint32_t n_active[2];
 	bool adopted;
+	uint32_t wanted;
+	uint32_t backing;
+	struct loop_timer *patience;
+	bool hurry;
 };
 
 /**
- * struct view - what one client has been told of one pair, or of its member's eviction
+ * struct view - what one client has been told of one pair, or of its member's eviction or move
  * @dirty_link:	in client.dirty while it has to be told something
  * @client:	whom it is for
  * @pair:	NULL: there is no pair (any more)
- * @pair_id:	of the pair; 0: an eviction
+ * @mover:	the member that has to move, which owns this view; else NULL
+ * @pair_id:	of the pair; 0: an eviction or a move
  * @member_id:	the client's member
  * @reason:	SHMB_GONE_*, when there is no pair any more
  * @shown:	it was told of the pair
+ * @known_id:	it was told of another one of the same two, which this one replaces; else 0
  *
  * Views are made together with the pair, so that telling somebody that it is gone needs no memory.
  */
@@ -207,15 +219,18 @@ struct view {
 	struct list dirty_link;
 	struct client *client;
 	struct pair *pair;
+	struct member *mover;
 	uint64_t pair_id;
 	uint64_t member_id;
 	uint32_t reason;
 	bool shown;
+	uint64_t known_id;
 };
 
 /**
  * struct member - a publisher or subscriber
- * @object:	base; its segment is the lane or cursor
+ * @object:	base; its segment is the lane or cursor, or none: see member_usable()
+ * @next:	the segment that it is to move to, if it has to
  * @client_link: in client.members
  * @client:	whose it is
  * @channel:	where it is
@@ -230,9 +245,11 @@ struct view {
  * @charged:	bytes charged for its segment
  * @pairs:	by pair.member_links[role - 1]
  * @eviction:	prepared for the day it is thrown out
+ * @move:	tells its client of @next
  */
 struct member {
 	struct object object;
+	struct segment next;
 	struct list client_link;
 	struct client *client;
 	struct channel *channel;
@@ -247,6 +264,7 @@ struct member {
 	uint64_t charged;
 	struct list pairs;
 	struct view *eviction;
+	struct view *move;
 };
 
 /**
@@ -259,6 +277,8 @@ struct member {
  * @sockets:	  peers of different uids: what rings the member of that role - 1: the end it waits
  *		  on and the end the other rings, until they are sent; else -1
  * @generation:	  of @sockets
+ * @stale:	  a segment of it is gone or moving: those who have it go on with it until it is
+ *		  replaced, but nobody else is told of it
  */
 struct pair {
 	struct object object;
@@ -268,6 +288,7 @@ struct pair {
 	struct quota_user *user;
 	int sockets[2][2];
 	uint32_t generation;
+	bool stale;
 };
 
 /**
@@ -281,6 +302,8 @@ struct pair {
  * @idle_exit_ns: 0: never; else stop after so long without connections and members
  * @away_ns:	  how long a client without members may be away; 0: 30 s
  * @remove_all:	  when it stops, leave nothing behind, not even for clients that live on
+ * @store:	  keeps fds while there is no broker; the caller's; NULL: none
+ * @replace:	  take the place of a broker that is there and does not go
  * @policy:	  who may do what; the caller's
  * @limits:	  of each uid
  * @quota_rules:  exceptions; the caller's
@@ -297,6 +320,8 @@ struct broker_config {
 	uint64_t idle_exit_ns;
 	uint64_t away_ns;
 	bool remove_all;
+	struct store *store;
+	bool replace;
 	const struct policy *policy;
 	struct quota_limits limits;
 	const struct quota_rule *quota_rules;
@@ -323,6 +348,7 @@ struct broker_config {
  * @connections:  by connection.link
  * @clients:	  by client.link
  * @channels:	  by channel.link
+ * @fences:	  lanes of the dead that somebody can still write, by fence.link
  * @n_connections: length of @connections
  * @n_members:	  members of all clients
  * @objects:	  by id
@@ -354,6 +380,7 @@ struct broker {
 	struct list connections;
 	struct list clients;
 	struct list channels;
+	struct list fences;
 	uint32_t n_connections;
 	uint32_t n_members;
 	struct table objects;
@@ -366,6 +393,14 @@ struct broker {
 	_Alignas(8) uint8_t packet[SHMB_PACKET_LEN_MAX];
 	_Alignas(8) uint8_t plain[SHMB_PACKET_LEN_MAX];
 };
+
+/* Has it a segment that others may have, of the backing that its channel has now? */
+static inline bool member_usable(const struct member *member)
+{
+	const struct segment *segment = &member->object.segment;
+
+	return segment_exists(segment) && segment->backing == member->channel->backing;
+}
 
 /* Finds an object of a kind by its id, or NULL. */
 static inline struct object *broker_find(const struct broker *broker, uint64_t id, uint32_t kind)

@@ -14,6 +14,16 @@
 /* Generations of one broker begin above those of its predecessors. */
 #define GENERATION_SHIFT 12
 
+static struct segment_spec bell_spec(uint64_t id, uint32_t backing, unsigned flags)
+{
+	return (struct segment_spec){ .kind = SHMB_SEGMENT_BELL,
+				      .backing = backing,
+				      .id = id,
+				      .owner_id = id,
+				      .len = BELL_LEN,
+				      .flags = flags };
+}
+
 static struct broker *broker_of(const struct pair *pair)
 {
 	return pair->members[0]->client->broker;
@@ -111,7 +121,9 @@ int pair_new(struct member *publisher, struct member *subscriber, struct quota_u
 		.publisher_id = object_id(&publisher->object),
 		.subscriber_id = object_id(&subscriber->object),
 		.segment_len = BELL_LEN,
+		.backing = publisher->channel->backing,
 	};
+	struct segment_spec spec = bell_spec(id, entry.backing, SEGMENT_ALLOCATE);
 	int r;
 
 	if (!pair)
@@ -123,8 +135,7 @@ int pair_new(struct member *publisher, struct member *subscriber, struct quota_u
 	}
 	r = pair_charge(pair, user);
 	if (r == 0)
-		r = segment_create(&broker->maker, SHMB_SEGMENT_BELL, id, BELL_LEN,
-				   SEGMENT_ALLOCATE, &pair->object.segment);
+		r = segment_create(&broker->maker, &spec, &pair->object.segment);
 	memcpy(entry.segment, pair->object.segment.name, sizeof(entry.segment));
 	if (r == 0)
 		r = registry_add(&broker->registry, &entry, &pair->object.entry);
@@ -137,6 +148,7 @@ int pair_adopt(struct member *publisher, struct member *subscriber,
 	       const struct shmb_registry_entry *entry, uint32_t slot)
 {
 	struct broker *broker = publisher->client->broker;
+	struct segment_spec spec = bell_spec(entry->id, entry->backing, 0);
 	struct pair *pair = calloc(1, sizeof(*pair));
 	int r;
 
@@ -149,8 +161,13 @@ int pair_adopt(struct member *publisher, struct member *subscriber,
 	}
 	r = pair_charge(pair, publisher->client->user);
 	if (r == 0)
-		r = segment_adopt(&broker->maker, (const char *)entry->segment, SHMB_SEGMENT_BELL,
-				  entry->id, BELL_LEN, 0, &pair->object.segment);
+		r = segment_adopt(&broker->maker, (const char *)entry->segment, &spec,
+				  &pair->object.segment);
+	/* The bell is gone for us, but not for the two who have it. */
+	if (r == -ENOENT && entry->backing == SHMB_MEMORY_SEALED) {
+		pair->stale = true;
+		r = 0;
+	}
 	if (r == 0)
 		pair->object.entry = slot;
 	else
@@ -158,25 +175,55 @@ int pair_adopt(struct member *publisher, struct member *subscriber,
 	return r;
 }
 
+struct pair *pair_find(const struct member *publisher, const struct member *subscriber)
+{
+	struct pair *newest = NULL;
+	struct list *link, *safe;
+
+	list_for_each(link, safe, &publisher->pairs)
+	{
+		struct pair *pair = list_entry(link, struct pair, member_links[0]);
+
+		if (pair->members[1] == subscriber)
+			newest = pair;
+	}
+	return newest;
+}
+
+void pair_set_stale(struct pair *pair)
+{
+	pair->stale = true;
+	for (unsigned i = 0; i < 2; i++)
+		view_unmark(pair->views[i]);
+}
+
+/* A subscriber is shown a lane that it may have; a publisher is shown all who wait for its records. */
+static void pair_mark(struct pair *pair, unsigned i)
+{
+	if (pair->stale || !pair->members[i]->present || (i && !member_usable(pair->members[0])))
+		return;
+	view_mark(pair->views[i]);
+}
+
 void pair_announce(struct pair *pair)
 {
-	for (unsigned i = 0; i < 2; i++)
-		if (pair->members[i]->present)
-			view_mark(pair->views[i]);
+	/* The subscriber first: see channel_changed(). */
+	pair_mark(pair, 1);
+	pair_mark(pair, 0);
 }
 
 int pair_renew(struct pair *pair, struct member *member, bool fresh)
 {
 	struct view *mine = pair->views[member->role - 1];
-	int r = make_sockets(pair);
+	int r = pair->stale ? 0 : make_sockets(pair);
 
-	if (r < 0)
+	if (r < 0 || pair->stale)
 		return r;
 	mine->shown = false;
 	if (fresh || cross(pair))
 		pair_announce(pair);
 	else
-		view_mark(mine);
+		pair_mark(pair, member->role - 1);
 	return 0;
 }
 

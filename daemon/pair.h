@@ -16,9 +16,18 @@
  */
 int pair_new(struct member *publisher, struct member *subscriber, struct quota_user *user);
 
-/* Takes over what an earlier broker has noted. Returns as pair_new(), or as segment_adopt(). */
+/*
+ * Takes over what an earlier broker has noted. Returns as pair_new(), or as segment_adopt(); a sealed
+ * bell that nobody has kept makes a stale pair.
+ */
 int pair_adopt(struct member *publisher, struct member *subscriber,
 	       const struct shmb_registry_entry *entry, uint32_t slot);
+
+/* The pair of these two, the newest if there are several; NULL: none. */
+struct pair *pair_find(const struct member *publisher, const struct member *subscriber);
+
+/* Tells nobody of it who does not know it yet. */
+void pair_set_stale(struct pair *pair);
 
 /* Marks the views of those who know their member. */
 void pair_announce(struct pair *pair);

@@ -21,6 +21,7 @@ int parcel_add_segment(struct parcel *parcel, const struct segment_maker *maker,
 	}
 	/* What is announced is what was made, whatever a client has done to the file since. */
 	parcel->descriptors[i].segment_len = segment->len;
+	parcel->descriptors[i].required_seals = segment->seals;
 	parcel->fds[i] = fd;
 	parcel->owned[i] = true;
 	parcel->n_fds++;

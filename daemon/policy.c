@@ -144,6 +144,19 @@ static void rule_deinit(struct policy_rule *rule)
 	free(rule->keys);
 }
 
+uint32_t policy_backing(const struct policy *policy, const char *name, uint32_t name_len,
+			uint32_t wanted)
+{
+	for (uint32_t i = 0; i < policy->n_rules; i++) {
+		const struct policy_rule *rule = &policy->rules[i];
+
+		for (uint32_t k = 0; rule->backing && k < rule->n_channels; k++)
+			if (policy_glob_match(rule->channels[k], name, name_len))
+				return rule->backing - 1;
+	}
+	return wanted;
+}
+
 void policy_deinit(struct policy *policy)
 {
 	for (uint32_t i = 0; i < policy->n_rules; i++)

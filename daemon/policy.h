@@ -47,6 +47,7 @@ struct policy_subject {
  * @n_keys:	length of @keys
  * @allow:	POLICY_* bits
  * @deny:	POLICY_* bits
+ * @backing:	of its channels: SHMB_MEMORY_* + 1; 0: it says nothing about that
  */
 struct policy_rule {
 	char *name;
@@ -60,6 +61,7 @@ struct policy_rule {
 	uint32_t n_keys;
 	uint32_t allow;
 	uint32_t deny;
+	uint32_t backing;
 };
 
 /**
@@ -95,6 +97,10 @@ bool policy_admits(const struct policy *policy, uint32_t uid);
  */
 bool policy_check(const struct policy *policy, const struct policy_subject *subject, uint32_t op,
 		  const char *name, uint32_t name_len, const struct policy_rule **ret_rule);
+
+/* The backing of a new channel: what the first rule says that says something, else @wanted. */
+uint32_t policy_backing(const struct policy *policy, const char *name, uint32_t name_len,
+			uint32_t wanted);
 
 /* Frees the rules. */
 void policy_deinit(struct policy *policy);

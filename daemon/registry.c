@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -162,8 +164,104 @@ void registry_start(struct registry *registry, const char *address)
 	map->address_len = (uint32_t)len;
 	map->started_ns = now_ns();
 	map->broker_pid = (uint32_t)getpid();
-	/* pairs with the acquire load of an inspector: a new epoch has its pid and address */
-	__atomic_store_n(&map->broker_epoch, map->broker_epoch + 1, __ATOMIC_RELEASE);
+	registry->epoch = map->broker_epoch + 1;
+	/*
+	 * pairs with the acquire load of an inspector: a new epoch has its pid and address; and with
+	 * registry_is_superseded() of a predecessor that still runs
+	 */
+	__atomic_store_n(&map->broker_epoch, registry->epoch, __ATOMIC_RELEASE);
+}
+
+bool registry_is_superseded(const struct registry *registry)
+{
+	/* pairs with the release in registry_start() of a successor */
+	return registry->map && registry->epoch &&
+	       __atomic_load_n(&registry->map->broker_epoch, __ATOMIC_ACQUIRE) != registry->epoch;
+}
+
+/* Killed in here: the old object is in use, and what is left of the new one is swept. */
+int registry_supersede(struct registry *registry)
+{
+	char name[SHMB_SEGMENT_NAME_LEN_MAX + 8], from[sizeof(name) + 16], to[sizeof(name) + 16];
+	struct registry next = *registry;
+	int r;
+
+	snprintf(name, sizeof(name), "%s.new", registry->name);
+	snprintf(from, sizeof(from), "/dev/shm%s", name);
+	snprintf(to, sizeof(to), "/dev/shm%s", registry->name);
+	shm_unlink(name);
+	next.fd = shm_open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (next.fd < 0)
+		return -errno;
+	r = segment_allocate(next.fd, 0, next.len);
+	if (r == 0) {
+		next.map = segment_map(next.fd, next.len);
+		r = next.map ? 0 : -ENOMEM;
+	}
+	if (r == 0) {
+		memcpy(next.map, registry->map, registry->len);
+		r = rename(from, to) < 0 ? -errno : 0;
+		if (r < 0)
+			munmap(next.map, next.len);
+	}
+	if (r < 0) {
+		shmb_fd_close(next.fd);
+		shm_unlink(name);
+		return r;
+	}
+	munmap(registry->map, registry->len);
+	shmb_fd_close(registry->fd);
+	*registry = next;
+	return 0;
+}
+
+static bool is_registry_of(int fd, const char *address, bool replace, uint64_t *ret_instance,
+			   uint64_t *ret_ns)
+{
+	struct shmb_registry_segment head;
+	struct stat st;
+
+	if (fstat(fd, &st) < 0 || st.st_uid != geteuid() || !S_ISREG(st.st_mode) ||
+	    pread(fd, &head, sizeof(head), 0) != sizeof(head) ||
+	    head.header.magic != SHMB_SEGMENT_MAGIC || head.header.kind != SHMB_SEGMENT_REGISTRY ||
+	    head.address_len != strlen(address) || head.address_len > sizeof(head.address) ||
+	    memcmp(head.address, address, head.address_len) != 0)
+		return false;
+	/* One that runs, with another directory, keeps it. */
+	if (!replace && (kill((pid_t)head.broker_pid, 0) == 0 || errno != ESRCH))
+		return false;
+	*ret_instance = head.header.instance;
+	*ret_ns = head.started_ns;
+	return true;
+}
+
+uint64_t registry_find(const char *address, bool replace)
+{
+	uint64_t found = 0, found_ns = 0, instance, started_ns;
+	DIR *dir = opendir("/dev/shm");
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir))) {
+		const char *end = strrchr(entry->d_name, '.');
+		int fd;
+
+		if (strncmp(entry->d_name, "shmb.", 5) != 0 || !end ||
+		    strcmp(end, ".registry") != 0)
+			continue;
+		fd = openat(dirfd(dir), entry->d_name,
+			    O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+		if (fd < 0)
+			continue;
+		if (is_registry_of(fd, address, replace, &instance, &started_ns) &&
+		    started_ns >= found_ns) {
+			found = instance;
+			found_ns = started_ns;
+		}
+		shmb_fd_close(fd);
+	}
+	if (dir)
+		closedir(dir);
+	return found;
 }
 
 uint64_t registry_next_id(struct registry *registry)

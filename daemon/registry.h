@@ -28,6 +28,7 @@
  * @n_entries: that @map has room for
  * @free:      stack of free entries, @n_free of them
  * @n_free:    length of @free
+ * @epoch:     of this broker
  */
 struct registry {
 	char name[SHMB_SEGMENT_NAME_LEN_MAX];
@@ -37,6 +38,7 @@ struct registry {
 	uint32_t n_entries;
 	uint32_t *free;
 	uint32_t n_free;
+	uint64_t epoch;
 };
 
 /* Name of the registry of an instance. */
@@ -60,8 +62,31 @@ int registry_create(struct registry *registry, uint64_t instance);
  */
 int registry_load(struct registry *registry, uint64_t instance);
 
+/**
+ * registry_find() - the instance of an earlier broker whose lock file is gone
+ * @address: of its socket
+ * @replace: also if it is still running
+ *
+ * Return: the instance that was started last there by this user; 0: none.
+ */
+uint64_t registry_find(const char *address, bool replace);
+
 /* Notes that a broker has started: one more epoch. */
 void registry_start(struct registry *registry, const char *address);
+
+/**
+ * registry_supersede() - leave a predecessor that may still run with an object of its own
+ * @registry: loaded, and started: the predecessor can see that
+ *
+ * It may have been stopped between any two stores. What it does when it wakes up happens to the old
+ * object, which nobody looks at any more.
+ *
+ * Return: 0; -ENOSPC, -ENOMEM, another negative errno value: the old object is still in use.
+ */
+int registry_supersede(struct registry *registry);
+
+/* Has another broker started on it? Then nothing that we hold is ours any more. */
+bool registry_is_superseded(const struct registry *registry);
 
 /* A number that no object of this instance has ever had. */
 uint64_t registry_next_id(struct registry *registry);

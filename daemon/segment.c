@@ -2,10 +2,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/memfd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <sodium.h>
@@ -17,6 +20,14 @@
 #define ALLOCATE_STEP	(4ull << 20)
 #define NAME_RANDOM_LEN 16
 #define STAT_BLOCK_LEN	512
+#define MEMFD_PREFIX	"memfd:"
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008u /* Linux 6.3 */
+#endif
+#ifndef F_SEAL_FUTURE_WRITE
+#define F_SEAL_FUTURE_WRITE 0x0010 /* Linux 5.1 */
+#endif
 
 /* Path of an object, for those calls that shm_open(3) has no form of. */
 static void segment_path(const char *name, char path[SHMB_SEGMENT_NAME_LEN_MAX + 16])
@@ -63,8 +74,7 @@ static void segment_name(const struct segment_maker *maker, char name[SHMB_SEGME
 }
 
 /* Fills the new, still unknown object behind @fd. */
-static int segment_format(const struct segment_maker *maker, unsigned flags, int fd,
-			  struct segment *segment)
+static int segment_format(const struct segment_spec *spec, int fd, struct segment *segment)
 {
 	struct shmb_segment_header header = {
 		.magic = SHMB_SEGMENT_MAGIC,
@@ -73,9 +83,9 @@ static int segment_format(const struct segment_maker *maker, unsigned flags, int
 		.kind = segment->kind,
 		.block_len = SHMB_BLOCK_LEN,
 		.segment_len = segment->len,
-		.instance = maker->instance,
+		.instance = segment->instance,
 		.segment_id = segment->id,
-		.owner_id = segment->id,
+		.owner_id = spec->owner_id,
 	};
 	struct stat st;
 	ssize_t n;
@@ -84,7 +94,7 @@ static int segment_format(const struct segment_maker *maker, unsigned flags, int
 	/* The umask had a say in the mode so far. */
 	if (fchmod(fd, 0600) < 0 || ftruncate(fd, (off_t)segment->len) < 0)
 		return -errno;
-	r = flags & SEGMENT_ALLOCATE ? segment_allocate(fd, 0, segment->len) : 0;
+	r = spec->flags & SEGMENT_ALLOCATE ? segment_allocate(fd, 0, segment->len) : 0;
 	if (r < 0)
 		return r;
 	n = pwrite(fd, &header, sizeof(header), 0);
@@ -93,7 +103,7 @@ static int segment_format(const struct segment_maker *maker, unsigned flags, int
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	segment->inode = st.st_ino;
-	if (flags & SEGMENT_MAP) {
+	if (spec->flags & SEGMENT_MAP) {
 		segment->map = segment_map(fd, segment->len);
 		if (!segment->map)
 			return -ENOMEM;
@@ -101,19 +111,65 @@ static int segment_format(const struct segment_maker *maker, unsigned flags, int
 	return 0;
 }
 
-int segment_create(const struct segment_maker *maker, uint32_t kind, uint64_t id, uint64_t len,
-		   unsigned flags, struct segment *segment)
+static struct segment segment_of(const struct segment_maker *maker, const struct segment_spec *spec)
+{
+	return (struct segment){ .kind = spec->kind,
+				 .backing = spec->backing,
+				 .id = spec->id,
+				 .len = spec->len,
+				 .fd = -1,
+				 .store = maker->store,
+				 .instance = maker->instance };
+}
+
+static void memfd_name(uint64_t inode, char name[SHMB_SEGMENT_NAME_LEN_MAX])
+{
+	snprintf(name, SHMB_SEGMENT_NAME_LEN_MAX, MEMFD_PREFIX "%llu", (unsigned long long)inode);
+}
+
+/* Before anybody else has it, so that no client can come before our seals. */
+static int create_sealed(const struct segment_spec *spec, struct segment *segment)
+{
+	int fd = memfd_create("shmb", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+	int r;
+
+	if (fd < 0 && errno == EINVAL)
+		fd = memfd_create("shmb", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0)
+		return -errno;
+	segment->seals = F_SEAL_SHRINK | F_SEAL_GROW;
+	/* Of a bell nobody tells us when it is mapped. */
+	if (spec->kind == SHMB_SEGMENT_BELL)
+		segment->seals |= F_SEAL_SEAL;
+	r = segment_format(spec, fd, segment);
+	if (r == 0 && fcntl(fd, F_ADD_SEALS, segment->seals) < 0)
+		r = -errno;
+	if (r < 0) {
+		segment_release(segment);
+		shmb_fd_close(fd);
+		return r;
+	}
+	segment->fd = fd;
+	memfd_name(segment->inode, segment->name);
+	store_put(segment->store, segment->instance, segment->id, fd);
+	return 0;
+}
+
+int segment_create(const struct segment_maker *maker, const struct segment_spec *spec,
+		   struct segment *segment)
 {
 	int fd, r;
 
-	*segment = (struct segment){ .kind = kind, .id = id, .len = len };
+	*segment = segment_of(maker, spec);
+	if (spec->backing == SHMB_MEMORY_SEALED)
+		return create_sealed(spec, segment);
 	segment_name(maker, segment->name);
 	fd = shm_open(segment->name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0) {
 		segment->name[0] = '\0';
 		return -errno;
 	}
-	r = segment_format(maker, flags, fd, segment);
+	r = segment_format(spec, fd, segment);
 	shmb_fd_close(fd);
 	if (r < 0)
 		segment_destroy(segment);
@@ -137,27 +193,61 @@ static int header_check(const struct segment_maker *maker, int fd, const struct 
 	return header.kind == segment->kind && header.segment_id == segment->id ? 0 : -EINVAL;
 }
 
-int segment_adopt(const struct segment_maker *maker, const char *name, uint32_t kind, uint64_t id,
-		  uint64_t len, unsigned flags, struct segment *segment)
+/* What a store has kept must be the very memfd that the registry speaks of. */
+static int adopt_sealed(const char *name, struct segment *segment)
+{
+	int fd = store_take(segment->store, segment->instance, segment->id);
+	char wanted[SHMB_SEGMENT_NAME_LEN_MAX];
+	struct statfs fs;
+	struct stat st;
+	int seals;
+
+	if (fd < 0)
+		return -ENOENT;
+	seals = fcntl(fd, F_GET_SEALS);
+	if (seals < 0 || (seals & (F_SEAL_SHRINK | F_SEAL_GROW)) != (F_SEAL_SHRINK | F_SEAL_GROW) ||
+	    fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_uid != geteuid() ||
+	    (st.st_mode & 07777) != 0600 || (uint64_t)st.st_size != segment->len ||
+	    fstatfs(fd, &fs) < 0 || fs.f_type != TMPFS_MAGIC)
+		goto refuse;
+	memfd_name(st.st_ino, wanted);
+	if (strcmp(wanted, name) != 0)
+		goto refuse;
+	segment->inode = st.st_ino;
+	segment->seals =
+		(uint32_t)seals & (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL);
+	segment->fd = fd;
+	memcpy(segment->name, wanted, sizeof(wanted));
+	return 0;
+refuse:
+	store_drop(segment->store, segment->instance, segment->id);
+	shmb_fd_close(fd);
+	return -EINVAL;
+}
+
+int segment_adopt(const struct segment_maker *maker, const char *name,
+		  const struct segment_spec *spec, struct segment *segment)
 {
 	struct stat st;
 	int fd, r;
 
-	*segment = (struct segment){ .kind = kind, .id = id, .len = len };
-	fd = shm_open(name, (flags & SEGMENT_MAP ? O_RDWR : O_RDONLY) | O_CLOEXEC, 0);
+	*segment = segment_of(maker, spec);
+	if (spec->backing == SHMB_MEMORY_SEALED)
+		return adopt_sealed(name, segment);
+	fd = shm_open(name, (spec->flags & SEGMENT_MAP ? O_RDWR : O_RDONLY) | O_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
 	if (fstat(fd, &st) < 0) {
 		r = -errno;
 		goto out;
 	}
-	if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || (uint64_t)st.st_size != len) {
+	if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || (uint64_t)st.st_size != spec->len) {
 		r = -EINVAL;
 		goto out;
 	}
 	segment->inode = st.st_ino;
-	if (flags & SEGMENT_MAP) {
-		segment->map = segment_map(fd, len);
+	if (spec->flags & SEGMENT_MAP) {
+		segment->map = segment_map(fd, spec->len);
 		r = segment->map ? header_check(maker, fd, segment) : -ENOMEM;
 	} else {
 		r = 0; /* its writer is a client, so its bytes prove nothing */
@@ -184,9 +274,26 @@ static int same_object(int fd, const struct segment *segment)
 	return fd;
 }
 
+/* Another description of the memfd, so that the receiver's flags are its own. */
+static int reopen(const struct segment *segment, int flags)
+{
+	char path[40];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", segment->fd);
+	fd = open(path, flags | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
 int segment_open_read(const struct segment *segment)
 {
-	int fd = shm_open(segment->name, O_RDONLY | O_CLOEXEC, 0);
+	int fd;
+
+	if (!segment_exists(segment))
+		return -ESTALE;
+	if (segment->backing == SHMB_MEMORY_SEALED)
+		return same_object(reopen(segment, O_RDONLY), segment);
+	fd = shm_open(segment->name, O_RDONLY | O_CLOEXEC, 0);
 
 	return same_object(fd < 0 ? -errno : fd, segment);
 }
@@ -195,6 +302,11 @@ int segment_open_write(const struct segment_maker *maker, const struct segment *
 {
 	char path[SHMB_SEGMENT_NAME_LEN_MAX + 16];
 
+	if (!segment_exists(segment))
+		return -ESTALE;
+	/* Its seals forbid what the opener cannot do. */
+	if (segment->backing == SHMB_MEMORY_SEALED)
+		return same_object(reopen(segment, O_RDWR), segment);
 	segment_path(segment->name, path);
 	return same_object(opener_open(maker->opener, path), segment);
 }
@@ -219,17 +331,52 @@ int segment_check_allocated(const struct segment *segment)
 	return r;
 }
 
+int segment_restrict(struct segment *segment)
+{
+	uint32_t seals = F_SEAL_FUTURE_WRITE;
+
+	if (segment->backing != SHMB_MEMORY_SEALED)
+		return 0;
+	/* A lane gets one more seal, when its writer has died. */
+	if (segment->kind != SHMB_SEGMENT_LANE)
+		seals |= F_SEAL_SEAL;
+	if (fcntl(segment->fd, F_ADD_SEALS, seals) == 0)
+		segment->seals |= seals;
+	else if (errno != EINVAL) /* EINVAL: the kernel is older than that seal */
+		return -errno;
+	return 0;
+}
+
+int segment_fence(struct segment *segment)
+{
+	if (segment->backing != SHMB_MEMORY_SEALED || !segment_exists(segment))
+		return -EOPNOTSUPP;
+	return fcntl(segment->fd, F_ADD_SEALS, F_SEAL_WRITE) < 0 ? -errno : 0;
+}
+
+void segment_move(struct segment *segment, struct segment *from)
+{
+	*segment = *from;
+	*from = (struct segment){ 0 };
+}
+
 void segment_release(struct segment *segment)
 {
 	if (segment->map)
 		munmap(segment->map, segment->len);
 	segment->map = NULL;
+	if (segment->backing == SHMB_MEMORY_SEALED)
+		segment->fd = shmb_fd_close(segment->fd);
 }
 
 void segment_destroy(struct segment *segment)
 {
+	bool sealed = segment->backing == SHMB_MEMORY_SEALED;
+
 	segment_release(segment);
-	if (segment->name[0])
+	if (segment_exists(segment) && sealed)
+		store_drop(segment->store, segment->instance, segment->id);
+	else if (segment_exists(segment))
 		shm_unlink(segment->name);
 	segment->name[0] = '\0';
 }

@@ -41,6 +41,11 @@ void view_mark(struct view *view)
 		list_append(&view->client->dirty, &view->dirty_link);
 }
 
+void view_unmark(struct view *view)
+{
+	list_remove(&view->dirty_link);
+}
+
 void view_gone(struct view *view, bool present, uint32_t reason)
 {
 	bool eviction = view->pair_id == 0;
@@ -106,24 +111,26 @@ static int send_pair(struct view *view)
 	unsigned mine = pair->members[0]->object.node.key == view->member_id ? 0 : 1;
 	struct member *me = pair->members[mine], *peer = pair->members[!mine];
 	struct segment_maker *maker = &view->client->broker->maker;
-	bool publisher = me->role == SHMB_ROLE_PUBLISHER;
+	bool publisher = me->role == SHMB_ROLE_PUBLISHER, blind = publisher && !member_usable(peer);
 	struct shmb_msg_pair body = {
 		.pair_id = view->pair_id,
 		.member_id = view->member_id,
 		.peer_id = object_id(&peer->object),
 		.role = me->role,
-		.flags = pair->members[1]->flags & SHMB_MEMBER_LOSSY ? SHMB_PAIR_LOSSY : 0,
+		.flags = (pair->members[1]->flags & SHMB_MEMBER_LOSSY ? SHMB_PAIR_LOSSY : 0) |
+			 (blind ? SHMB_PAIR_BLIND : 0),
 		.slot = pair->members[0]->slot,
 		.lane_len = me->channel->lane_len,
 		.doorbell_generation = cross(pair) ? pair->generation : peer->generation,
-		.peer_pid = peer->client->pid,
+		.segment = (uint32_t)me->object.segment.id,
 		.history = pair->members[1]->history,
 	};
 	struct parcel parcel = { 0 };
-	int r;
+	int r = 0;
 
-	r = parcel_add_segment(&parcel, maker, &peer->object.segment, SHMB_FD_READ,
-			       SHMB_FD_ROLE_PEER);
+	if (!blind)
+		r = parcel_add_segment(&parcel, maker, &peer->object.segment, SHMB_FD_READ,
+				       SHMB_FD_ROLE_PEER);
 	if (r == 0)
 		r = parcel_add_segment(&parcel, maker, &pair->object.segment,
 				       publisher ? SHMB_FD_READ_WRITE : SHMB_FD_READ,
@@ -142,14 +149,79 @@ static int send_pair(struct view *view)
 		drop_sockets(pair, mine);
 	list_remove(&view->dirty_link);
 	view->shown = true;
+	view->known_id = 0;
+	if (publisher || list_empty(&pair->views[0]->dirty_link))
+		return 0;
+	/* Now the publisher may be told, too; its subscriber must be awake by then. */
+	bell_set_backlog(view->client, true);
+	bell_ring(view->client);
+	if (peer->client != view->client)
+		view_flush(peer->client, false);
 	return 0;
+}
+
+/*
+ * A publisher is told of a pair after its subscriber: if we die in between, nobody writes what
+ * nobody reads. Who is away is told when it comes back.
+ */
+static bool must_wait(const struct view *view)
+{
+	const struct pair *pair = view->pair;
+
+	if (!pair || view != pair->views[0])
+		return false;
+	return pair->members[1]->client->connection && !list_empty(&pair->views[1]->dirty_link);
+}
+
+/*
+ * The next that can be told now, or NULL. What waits holds up all that comes after it, since a pair
+ * that is replaced must not go before the other has come; but for subscribers, who are waited for.
+ */
+static struct view *next_dirty(const struct client *client)
+{
+	struct list *link, *safe;
+	bool waiting = false;
+
+	list_for_each(link, safe, &client->dirty)
+	{
+		struct view *view = list_entry(link, struct view, dirty_link);
+
+		waiting = waiting || must_wait(view);
+		if (!waiting || (view->pair && view == view->pair->views[1]))
+			return view;
+	}
+	return NULL;
+}
+
+/* The next segment of a member, which it moves to when it has mapped it. */
+static int send_move(struct view *view)
+{
+	struct member *member = view->mover;
+	struct shmb_msg_grant body = {
+		.member_id = view->member_id,
+		.segment_len = member->next.len,
+		.slot = member->slot,
+		.doorbell_generation = member->generation,
+	};
+	struct parcel parcel = { 0 };
+	int r;
+
+	r = parcel_add_segment(&parcel, &view->client->broker->maker, &member->next,
+			       SHMB_FD_READ_WRITE, SHMB_FD_ROLE_OWN);
+	if (r == 0)
+		r = connection_send(view->client->connection, SHMB_MSG_GRANT, 0, &body,
+				    sizeof(body), &parcel);
+	parcel_deinit(&parcel);
+	if (r == 0)
+		view_unmark(view);
+	return r;
 }
 
 static int view_send(struct view *view)
 {
 	struct shmb_msg_id evicted = { .id = view->member_id };
 	struct shmb_msg_unpair unpair = {
-		.pair_id = view->pair_id,
+		.pair_id = view->known_id ? view->known_id : view->pair_id,
 		.member_id = view->member_id,
 		.reason = view->reason,
 	};
@@ -157,6 +229,8 @@ static int view_send(struct view *view)
 
 	if (view->pair)
 		return send_pair(view);
+	if (view->mover)
+		return send_move(view);
 	if (view->pair_id == 0)
 		r = connection_send(view->client->connection, SHMB_MSG_EVICTED, 0, &evicted,
 				    sizeof(evicted), NULL);
@@ -179,12 +253,13 @@ static void on_retry(void *data)
 void view_flush(struct client *client, bool sent)
 {
 	struct connection *connection = client->connection;
+	struct view *view;
 	int r = 0;
 
 	if (!connection)
 		return;
-	while (r == 0 && !list_empty(&client->dirty) && loop_conn_idle(connection->io)) {
-		r = view_send(list_entry(client->dirty.next, struct view, dirty_link));
+	while (r == 0 && loop_conn_idle(connection->io) && (view = next_dirty(client))) {
+		r = view_send(view);
 		sent = sent || r == 0;
 	}
 	/* Out of fds or memory, here or in flight: nobody tells when there are some again. */
@@ -205,8 +280,8 @@ void view_forget(struct client *client)
 	{
 		struct view *view = list_entry(link, struct view, dirty_link);
 
-		list_remove(&view->dirty_link);
-		if (!view->pair)
+		view_unmark(view);
+		if (!view->pair && !view->mover)
 			view_free(view);
 	}
 	list_for_each(link, safe, &client->members)

@@ -20,6 +20,9 @@ void view_free(struct view *view);
 /* There is something new: the client is to be told when view_flush() can. */
 void view_mark(struct view *view);
 
+/* There is nothing to be told after all. */
+void view_unmark(struct view *view);
+
 /**
  * view_gone() - the pair is gone (or: the member was evicted)
  * @view:    the view; not the caller's any more

@@ -39,6 +39,8 @@ static int check_options(const struct shmb_channel_options *options)
 				 "a channel has at most 4096 publishers and 4096 "
 				 "subscribers, not %u and %u",
 				 options->max_publishers, options->max_subscribers);
+	if (options->backing > SHMB_BACKING_SEALED)
+		return shmb_fail(-EINVAL, "unknown backing %u", options->backing);
 	if (options->schema_len && !options->schema)
 		return shmb_fail(-EINVAL, "schema_len is %u but schema is NULL",
 				 options->schema_len);
@@ -175,6 +177,7 @@ static int open_channel(struct shmb_channel *channel, const struct shmb_channel_
 		.max_subscribers = options->max_subscribers,
 		.schema_len = options->schema_len,
 		.history = options->history,
+		.backing = options->backing,
 	};
 	struct shmb_received received;
 	struct shmb_client *client = channel->client;
@@ -206,6 +209,9 @@ _Static_assert(SHMB_CHANNEL_CREATE == SHMB_OPEN_CREATE &&
 		       SHMB_CHANNEL_EXCLUSIVE == SHMB_OPEN_EXCLUSIVE &&
 		       SHMB_CHANNEL_ANY_SCHEMA == SHMB_OPEN_ANY_SCHEMA,
 	       "the flags are passed on as they are");
+_Static_assert(SHMB_BACKING_AUTO == SHMB_MEMORY_AUTO && SHMB_BACKING_POSIX == SHMB_MEMORY_POSIX &&
+		       SHMB_BACKING_SEALED == SHMB_MEMORY_SEALED,
+	       "and so is the backing");
 
 SHMB_API int32_t shmb_channel_open(struct shmb_client *client, const char *name, uint32_t name_len,
 				   const struct shmb_channel_options *given,
@@ -308,6 +314,7 @@ SHMB_API int32_t shmb_channel_info(struct shmb_channel *channel, struct shmb_cha
 	all.history = channel->history;
 	all.n_publishers = SHMB_LOAD(&channel->segment->n_publishers);
 	all.n_subscribers = SHMB_LOAD(&channel->segment->n_subscribers);
+	all.backing = SHMB_LOAD(&channel->segment->backing);
 	memcpy(info, &all, cap < sizeof(all) ? cap : sizeof(all));
 	return 0;
 }

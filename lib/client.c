@@ -42,6 +42,7 @@
 #define RETRY_MAX_NS	   500000000ull
 #define FAREWELL_NS	   100000000ll
 #define BACKLOG_NS	   1000000000ull
+#define RECEIVE_SLICE_NS   20000000ull
 #define BACKLOG_SLICE_NS   20000ull
 
 /* ---- events ------------------------------------------------------------------------------------ */
@@ -101,50 +102,58 @@ void shmb_inbox_remove(struct shmb_client *client, struct shmb_inbox *inbox)
 		inbox->first = event->next;
 		shmb_event_free(event);
 	}
-	free(inbox->pair_ids);
-	inbox->pair_ids = NULL;
-	inbox->n_pair_ids = inbox->cap_pair_ids = 0;
+	free(inbox->pairs);
+	inbox->pairs = NULL;
+	inbox->n_pairs = inbox->cap_pairs = 0;
 }
 
-static int remember_pair(struct shmb_inbox *inbox, uint64_t id)
+static int remember_pair(struct shmb_inbox *inbox, const struct shmb_msg_pair *pair)
 {
-	uint32_t cap = inbox->cap_pair_ids ? 2 * inbox->cap_pair_ids : 8;
-	uint64_t *grown;
+	uint32_t cap = inbox->cap_pairs ? 2 * inbox->cap_pairs : 8;
+	struct shmb_known_pair *grown;
 
-	for (uint32_t i = 0; i < inbox->n_pair_ids; i++)
-		if (inbox->pair_ids[i] == id)
+	for (uint32_t i = 0; i < inbox->n_pairs; i++)
+		if (inbox->pairs[i].id == pair->pair_id)
 			return 0;
-	if (inbox->n_pair_ids == inbox->cap_pair_ids) {
-		grown = realloc(inbox->pair_ids, cap * sizeof(*grown));
+	if (inbox->n_pairs == inbox->cap_pairs) {
+		grown = realloc(inbox->pairs, cap * sizeof(*grown));
 		if (!grown)
 			return -ENOMEM;
-		inbox->pair_ids = grown;
-		inbox->cap_pair_ids = cap;
+		inbox->pairs = grown;
+		inbox->cap_pairs = cap;
 	}
-	inbox->pair_ids[inbox->n_pair_ids++] = id;
+	inbox->pairs[inbox->n_pairs++] =
+		(struct shmb_known_pair){ .id = pair->pair_id, .peer_id = pair->peer_id };
 	return 0;
 }
 
-static void forget_pair(struct shmb_inbox *inbox, uint64_t id)
+void shmb_inbox_forget(struct shmb_inbox *inbox, uint64_t id)
 {
-	for (uint32_t i = 0; i < inbox->n_pair_ids; i++)
-		if (inbox->pair_ids[i] == id) {
-			inbox->pair_ids[i] = inbox->pair_ids[--inbox->n_pair_ids];
+	for (uint32_t i = 0; i < inbox->n_pairs; i++)
+		if (inbox->pairs[i].id == id) {
+			inbox->pairs[i] = inbox->pairs[--inbox->n_pairs];
 			return;
 		}
 }
 
 int shmb_inbox_put(struct shmb_inbox *inbox, struct shmb_event *event)
 {
-	if (event->type == SHMB_MSG_PAIR && remember_pair(inbox, event->pair.pair_id) < 0)
+	if (event->type == SHMB_MSG_PAIR && remember_pair(inbox, &event->pair) < 0)
 		return -ENOMEM;
-	if (event->type == SHMB_MSG_UNPAIR)
-		forget_pair(inbox, event->unpair.pair_id);
 	event->next = NULL;
 	/* The member's thread looks at its inbox without the lock before it takes it. */
 	SHMB_STORE(inbox->end, event);
 	inbox->end = &event->next;
 	return 0;
+}
+
+struct shmb_event *shmb_inbox_take(struct shmb_inbox *inbox)
+{
+	struct shmb_event *events = inbox->first;
+
+	SHMB_STORE(&inbox->first, NULL);
+	inbox->end = &inbox->first;
+	return events;
 }
 
 void shmb_client_add(struct shmb_client *client, struct shmb_resumable *resumable)
@@ -170,11 +179,13 @@ void shmb_client_remove(struct shmb_client *client, struct shmb_resumable *resum
 static uint64_t event_member(const struct shmb_message *message)
 {
 	uint64_t id = 0;
-	uint32_t offset = message->type == SHMB_MSG_EVICTED ? offsetof(struct shmb_msg_id, id)
-			  : message->type == SHMB_MSG_UNPAIR
-				  ? offsetof(struct shmb_msg_unpair, member_id)
-				  : offsetof(struct shmb_msg_pair, member_id);
+	uint32_t offset =
+		message->type == SHMB_MSG_EVICTED  ? offsetof(struct shmb_msg_id, id)
+		: message->type == SHMB_MSG_GRANT  ? offsetof(struct shmb_msg_grant, member_id)
+		: message->type == SHMB_MSG_UNPAIR ? offsetof(struct shmb_msg_unpair, member_id)
+						   : offsetof(struct shmb_msg_pair, member_id);
 	uint32_t len = message->type == SHMB_MSG_EVICTED  ? sizeof(struct shmb_msg_id)
+		       : message->type == SHMB_MSG_GRANT  ? sizeof(struct shmb_msg_grant)
 		       : message->type == SHMB_MSG_UNPAIR ? sizeof(struct shmb_msg_unpair)
 							  : sizeof(struct shmb_msg_pair);
 
@@ -192,7 +203,7 @@ static int deliver(struct shmb_client *client, struct shmb_received *received)
 	uint64_t id;
 
 	if (message->type != SHMB_MSG_PAIR && message->type != SHMB_MSG_UNPAIR &&
-	    message->type != SHMB_MSG_EVICTED)
+	    message->type != SHMB_MSG_EVICTED && message->type != SHMB_MSG_GRANT)
 		return 0;
 	id = event_member(message);
 	while (inbox && inbox->member_id != id)
@@ -200,6 +211,8 @@ static int deliver(struct shmb_client *client, struct shmb_received *received)
 	if (!inbox)
 		return 0;
 	event = shmb_event_new(received);
+	if (event)
+		event->connection = client->connections;
 	if (event && shmb_inbox_put(inbox, event) == 0)
 		return 0;
 	shmb_event_free(event);
@@ -216,6 +229,11 @@ static void disconnect(struct shmb_client *client)
 	shmb_connection_close(&client->connection);
 	__atomic_store_n(&client->retry_at_ns, 0, __ATOMIC_RELAXED);
 	client->retry_delay_ns = RETRY_MIN_NS;
+}
+
+void shmb_client_hang_up(struct shmb_client *client)
+{
+	disconnect(client);
 }
 
 static const struct {
@@ -261,10 +279,31 @@ static void forget_farewell(struct shmb_client *client, uint32_t request_id)
 		}
 }
 
+/*
+ * Has another broker taken the place of the one we are connected to? That one may be stopped, and
+ * wake up any time: nothing that it says counts.
+ */
+static bool is_replaced(const struct shmb_client *client)
+{
+	/* S: pairs with the broker's release in bell_set_epoch(). */
+	uint64_t epoch = client->bell ? SHMB_LOAD_ACQUIRE(&client->bell->broker_epoch) : 0;
+
+	return epoch && client->broker_epoch && epoch != client->broker_epoch;
+}
+
+/* As shmb_connection_receive(), with an eye on who the broker is, and on what was lost. */
 static int receive(struct shmb_client *client, struct shmb_received *received, uint64_t deadline_ns)
 {
-	int result = shmb_connection_receive(&client->connection, received, deadline_ns);
+	int result;
 
+	do {
+		uint64_t slice = deadline_ns ? shmb_clock_now_ns() + RECEIVE_SLICE_NS : 0;
+
+		if (is_replaced(client))
+			return shmb_fail(-ENOTCONN, "the broker has been replaced");
+		result = shmb_connection_receive(&client->connection, received,
+						 slice < deadline_ns ? slice : deadline_ns);
+	} while (result == -EAGAIN && deadline_ns && shmb_clock_now_ns() < deadline_ns);
 	if (result == -EMFILE)
 		__atomic_fetch_add(&client->fd_shortages, 1, __ATOMIC_RELAXED);
 	return result;
@@ -302,11 +341,15 @@ static int make_room(struct shmb_client *client, uint64_t deadline_ns)
 	for (;;) {
 		struct pollfd poll_fd = { .fd = client->connection.fd, .events = POLLIN | POLLOUT };
 		uint64_t left_ns = shmb_clock_left_ns(deadline_ns, shmb_clock_now_ns());
-		struct timespec left = shmb_clock_timespec(left_ns);
-		int n = ppoll(&poll_fd, 1, &left, NULL);
-		int result;
+		/* A broker that has stopped may be replaced meanwhile. */
+		uint64_t slice_ns = left_ns < RECEIVE_SLICE_NS ? left_ns : RECEIVE_SLICE_NS;
+		struct timespec slice = shmb_clock_timespec(slice_ns);
+		int n, result;
 
-		if (n < 0 && errno == EINTR)
+		if (is_replaced(client))
+			return shmb_fail(-ENOTCONN, "the broker has been replaced");
+		n = ppoll(&poll_fd, 1, &slice, NULL);
+		if ((n < 0 && errno == EINTR) || (n == 0 && slice_ns < left_ns))
 			continue;
 		/* Whatever is wrong with the socket, sending says it. */
 		if (n < 0 || poll_fd.revents & ~POLLIN)
@@ -402,6 +445,7 @@ static int join(struct shmb_client *client)
 	struct shmb_msg_joined joined;
 	int result;
 
+	client->broker_epoch = 0; /* not known yet */
 	memset(received.fds, -1, sizeof(received.fds));
 	memcpy(request.token, client->token, sizeof(request.token));
 	result = round_trip(client, SHMB_MSG_JOIN, &request, sizeof(request), SHMB_MSG_JOINED,
@@ -420,6 +464,7 @@ static int join(struct shmb_client *client)
 		return result;
 	client->id = joined.client_id;
 	client->instance = joined.instance;
+	client->broker_epoch = joined.broker_epoch;
 	memcpy(client->token, joined.token, sizeof(client->token));
 	return 0;
 }

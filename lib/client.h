@@ -24,6 +24,7 @@
  * @pair:	 of a PAIR
  * @unpair:	 of an UNPAIR
  * @generation:	 of a GRANT's doorbell
+ * @connection:	 over which it came, as in shmb_client.connections
  * @n_fds:	 of @fds
  * @fds:	 that came with it; taken ones are set to -1
  * @descriptors: of @fds
@@ -34,9 +35,16 @@ struct shmb_event {
 	struct shmb_msg_pair pair;
 	struct shmb_msg_unpair unpair;
 	uint32_t generation;
+	uint32_t connection;
 	uint32_t n_fds;
 	int fds[SHMB_PACKET_FDS_MAX];
 	struct shmb_fd_descriptor descriptors[SHMB_PACKET_FDS_MAX];
+};
+
+/* A pair, and the member at its other end. */
+struct shmb_known_pair {
+	uint64_t id;
+	uint64_t peer_id;
 };
 
 /**
@@ -45,18 +53,18 @@ struct shmb_event {
  * @member_id:	whose it is
  * @first:	oldest event
  * @end:	where the next one goes
- * @pair_ids:	pairs that the member knows or will know when it has emptied the inbox
- * @n_pair_ids:	of @pair_ids
- * @cap_pair_ids: room in @pair_ids
+ * @pairs:	pairs that the member knows or will know when it has emptied the inbox
+ * @n_pairs:	of @pairs
+ * @cap_pairs:	room in @pairs
  */
 struct shmb_inbox {
 	struct shmb_inbox *next;
 	uint64_t member_id;
 	struct shmb_event *first;
 	struct shmb_event **end;
-	uint64_t *pair_ids;
-	uint32_t n_pair_ids;
-	uint32_t cap_pair_ids;
+	struct shmb_known_pair *pairs;
+	uint32_t n_pairs;
+	uint32_t cap_pairs;
 };
 
 /**
@@ -97,6 +105,7 @@ struct shmb_farewell {
  * @stale:	    the broker has forgotten us: the handles are of no more use
  * @id:		    as the broker calls us
  * @instance:	    of the broker
+ * @broker_epoch:   of the broker we are connected to
  * @token:	    proves that it is us when we come back
  * @bell_map:	    holds @bell
  * @bell:	    the broker's bell, read-only
@@ -129,6 +138,7 @@ struct shmb_client {
 	bool stale;
 	uint64_t id;
 	uint64_t instance;
+	uint64_t broker_epoch;
 	uint8_t token[SHMB_TOKEN_LEN];
 	struct shmb_map bell_map;
 	const struct shmb_bell_segment *bell;
@@ -169,6 +179,9 @@ int shmb_client_request_ok(struct shmb_client *client, uint32_t type, const void
 void shmb_client_tell(struct shmb_client *client, uint32_t type, const void *body,
 		      uint32_t body_len);
 
+/* Gives up the connection: who needs the broker reconnects. Locked. */
+void shmb_client_hang_up(struct shmb_client *client);
+
 /* Tells the broker that a member or channel is closed, and the next one if it does not answer. */
 void shmb_client_farewell(struct shmb_client *client, uint32_t type, uint64_t id);
 
@@ -196,6 +209,12 @@ int shmb_inbox_put(struct shmb_inbox *inbox, struct shmb_event *event);
 
 /* Makes an event of what was received, taking over its fds. NULL: no memory. */
 struct shmb_event *shmb_event_new(struct shmb_received *received);
+
+/* The member has done with a pair. Client locked. */
+void shmb_inbox_forget(struct shmb_inbox *inbox, uint64_t pair_id);
+
+/* Takes all events out of an inbox, oldest first. Client locked. */
+struct shmb_event *shmb_inbox_take(struct shmb_inbox *inbox);
 
 /* Frees an event and closes the fds that nobody took. NULL is allowed. */
 void shmb_event_free(struct shmb_event *event);

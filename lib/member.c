@@ -22,6 +22,8 @@
 
 #define COOKIE_CONTROL UINT64_MAX
 
+#define RESUME_MAX 1000u /* pairs that fit into a packet */
+
 /* ---- ringers and doorbells --------------------------------------------------------------------- */
 
 static void ring_fd(int fd, uint32_t kind)
@@ -162,6 +164,13 @@ static void remove_doorbell(struct shmb_member *member, uint32_t index)
 	member->doorbell_changes++;
 }
 
+void shmb_member_drop_doorbells(struct shmb_member *member, uint64_t pair_id)
+{
+	for (uint32_t i = member->n_doorbells; i-- > 0;)
+		if (member->doorbells[i].pair_id == pair_id)
+			remove_doorbell(member, i);
+}
+
 uint32_t shmb_member_doorbell_generation(const struct shmb_member *member)
 {
 	uint32_t newest = 0;
@@ -213,6 +222,20 @@ void shmb_member_drain_doorbells(struct shmb_member *member)
 
 /* ---- joining and leaving ----------------------------------------------------------------------- */
 
+static uint32_t own_kind(const struct shmb_member *member)
+{
+	return member->role == SHMB_ROLE_PUBLISHER ? SHMB_SEGMENT_LANE : SHMB_SEGMENT_CURSOR;
+}
+
+static uint64_t own_len(const struct shmb_member *member)
+{
+	const struct shmb_channel *channel = member->channel;
+
+	if (member->role == SHMB_ROLE_PUBLISHER)
+		return SHMB_BLOCK_LEN + (uint64_t)channel->lane_len;
+	return SHMB_BLOCK_LEN + (uint64_t)channel->max_publishers * sizeof(struct shmb_cursor_lane);
+}
+
 static int attach(struct shmb_member *member)
 {
 	struct shmb_channel *channel = member->channel;
@@ -220,12 +243,6 @@ static int attach(struct shmb_member *member)
 					   .role = member->role,
 					   .flags = member->flags,
 					   .history = member->history };
-	uint32_t kind =
-		member->role == SHMB_ROLE_PUBLISHER ? SHMB_SEGMENT_LANE : SHMB_SEGMENT_CURSOR;
-	uint64_t len = SHMB_BLOCK_LEN + (member->role == SHMB_ROLE_PUBLISHER
-						 ? (uint64_t)channel->lane_len
-						 : (uint64_t)channel->max_publishers *
-							   sizeof(struct shmb_cursor_lane));
 	struct shmb_received received;
 	struct shmb_msg_grant grant;
 	struct shmb_event *event = NULL;
@@ -246,15 +263,17 @@ static int attach(struct shmb_member *member)
 	member->slot = grant.slot;
 	event->generation = grant.doorbell_generation;
 	index = shmb_event_find(event, SHMB_FD_ROLE_OWN);
-	if (index < 0 || event->descriptors[index].segment_len != len ||
+	if (index < 0 || event->descriptors[index].segment_len != own_len(member) ||
 	    grant.slot >= (member->role == SHMB_ROLE_PUBLISHER ? channel->max_publishers
 							       : channel->max_subscribers))
 		result = shmb_fail(-EPROTO, "the broker's grant does not fit the channel");
 	else
 		result = shmb_map_writer(&member->own, event->fds[index],
-					 &event->descriptors[index], kind);
-	if (result == 0)
+					 &event->descriptors[index], own_kind(member));
+	if (result == 0) {
+		member->own_id = event->descriptors[index].segment_id;
 		result = add_doorbell(member, event, 0);
+	}
 	shmb_event_free(event);
 	return result;
 }
@@ -269,6 +288,15 @@ static void leave(struct shmb_member *member)
 static void deinit(struct shmb_member *member)
 {
 	shmb_map_deinit(&member->own);
+	shmb_map_deinit(&member->next);
+	shmb_event_free(member->move);
+	while (member->staged) {
+		struct shmb_event *event = member->staged;
+
+		member->staged = event->next;
+		shmb_event_free(event);
+	}
+	member->move = NULL;
 	while (member->n_doorbells)
 		remove_doorbell(member, member->n_doorbells - 1);
 	free(member->doorbells);
@@ -280,28 +308,34 @@ static void deinit(struct shmb_member *member)
 static int resume(struct shmb_resumable *resumable)
 {
 	struct shmb_member *member = shmb_container_of(resumable, struct shmb_member, resumable);
-	uint32_t n_max = (SHMB_PACKET_LEN_MAX / 2) / sizeof(uint64_t);
-	uint32_t n = member->inbox.n_pair_ids < n_max ? member->inbox.n_pair_ids : n_max;
+	uint32_t n = member->inbox.n_pairs < RESUME_MAX ? member->inbox.n_pairs : RESUME_MAX;
 	struct shmb_msg_resume request = { .member_id = member->id,
 					   .channel_id = member->channel->id,
-					   .n_pairs = n };
-	uint8_t body[sizeof(request) + SHMB_PACKET_LEN_MAX / 2];
+					   .n_pairs = n,
+					   .segment = (uint32_t)member->own_id };
+	uint64_t ids[2 * RESUME_MAX];
+	uint8_t body[sizeof(request) + sizeof(ids)];
 	struct shmb_received received;
 	struct shmb_msg_grant grant;
 	struct shmb_event *event;
 	int result;
 
 	memcpy(body, &request, sizeof(request));
-	if (n)
-		memcpy(body + sizeof(request), member->inbox.pair_ids, n * sizeof(uint64_t));
+	for (uint32_t i = 0; i < n; i++) {
+		ids[i] = member->inbox.pairs[i].id;
+		ids[n + i] = member->inbox.pairs[i].peer_id;
+	}
+	memcpy(body + sizeof(request), ids, 2 * n * sizeof(uint64_t));
 	result = shmb_client_request(member->client, SHMB_MSG_RESUME, body,
-				     (uint32_t)(sizeof(request) + n * sizeof(uint64_t)),
+				     (uint32_t)(sizeof(request) + 2 * n * sizeof(uint64_t)),
 				     SHMB_MSG_GRANT, sizeof(grant), &received);
 	if (result == 0) {
 		memcpy(&grant, received.message.body, sizeof(grant));
 		event = shmb_event_new(&received);
-		if (event)
+		if (event) {
 			event->generation = grant.doorbell_generation;
+			event->connection = member->client->connections;
+		}
 		if (!event || shmb_inbox_put(&member->inbox, event) < 0) {
 			shmb_event_free(event);
 			result = -ENOMEM;
@@ -373,7 +407,8 @@ void shmb_member_close(struct shmb_member *member)
 	struct shmb_client *client = member->client;
 
 	if (!*member->fork_guard) {
-		member->own.base = NULL; /* children do not have the mapping */
+		/* Children do not have the mappings. */
+		member->own.base = member->next.base = NULL;
 		deinit(member);
 		return;
 	}
@@ -388,12 +423,82 @@ void shmb_member_close(struct shmb_member *member)
 
 /* ---- hearing of peers -------------------------------------------------------------------------- */
 
+/* A restarted broker is not asked for it any more. */
+static void forget_pair(struct shmb_member *member, uint64_t id)
+{
+	pthread_mutex_lock(&member->client->lock);
+	shmb_inbox_forget(&member->inbox, id);
+	pthread_mutex_unlock(&member->client->lock);
+}
+
+/* What was staged for a segment that we do not move to after all. */
+static void drop_staged(struct shmb_member *member)
+{
+	while (member->staged) {
+		struct shmb_event *event = member->staged;
+
+		member->staged = event->next;
+		if (event->type == SHMB_MSG_PAIR)
+			forget_pair(member, event->pair.pair_id);
+		shmb_event_free(event);
+	}
+}
+
+/* The broker does not know what it granted any more, or we may not have it. */
+static void forget_move(struct shmb_member *member)
+{
+	shmb_map_deinit(&member->next);
+	shmb_event_free(member->move);
+	drop_staged(member);
+	member->move = NULL;
+	member->asked = member->answered = false;
+}
+
+/* Another segment is to be moved to. A later word of the broker replaces an earlier one. */
+static struct shmb_event *take_move(struct shmb_member *member, struct shmb_event *event)
+{
+	int index = shmb_event_find(event, SHMB_FD_ROLE_OWN);
+
+	if (index < 0)
+		return event;
+	forget_move(member);
+	member->move = event;
+	member->next_id = event->descriptors[index].segment_id;
+	return NULL;
+}
+
+/*
+ * A pair for the segment that we move to waits until we have, and so does the end of the pair that
+ * it replaces.
+ */
+static struct shmb_event *take_staged(struct shmb_member *member, struct shmb_event *event)
+{
+	bool wanted = event->type == SHMB_MSG_PAIR
+			      ? event->pair.segment == (uint32_t)member->next_id
+			      : event->unpair.reason == SHMB_GONE_MOVED && member->staged;
+	struct shmb_event **end = &member->staged;
+
+	if (!member->asked || !wanted)
+		return event;
+	while (*end)
+		end = &(*end)->next;
+	event->next = NULL;
+	*end = event;
+	return NULL;
+}
+
 static void handle_event(struct shmb_member *member, struct shmb_event *event)
 {
 	int result;
 
 	switch (event->type) {
 	case SHMB_MSG_PAIR:
+		if (event->pair.segment && event->pair.segment != (uint32_t)member->own_id) {
+			event = take_staged(member, event);
+			if (event)
+				forget_pair(member, event->pair.pair_id);
+			break;
+		}
 		result = add_doorbell(member, event, event->pair.pair_id);
 		if (result == 0)
 			result = member->on_pair(member, event);
@@ -403,10 +508,11 @@ static void handle_event(struct shmb_member *member, struct shmb_event *event)
 					   result == -EBADMSG ? EBADMSG : 0);
 		break;
 	case SHMB_MSG_UNPAIR:
+		event = take_staged(member, event);
+		if (!event)
+			break;
 		member->on_unpair(member, &event->unpair);
-		for (uint32_t i = member->n_doorbells; i-- > 0;)
-			if (member->doorbells[i].pair_id == event->unpair.pair_id)
-				remove_doorbell(member, i);
+		forget_pair(member, event->unpair.pair_id);
 		break;
 	case SHMB_MSG_EVICTED:
 		member->evicted = true;
@@ -414,11 +520,135 @@ static void handle_event(struct shmb_member *member, struct shmb_event *event)
 	case SHMB_MSG_GRANT:
 		if (add_doorbell(member, event, 0) == 0 && member->on_doorbell)
 			member->on_doorbell(member);
+		event = take_move(member, event);
 		break;
+	}
+	shmb_event_free(event);
+}
+
+static void handle_events(struct shmb_member *member, struct shmb_event *events)
+{
+	while (events) {
+		struct shmb_event *event = events;
+
+		events = event->next;
+		handle_event(member, event);
 	}
 }
 
-void shmb_member_sync(struct shmb_member *member)
+/* ---- moving to another segment ----------------------------------------------------------------- */
+
+static int map_next(struct shmb_member *member)
+{
+	struct shmb_event *move = member->move;
+	int index = shmb_event_find(move, SHMB_FD_ROLE_OWN);
+
+	if (member->next.base)
+		return 0;
+	if (index < 0 || move->descriptors[index].segment_len != own_len(member))
+		return shmb_fail(-EPROTO, "the broker's grant does not fit the channel");
+	return shmb_map_writer(&member->next, move->fds[index], &move->descriptors[index],
+			       own_kind(member));
+}
+
+/*
+ * Over the very connection that brought the grant, or else another broker would take it for
+ * another segment.
+ */
+static int activate_next(struct shmb_member *member)
+{
+	struct shmb_client *client = member->client;
+	struct shmb_msg_id request = { .id = member->id };
+	int result = -ENOTCONN;
+
+	pthread_mutex_lock(&client->lock);
+	if (client->connected && client->connections == member->move->connection) {
+		client->resuming = true;
+		result = shmb_client_request_ok(client, SHMB_MSG_ACTIVATE, &request,
+						sizeof(request));
+		client->resuming = false;
+		/* Without an answer we do not know what the broker thinks: it says so anew. */
+		if (result == -ETIMEDOUT)
+			shmb_client_hang_up(client);
+	}
+	pthread_mutex_unlock(&client->lock);
+	return result;
+}
+
+/* A shortage may pass, and the grant still holds. */
+static bool is_shortage(int result)
+{
+	return result == -ENOSPC || result == -ENOMEM || result == -EMFILE || result == -EDQUOT;
+}
+
+/* Returns true if the broker may have told the peers. */
+static bool ask(struct shmb_member *member)
+{
+	int result = map_next(member);
+
+	if (result == 0) {
+		member->asked = true;
+		result = activate_next(member);
+		member->answered = result == 0;
+	}
+	if (result == 0 || result == -ENOTCONN || result == -ETIMEDOUT)
+		return member->asked;
+	member->asked = false;
+	if (!is_shortage(result))
+		forget_move(member);
+	return false;
+}
+
+/* The broker that granted it is gone. */
+static bool is_over(struct shmb_member *member)
+{
+	struct shmb_client *client = member->client;
+	bool over;
+
+	pthread_mutex_lock(&client->lock);
+	over = !client->connected || client->connections != member->move->connection;
+	pthread_mutex_unlock(&client->lock);
+	return over;
+}
+
+/*
+ * Moves to another segment, in two steps. First the broker is asked to tell the peers of it; each
+ * subscriber is told before its publisher. Once the member knows that all are told it goes on in the
+ * new one, until then in the old one. So if the broker dies, all go on in one that all have.
+ *
+ * Killed before the new one is in use: peers read the old one to its end, and find nothing in the
+ * new one; after: the new one holds what they have not read.
+ *
+ * Returns true if more news may have come.
+ */
+static bool move(struct shmb_member *member)
+{
+	struct shmb_map before = member->own;
+	struct shmb_event *staged;
+
+	if (!member->move || member->pinned || member->evicted)
+		return false;
+	if (!member->asked)
+		return ask(member);
+	if (!member->is_complete(member, member->staged)) {
+		if (is_over(member))
+			forget_move(member);
+		return false;
+	}
+	if (member->on_prepare(member, member->next.base) < 0)
+		return false;
+	staged = member->staged;
+	member->staged = NULL;
+	member->own = member->next;
+	member->own_id = member->next_id;
+	member->next = (struct shmb_map){ 0 };
+	forget_move(member);
+	member->on_move(member, &before);
+	handle_events(member, staged);
+	return true;
+}
+
+static void sync_once(struct shmb_member *member)
 {
 	struct shmb_client *client = member->client;
 	/* Q: pairs with the broker's release in channel_changed(): its messages were sent before. */
@@ -435,25 +665,25 @@ void shmb_member_sync(struct shmb_member *member)
 	heard = shmb_client_drain(client) == 0 || client->stale;
 	if (client->stale)
 		member->evicted = true;
-	events = member->inbox.first;
-	SHMB_STORE(&member->inbox.first, NULL);
-	member->inbox.end = &member->inbox.first;
+	events = shmb_inbox_take(&member->inbox);
 	pthread_mutex_unlock(&client->lock);
 
-	while (events) {
-		struct shmb_event *event = events;
-
-		events = event->next;
-		handle_event(member, event);
-		shmb_event_free(event);
-	}
+	handle_events(member, events);
 	/*
-	 * A broker has moved the epoch, but there is no connection to hear from it what for. Who is
-	 * busy never sleeps until it is time to look for the broker again, and must ask with each call.
+	 * What could not be done yet is tried again with the next call. And a broker that has moved the
+	 * epoch cannot be heard without a connection: who is busy never sleeps until it is time to look
+	 * for the broker again, and must ask with each call.
 	 */
 	if (heard)
-		member->seen_epoch = epoch;
+		member->seen_epoch = member->move ? ~epoch : epoch;
 	member->seen_wake = wake;
+}
+
+void shmb_member_sync(struct shmb_member *member)
+{
+	do
+		sync_once(member);
+	while (move(member));
 }
 
 int shmb_member_enter_slow(struct shmb_member *member)

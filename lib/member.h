@@ -71,6 +71,14 @@ struct shmb_ringer {
  * @history:	    subscriber: how many earlier records it wants of each publisher
  * @slot:	    in the channel
  * @own:	    the segment it writes
+ * @own_id:	    of that segment
+ * @move:	    the broker's GRANT of another segment, to be moved to; NULL: none
+ * @next:	    that segment, once it is mapped
+ * @next_id:	    of that segment
+ * @asked:	    the broker was asked to tell the peers of it
+ * @answered:	    and has said that it does
+ * @staged:	    PAIR events for that segment
+ * @pinned:	    must not move now
  * @evicted:	    the broker has thrown it out
  * @doorbells:	    fds it can be woken by
  * @n_doorbells:    of @doorbells
@@ -80,6 +88,10 @@ struct shmb_ringer {
  * @on_pair:	    a peer came, or its ringer changed
  * @on_unpair:	    a peer went
  * @on_doorbell:    there is a new doorbell, and it is polled; may be NULL
+ * @on_prepare:	    the member is about to move: fill what it moves to. 0 or -ENOMEM
+ * @is_complete:    do these PAIR events for the segment that it moves to replace all pairs that matter?
+ * @on_move:	    go on in @own, which is another one now; @before is the caller's; the peers will
+ *		    hear of it with a PAIR that replaces theirs
  */
 struct shmb_member {
 	struct shmb_resumable resumable;
@@ -96,6 +108,14 @@ struct shmb_member {
 	uint32_t history;
 	uint32_t slot;
 	struct shmb_map own;
+	uint64_t own_id;
+	struct shmb_event *move;
+	struct shmb_map next;
+	uint64_t next_id;
+	bool asked;
+	bool answered;
+	struct shmb_event *staged;
+	bool pinned;
 	bool evicted;
 	struct shmb_doorbell *doorbells;
 	uint32_t n_doorbells;
@@ -105,6 +125,9 @@ struct shmb_member {
 	int (*on_pair)(struct shmb_member *member, struct shmb_event *event);
 	void (*on_unpair)(struct shmb_member *member, const struct shmb_msg_unpair *unpair);
 	void (*on_doorbell)(struct shmb_member *member);
+	int (*on_prepare)(struct shmb_member *member, void *to);
+	bool (*is_complete)(const struct shmb_member *member, const struct shmb_event *staged);
+	void (*on_move)(struct shmb_member *member, struct shmb_map *before);
 };
 
 /**
@@ -124,6 +147,8 @@ void shmb_member_close(struct shmb_member *member);
 /**
  * shmb_member_sync() - take in what the broker has said since
  * @member: member
+ *
+ * The member may have another segment afterwards.
  *
  * Context: the thread that uses the member; may block while another thread talks to the broker.
  */
@@ -156,6 +181,9 @@ void shmb_member_drain_doorbells(struct shmb_member *member);
 
 /* Close own doorbells older than @oldest, but for the newest. */
 void shmb_member_retire_doorbells(struct shmb_member *member, uint32_t oldest);
+
+/* Close the doorbells that only this pair has rung. */
+void shmb_member_drop_doorbells(struct shmb_member *member, uint64_t pair_id);
 
 /* The newest of the member's own doorbells. */
 uint32_t shmb_member_doorbell_generation(const struct shmb_member *member);

@@ -42,9 +42,10 @@
 /**
  * struct pub_pair - a subscriber that reads our lane
  * @id:	      of the pair
+ * @peer_id:  the subscriber's
  * @cursor:   holds @words
- * @words:    the subscriber's cursor, read-only
- * @slot:     our slot in it
+ * @words:    the subscriber's cursor, read-only; NULL: it will move to one before it reads from us
+ * @slot:     our slot in it, or NULL
  * @bell:     holds @bell_words
  * @bell_words: the bell we ring
  * @ringer:   rings it when it sleeps on an fd
@@ -52,9 +53,11 @@
  * @attached: it has taken over our start position, so its own position counts
  * @accused:  the broker has been told that its cursor lies
  * @head:     it has read up to here
+ * @start_position, @start_sequence: where it begins
  */
 struct pub_pair {
 	uint64_t id;
+	uint64_t peer_id;
 	struct shmb_map cursor;
 	const struct shmb_cursor_segment *words;
 	const struct shmb_cursor_lane *slot;
@@ -65,6 +68,8 @@ struct pub_pair {
 	bool attached;
 	bool accused;
 	uint64_t head;
+	uint64_t start_position;
+	uint64_t start_sequence;
 };
 
 /**
@@ -115,6 +120,15 @@ static struct pub_pair *find_pair(struct shmb_publisher *publisher, uint64_t id)
 	return NULL;
 }
 
+/* The pair that a new one of the same subscriber replaces. */
+static struct pub_pair *find_peer(struct shmb_publisher *publisher, uint64_t peer_id)
+{
+	for (uint32_t i = 0; i < publisher->n_pairs; i++)
+		if (publisher->pairs[i].peer_id == peer_id)
+			return &publisher->pairs[i];
+	return NULL;
+}
+
 static int reserve_pair(struct shmb_publisher *publisher)
 {
 	uint32_t cap = publisher->cap_pairs ? 2 * publisher->cap_pairs : 4;
@@ -149,22 +163,27 @@ static int map_pair(struct shmb_publisher *publisher, struct pub_pair *pair,
 	int bell = shmb_event_find(event, SHMB_FD_ROLE_BELL);
 	uint64_t cursor_len = SHMB_BLOCK_LEN + (uint64_t)publisher->member.channel->max_publishers *
 						       sizeof(struct shmb_cursor_lane);
-	int result;
+	bool blind = event->pair.flags & SHMB_PAIR_BLIND;
+	int result = 0;
 
-	if (cursor < 0 || bell < 0 || event->descriptors[cursor].segment_len != cursor_len)
+	if (bell < 0 ||
+	    (!blind && (cursor < 0 || event->descriptors[cursor].segment_len != cursor_len)))
 		return shmb_fail(-EPROTO, "the broker announced a subscriber without its segments");
-	result = shmb_map_reader(&pair->cursor, event->fds[cursor], &event->descriptors[cursor],
-				 SHMB_SEGMENT_CURSOR);
+	if (!blind)
+		result = shmb_map_reader(&pair->cursor, event->fds[cursor],
+					 &event->descriptors[cursor], SHMB_SEGMENT_CURSOR);
 	if (result == 0)
 		result = shmb_map_writer(&pair->bell, event->fds[bell], &event->descriptors[bell],
 					 SHMB_SEGMENT_BELL);
 	if (result < 0)
 		return result;
+	pair->bell_words = pair->bell.base;
+	if (blind)
+		return 0;
 	pair->words = pair->cursor.base;
 	pair->slot = (const struct shmb_cursor_lane *)(const void *)((const uint8_t *)pair->words +
 								     SHMB_BLOCK_LEN) +
 		     publisher->member.slot;
-	pair->bell_words = pair->bell.base;
 	return 0;
 }
 
@@ -191,7 +210,7 @@ static void on_doorbell(struct shmb_member *member)
 static uint32_t sockets_of_peer(const struct pub_pair *pair)
 {
 	/* M: pairs with N in the subscriber's attach_lane(). */
-	if (SHMB_LOAD_ACQUIRE(&pair->slot->pair_id) != pair->id)
+	if (!pair->slot || SHMB_LOAD_ACQUIRE(&pair->slot->pair_id) != pair->id)
 		return 0;
 	/* T: pairs with U in the subscriber's settle_ringer(): it rings the newer one from now on. */
 	return SHMB_LOAD_ACQUIRE(&pair->slot->doorbell_generation);
@@ -207,7 +226,8 @@ static void settle_ringer(struct shmb_member *member, struct pub_pair *pair)
 						  sockets_of_peer(pair));
 	else
 		used = shmb_ringer_settle(&pair->ringer,
-					  SHMB_LOAD(&pair->words->doorbell_generation));
+					  pair->words ? SHMB_LOAD(&pair->words->doorbell_generation)
+						      : 0);
 	/*
 	 * U: pairs with T in the subscriber's settle_ringer(): what we rang before is on the old
 	 * socket, and the record for it in the lane. Killed before: it keeps a doorbell too many.
@@ -215,60 +235,13 @@ static void settle_ringer(struct shmb_member *member, struct pub_pair *pair)
 	SHMB_STORE_RELEASE(&pair->bell_words->doorbell_generation, used);
 }
 
-static int on_pair(struct shmb_member *member, struct shmb_event *event)
-{
-	struct shmb_publisher *publisher = to_publisher(member);
-	struct shmb_lane_writer *writer = &publisher->writer;
-	struct pub_pair *pair = find_pair(publisher, event->pair.pair_id);
-	struct pub_pair fresh = { .id = event->pair.pair_id };
-	uint64_t sequence;
-	int result;
-
-	if (!pair) {
-		result = reserve_pair(publisher);
-		if (result == 0)
-			result = map_pair(publisher, &fresh, event);
-		if (result < 0) {
-			deinit_pair(&fresh);
-			return result;
-		}
-		fresh.lossy = event->pair.flags & SHMB_PAIR_LOSSY;
-		shmb_history_start(writer, event->pair.history, &fresh.head, &sequence);
-		publisher->sleepers[publisher->n_pairs] =
-			(struct sleeper){ .sleep = &fresh.words->sleep };
-		pair = &publisher->pairs[publisher->n_pairs++];
-		*pair = fresh;
-		shmb_bell_start(pair->bell_words, pair->head, sequence);
-	}
-	shmb_ringer_add(&pair->ringer, event);
-	settle_ringer(member, pair);
-	writer->limit = 0; /* somebody new may be slowest: look before the next record */
-	if (pair->head != writer->position)
-		ring_sleepers(publisher); /* it has history to read, whatever comes next */
-	return 0;
-}
-
-static void on_unpair(struct shmb_member *member, const struct shmb_msg_unpair *unpair)
-{
-	struct shmb_publisher *publisher = to_publisher(member);
-	struct pub_pair *pair = find_pair(publisher, unpair->pair_id);
-
-	if (!pair)
-		return;
-	deinit_pair(pair);
-	publisher->n_pairs--;
-	publisher->sleepers[pair - publisher->pairs] = publisher->sleepers[publisher->n_pairs];
-	*pair = publisher->pairs[publisher->n_pairs];
-	publisher->writer.limit = 0;
-}
-
-/* ---- space ------------------------------------------------------------------------------------- */
-
 /* How far a reliable subscriber has read; a position that cannot be true leaves the last one. */
 static uint64_t read_head(struct shmb_publisher *publisher, struct pub_pair *pair)
 {
 	uint64_t head;
 
+	if (!pair->slot)
+		return pair->head;
 	if (!pair->attached && !shmb_cursor_started(pair->slot, pair->id))
 		return pair->head;
 	pair->attached = true;
@@ -282,6 +255,144 @@ static uint64_t read_head(struct shmb_publisher *publisher, struct pub_pair *pai
 	}
 	return pair->head;
 }
+
+/* Whose cursor we do not have yet does not sleep on us. */
+static struct sleeper sleeper_of(const struct pub_pair *pair)
+{
+	static const uint32_t awake = SHMB_SLEEP_AWAKE;
+
+	return (struct sleeper){ .sleep = pair->words ? &pair->words->sleep : &awake };
+}
+
+/*
+ * The same subscriber with another segment of its own, or of ours. It takes its position along, and
+ * until it says so in its new slot the old one holds.
+ */
+static struct pub_pair *replace_pair(struct shmb_publisher *publisher, struct pub_pair *pair,
+				     struct pub_pair *fresh)
+{
+	/* Who has never read from us yet begins where it would have; who has, goes on where it is. */
+	fresh->start_position = pair->start_position;
+	fresh->start_sequence = pair->start_sequence;
+	shmb_bell_start(fresh->bell_words, fresh->start_position, fresh->start_sequence);
+	/*
+	 * V: pairs with W in the subscriber's store_ahead(): either it sees the new bell and stores
+	 * its position in the new slot, too, or we see here what it has stored in the old one.
+	 */
+	shmb_fence();
+	fresh->head = read_head(publisher, pair);
+	fresh->accused = pair->accused;
+	/* It has not moved yet, and goes on in the cursor that we know. */
+	if (!fresh->slot) {
+		fresh->cursor = pair->cursor;
+		fresh->words = pair->words;
+		fresh->slot = pair->slot;
+		pair->cursor.base = NULL;
+	}
+	shmb_member_drop_doorbells(&publisher->member, pair->id);
+	deinit_pair(pair);
+	publisher->sleepers[pair - publisher->pairs] = sleeper_of(fresh);
+	*pair = *fresh;
+	return pair;
+}
+
+static struct pub_pair *meet(struct shmb_publisher *publisher, struct pub_pair *fresh,
+			     uint32_t history)
+{
+	struct shmb_lane_writer *writer = &publisher->writer;
+	struct pub_pair *pair = &publisher->pairs[publisher->n_pairs];
+
+	shmb_history_start(writer, history, &fresh->start_position, &fresh->start_sequence);
+	fresh->head = fresh->start_position;
+	publisher->sleepers[publisher->n_pairs++] = sleeper_of(fresh);
+	*pair = *fresh;
+	shmb_bell_start(pair->bell_words, pair->start_position, pair->start_sequence);
+	return pair;
+}
+
+static int on_pair(struct shmb_member *member, struct shmb_event *event)
+{
+	struct shmb_publisher *publisher = to_publisher(member);
+	struct pub_pair *pair = find_pair(publisher, event->pair.pair_id), *before;
+	struct pub_pair fresh = { .id = event->pair.pair_id, .peer_id = event->pair.peer_id };
+	int result;
+
+	if (!pair) {
+		result = reserve_pair(publisher);
+		if (result == 0)
+			result = map_pair(publisher, &fresh, event);
+		if (result < 0) {
+			deinit_pair(&fresh);
+			return result;
+		}
+		fresh.lossy = event->pair.flags & SHMB_PAIR_LOSSY;
+		before = find_peer(publisher, fresh.peer_id);
+		pair = before ? replace_pair(publisher, before, &fresh)
+			      : meet(publisher, &fresh, event->pair.history);
+	}
+	shmb_ringer_add(&pair->ringer, event);
+	settle_ringer(member, pair);
+	publisher->writer.limit = 0; /* somebody new may be slowest: look before the next record */
+	if (pair->head != publisher->writer.position)
+		ring_sleepers(publisher); /* it has history to read, whatever comes next */
+	return 0;
+}
+
+static void on_unpair(struct shmb_member *member, const struct shmb_msg_unpair *unpair)
+{
+	struct shmb_publisher *publisher = to_publisher(member);
+	struct pub_pair *pair = find_pair(publisher, unpair->pair_id);
+
+	if (!pair)
+		return;
+	shmb_member_drop_doorbells(member, pair->id);
+	deinit_pair(pair);
+	publisher->n_pairs--;
+	publisher->sleepers[pair - publisher->pairs] = publisher->sleepers[publisher->n_pairs];
+	*pair = publisher->pairs[publisher->n_pairs];
+	publisher->writer.limit = 0;
+}
+
+/* All but the header, which is the broker's: positions, marks, intent, hints and the ring. */
+static int publisher_on_prepare(struct shmb_member *member, void *to)
+{
+	const size_t skip = sizeof(struct shmb_segment_header);
+
+	memcpy((uint8_t *)to + skip, (const uint8_t *)member->own.base + skip,
+	       member->own.len - skip);
+	return 0;
+}
+
+/* Those who read the old lane must all know of the new one before we leave it. */
+static bool publisher_is_complete(const struct shmb_member *member, const struct shmb_event *staged)
+{
+	const struct shmb_publisher *publisher =
+		shmb_container_of(member, const struct shmb_publisher, member);
+
+	for (uint32_t i = 0; i < publisher->n_pairs; i++) {
+		const struct shmb_event *at = staged;
+
+		while (at && at->pair.peer_id != publisher->pairs[i].peer_id)
+			at = at->next;
+		if (!at)
+			return false;
+	}
+	return member->answered || staged;
+}
+
+static void publisher_on_move(struct shmb_member *member, struct shmb_map *before)
+{
+	struct shmb_publisher *publisher = to_publisher(member);
+	struct shmb_lane_writer *writer = &publisher->writer;
+
+	writer->lane = member->own.base;
+	writer->ring = (uint8_t *)member->own.base + SHMB_BLOCK_LEN;
+	shmb_map_deinit(before);
+	SHMB_STORE(&writer->lane->space_wait, publisher->space_epoch << 2 | SHMB_SLEEP_AWAKE);
+	on_doorbell(member);
+}
+
+/* ---- space ------------------------------------------------------------------------------------- */
 
 /* Look at all cursors. The limit stays where a reader that lies has stopped. */
 static void refresh_limit(struct shmb_publisher *publisher)
@@ -518,7 +629,7 @@ SHMB_API int32_t shmb_publisher_loan(struct shmb_publisher *publisher, uint32_t 
 	payload = claim(publisher, len);
 	if (!payload)
 		return refuse(publisher);
-	publisher->loaned = true;
+	publisher->loaned = publisher->member.pinned = true;
 	publisher->loan_len = len;
 	publisher->view.data = (uint64_t)(uintptr_t)payload;
 	publisher->view.len = len;
@@ -551,7 +662,7 @@ SHMB_API int32_t shmb_publisher_publish(struct shmb_publisher *publisher, uint32
 		result = publisher->member.evicted ? shmb_member_enter_slow(&publisher->member) : 0;
 	if (result < 0)
 		return result;
-	publisher->loaned = false;
+	publisher->loaned = publisher->member.pinned = false;
 	shmb_lane_commit(&publisher->writer, len, 0, 0);
 	if (shmb_likely(len <= SHMB_AHEAD_MAX))
 		shmb_ahead(&publisher->writer, shmb_record_span(len));
@@ -565,7 +676,7 @@ SHMB_API int32_t shmb_publisher_cancel(struct shmb_publisher *publisher)
 
 	/* Nobody knows of the bytes behind the position: they are simply used again. */
 	if (result == 0)
-		publisher->loaned = false;
+		publisher->loaned = publisher->member.pinned = false;
 	return result;
 }
 
@@ -594,7 +705,6 @@ static bool fits(struct shmb_publisher *publisher, uint32_t len)
  */
 static void sleep_for_space(struct shmb_publisher *publisher, uint32_t len, uint64_t deadline)
 {
-	uint32_t *word = &publisher->writer.lane->space_wait;
 	uint32_t asleep = ++publisher->space_epoch << 2 | SHMB_SLEEP_FD;
 	uint64_t armed_at;
 	bool fit = false;
@@ -604,7 +714,7 @@ static void sleep_for_space(struct shmb_publisher *publisher, uint32_t len, uint
 		return;
 	/* Killed while it is set: readers ring a process that is gone, once. */
 	/* O: pairs with P in the subscriber's ring_publishers(), which fences before it sleeps. */
-	shmb_bell_announce(word, asleep);
+	shmb_bell_announce(&publisher->writer.lane->space_wait, asleep);
 	armed_at = shmb_clock_now_ns();
 	do
 		fit = fits(publisher, len);
@@ -614,7 +724,9 @@ static void sleep_for_space(struct shmb_publisher *publisher, uint32_t len, uint
 
 		shmb_member_sleep(&publisher->member, deadline < backstop ? deadline : backstop);
 	}
-	SHMB_STORE(word, publisher->space_epoch << 2 | SHMB_SLEEP_AWAKE);
+	/* The lane may be another one by now. */
+	SHMB_STORE(&publisher->writer.lane->space_wait,
+		   publisher->space_epoch << 2 | SHMB_SLEEP_AWAKE);
 }
 
 SHMB_API int32_t shmb_publisher_wait(struct shmb_publisher *publisher, uint32_t len,
@@ -682,6 +794,9 @@ SHMB_API int32_t shmb_publisher_open(struct shmb_channel *channel,
 	publisher->member.on_pair = on_pair;
 	publisher->member.on_unpair = on_unpair;
 	publisher->member.on_doorbell = on_doorbell;
+	publisher->member.on_prepare = publisher_on_prepare;
+	publisher->member.is_complete = publisher_is_complete;
+	publisher->member.on_move = publisher_on_move;
 	result = shmb_member_open(&publisher->member, channel, prepare);
 	if (result < 0) {
 		free(publisher);

@@ -64,6 +64,10 @@ struct futex_wait { /* struct futex_waitv of newer headers */
  * @ringer:	  wakes the publisher when it waits for space
  * @space_rung:	  its sleep word for which we have rung
  * @attached:	  @reader is set
+ * @words:	  the cursor that @slot is in
+ * @successor:	  holds the same publisher's records, and later ones; NULL: none
+ * @follows:	  is another one's successor, and not read yet
+ * @end:	  of a publisher that has gone: no more than one ring is read, whoever writes it
  * @gone:	  the publisher has gone: read to the end, then forget
  * @unguarded:	  it lives on, and does not wait for us any more
  * @finished:	  never read again: it broke the layout, or has overwritten what was left to read
@@ -78,16 +82,32 @@ struct sub_lane {
 	struct shmb_cursor_lane *slot;
 	struct shmb_ringer ringer;
 	uint32_t space_rung;
+	struct shmb_cursor_segment *words;
+	struct sub_lane *successor;
+	uint64_t end;
+	bool follows;
 	bool attached;
 	bool gone;
 	bool unguarded;
 	bool finished;
 };
 
+/**
+ * struct sub_cursor - a cursor that we have moved away from, while lanes still use it
+ * @next: older one
+ * @map:  holds it
+ */
+struct sub_cursor {
+	struct sub_cursor *next;
+	struct shmb_map map;
+};
+
 struct shmb_subscriber {
 	struct shmb_member member;
 	struct shmb_view view;
 	struct shmb_cursor_segment *cursor;
+	struct sub_cursor *cursors; /* earlier ones */
+	struct sub_cursor *spare; /* so that moving needs no memory */
 	struct sub_lane **lanes;
 	uint32_t n_lanes;
 	uint32_t cap_lanes;
@@ -146,8 +166,42 @@ static void set_hot(struct shmb_subscriber *subscriber)
 	subscriber->n_hot = subscriber->n_lanes < HOT_MAX ? subscriber->n_lanes : HOT_MAX;
 }
 
+static bool cursor_is_used(const struct shmb_subscriber *subscriber,
+			   const struct sub_cursor *cursor)
+{
+	for (uint32_t i = 0; i < subscriber->n_lanes; i++)
+		if (subscriber->lanes[i]->words == cursor->map.base)
+			return true;
+	return false;
+}
+
+static void free_cursors(struct shmb_subscriber *subscriber)
+{
+	struct sub_cursor **at = &subscriber->cursors, *cursor;
+
+	while ((cursor = *at)) {
+		if (cursor_is_used(subscriber, cursor)) {
+			at = &cursor->next;
+			continue;
+		}
+		*at = cursor->next;
+		shmb_map_deinit(&cursor->map);
+		free(cursor);
+	}
+}
+
+/* A sleep word for each publisher that looks at an earlier cursor. */
+static void store_sleep(struct shmb_subscriber *subscriber, uint32_t sleep)
+{
+	const struct sub_cursor *cursor;
+
+	for (cursor = subscriber->cursors; shmb_unlikely(cursor != NULL); cursor = cursor->next)
+		SHMB_STORE(&((struct shmb_cursor_segment *)cursor->map.base)->sleep, sleep);
+}
+
 static void remove_lane(struct shmb_subscriber *subscriber, uint32_t index)
 {
+	shmb_member_drop_doorbells(&subscriber->member, subscriber->lanes[index]->pair_id);
 	free_lane(subscriber->lanes[index]);
 	/* Keep the order: whoever has waited longest is next. */
 	memmove(&subscriber->lanes[index], &subscriber->lanes[index + 1],
@@ -162,6 +216,8 @@ static void remove_lane(struct shmb_subscriber *subscriber, uint32_t index)
 	if (subscriber->current >= subscriber->n_hot)
 		subscriber->current = 0;
 	subscriber->burst = 0;
+	if (shmb_unlikely(subscriber->cursors != NULL))
+		free_cursors(subscriber);
 }
 
 static int map_lane(struct shmb_subscriber *subscriber, struct sub_lane *lane,
@@ -185,6 +241,7 @@ static int map_lane(struct shmb_subscriber *subscriber, struct sub_lane *lane,
 	if (result < 0)
 		return result;
 	lane->bell_words = lane->bell.base;
+	lane->words = subscriber->cursor;
 	lane->slot = (struct shmb_cursor_lane *)(void *)((uint8_t *)subscriber->cursor +
 							 SHMB_BLOCK_LEN) +
 		     event->pair.slot;
@@ -212,10 +269,19 @@ static void settle_ringer(struct shmb_subscriber *subscriber, struct sub_lane *l
 		SHMB_STORE_RELEASE(&lane->slot->doorbell_generation, used);
 }
 
+/* The newest lane of a publisher. */
+static struct sub_lane *find_publisher(struct shmb_subscriber *subscriber, uint64_t id)
+{
+	for (uint32_t i = 0; i < subscriber->n_lanes; i++)
+		if (subscriber->lanes[i]->publisher_id == id && !subscriber->lanes[i]->successor)
+			return subscriber->lanes[i];
+	return NULL;
+}
+
 static int on_pair(struct shmb_member *member, struct shmb_event *event)
 {
 	struct shmb_subscriber *subscriber = to_subscriber(member);
-	struct sub_lane *lane = find_lane(subscriber, event->pair.pair_id);
+	struct sub_lane *lane = find_lane(subscriber, event->pair.pair_id), *before;
 	int result;
 
 	if (lane) {
@@ -244,27 +310,43 @@ static int on_pair(struct shmb_member *member, struct shmb_event *event)
 		return result;
 	}
 	shmb_ringer_add(&lane->ringer, event);
+	before = find_publisher(subscriber, lane->publisher_id);
+	if (before) {
+		before->successor = lane;
+		before->gone = false; /* what becomes of the publisher the new pair will tell */
+		lane->follows = true;
+	}
 	subscriber->lanes[subscriber->n_lanes++] = lane;
 	set_hot(subscriber);
 	subscriber->lane_changes++;
 	return 0;
 }
 
+static void set_gone(struct shmb_subscriber *subscriber, struct sub_lane *lane)
+{
+	lane->gone = true;
+	lane->end = lane->reader.position + subscriber->member.channel->lane_len;
+	shmb_member_drop_doorbells(&subscriber->member, lane->pair_id);
+}
+
 static void on_unpair(struct shmb_member *member, const struct shmb_msg_unpair *unpair)
 {
 	struct sub_lane *lane = find_lane(to_subscriber(member), unpair->pair_id);
 
-	if (!lane)
+	/* One that is followed by another is read until that one takes over. */
+	if (!lane || lane->successor)
 		return;
-	lane->gone = true;
+	set_gone(to_subscriber(member), lane);
 	lane->unguarded |= unpair->reason == SHMB_GONE_PARTED;
 }
 
 /* We were thrown out. What had come can still be read, as long as it is there. */
 static void unguard_lanes(struct shmb_subscriber *subscriber)
 {
-	for (uint32_t i = 0; i < subscriber->n_lanes; i++)
-		subscriber->lanes[i]->gone = subscriber->lanes[i]->unguarded = true;
+	for (uint32_t i = 0; i < subscriber->n_lanes; i++) {
+		set_gone(subscriber, subscriber->lanes[i]);
+		subscriber->lanes[i]->unguarded = true;
+	}
 }
 
 /* The publisher says where we begin, once it knows of us. */
@@ -277,6 +359,7 @@ static SHMB_SELDOM bool attach_lane(struct shmb_subscriber *subscriber, struct s
 	shmb_lane_reader_init(&lane->reader, lane->lane.base, subscriber->member.channel->lane_len,
 			      position, sequence);
 	lane->attached = true;
+	lane->end = lane->reader.position + subscriber->member.channel->lane_len;
 	if (lane->gone)
 		return true; /* the slot may be somebody else's by now */
 	shmb_cursor_vacate(lane->slot);
@@ -308,6 +391,25 @@ static inline void ring_publisher(struct shmb_subscriber *subscriber, struct sub
 		wake_publisher(subscriber, lane, sleep);
 }
 
+/* The publisher may look at the slot of a lane that we do not read yet, and sleep there. */
+static void store_ahead(struct shmb_subscriber *subscriber, const struct sub_lane *lane)
+{
+	uint64_t position, sequence;
+
+	/*
+	 * W: pairs with V in the publisher's replace_pair(): either we see the new bell, or it has
+	 * seen what we have just stored in the old slot.
+	 */
+	shmb_fence();
+	for (struct sub_lane *at = lane->successor; at; at = at->successor) {
+		if (at->gone || !shmb_bell_started(at->bell_words, &position, &sequence))
+			continue;
+		shmb_cursor_store(at->slot, lane->reader.position, lane->reader.sequence);
+		shmb_cursor_start(at->slot, at->pair_id);
+		ring_publisher(subscriber, at);
+	}
+}
+
 /* Tell the publisher how far we are. */
 static inline void store_cursor(struct shmb_subscriber *subscriber, struct sub_lane *lane)
 {
@@ -315,6 +417,8 @@ static inline void store_cursor(struct shmb_subscriber *subscriber, struct sub_l
 		return;
 	shmb_cursor_store(lane->slot, lane->reader.position, lane->reader.sequence);
 	ring_publisher(subscriber, lane);
+	if (shmb_unlikely(lane->successor != NULL))
+		store_ahead(subscriber, lane);
 }
 
 static SHMB_SELDOM void condemn(struct shmb_subscriber *subscriber, struct sub_lane *lane)
@@ -411,6 +515,113 @@ static void next_turn(struct shmb_subscriber *subscriber)
 		subscriber->current = 0;
 }
 
+/* ---- lanes that follow others ------------------------------------------------------------------ */
+
+static uint32_t lane_index(const struct shmb_subscriber *subscriber, const struct sub_lane *lane)
+{
+	uint32_t i = 0;
+
+	while (subscriber->lanes[i] != lane)
+		i++;
+	return i;
+}
+
+/* Go on in @next where we are in @lane: a lane that follows another one has all of its bytes. */
+static void carry_over(struct shmb_subscriber *subscriber, const struct sub_lane *lane,
+		       struct sub_lane *next)
+{
+	next->finished = lane->finished;
+	if (!lane->attached)
+		return;
+	shmb_lane_reader_init(&next->reader, next->lane.base, subscriber->member.channel->lane_len,
+			      lane->reader.position, lane->reader.sequence);
+	next->attached = true;
+	next->end = next->reader.position + subscriber->member.channel->lane_len;
+	if (next->gone)
+		return;
+	SHMB_STORE(&next->slot->lost, SHMB_LOAD(&lane->slot->lost));
+	SHMB_STORE(&next->slot->sequence, next->reader.sequence);
+	SHMB_STORE(&next->slot->position, next->reader.position);
+	settle_ringer(subscriber, next);
+	shmb_cursor_start(next->slot, next->pair_id);
+}
+
+/*
+ * Takes the newest successor that the publisher writes by now. What it had stored before is in both.
+ * @finished: nothing is left in the lane, and what follows it will not be written any more.
+ */
+static bool take_over(struct shmb_subscriber *subscriber, struct sub_lane *lane, bool finished)
+{
+	struct sub_lane *next = finished ? lane->successor : NULL, *at;
+	uint64_t position, sequence;
+
+	/* L: pairs with K in the publisher's replace_pair(): the lane holds all up to its start. */
+	for (at = lane->successor; at; at = at->successor)
+		if (shmb_bell_started(at->bell_words, &position, &sequence))
+			next = at;
+	if (!next)
+		return false;
+	if (!lane->attached)
+		attach_lane(subscriber, lane);
+	carry_over(subscriber, lane, next);
+	next->follows = false;
+	/* In its place, so that its turn comes when it would have come. */
+	subscriber->lanes[lane_index(subscriber, next)] = lane;
+	subscriber->lanes[lane_index(subscriber, lane)] = next;
+	for (at = lane; at != next; at = lane) {
+		lane = at->successor;
+		remove_lane(subscriber, lane_index(subscriber, at));
+	}
+	subscriber->lane_changes++;
+	return true;
+}
+
+/* Has its publisher gone? Perhaps before it wrote to what was to follow. */
+static inline bool is_last(const struct sub_lane *lane)
+{
+	if (shmb_likely(!lane->gone && !lane->successor) || lane->follows)
+		return false;
+	return lane->gone || lane->successor->gone;
+}
+
+/* Nothing is left in a lane whose publisher has gone. */
+static void end_lane(struct shmb_subscriber *subscriber, struct sub_lane *lane)
+{
+	if (!lane->successor || !take_over(subscriber, lane, true))
+		remove_lane(subscriber, lane_index(subscriber, lane));
+}
+
+/* As look_at(), of a lane that is left: its publisher has gone, or goes on in another one. */
+static SHMB_SELDOM int look_at_leaving(struct shmb_subscriber *subscriber, struct sub_lane *lane,
+				       struct shmb_record *record)
+{
+	bool last;
+
+	if (lane->follows)
+		return 0;
+	if (lane->successor && take_over(subscriber, lane, false))
+		return -1;
+	/* Known before we look: its publisher stores nothing more. */
+	last = is_last(lane);
+	if (look(subscriber, lane, record) && (!lane->gone || lane->reader.position < lane->end))
+		return 1;
+	if (!last)
+		return 0;
+	end_lane(subscriber, lane);
+	return -1;
+}
+
+/* Returns 1: the lane has a record. 0: it has none. -1: it, or others, are not there any more. */
+static inline int look_at(struct shmb_subscriber *subscriber, struct sub_lane *lane,
+			  struct shmb_record *record)
+{
+	if (shmb_unlikely(lane->gone || lane->follows || lane->successor))
+		return look_at_leaving(subscriber, lane, record);
+	return look(subscriber, lane, record);
+}
+
+/* ---- turns ------------------------------------------------------------------------------------- */
+
 /*
  * Of many lanes, those that have had records lately are hot and looked at each time; each of the
  * others is a cache line and a page that most often has nothing. A few of them are looked at after
@@ -423,20 +634,20 @@ look_at_cold(struct shmb_subscriber *subscriber, uint32_t n, struct shmb_record 
 {
 	for (; n > 0 && subscriber->n_lanes > HOT_MAX; n--) {
 		struct sub_lane *lane;
+		int found;
 
 		if (subscriber->cold < HOT_MAX || subscriber->cold >= subscriber->n_lanes)
 			subscriber->cold = HOT_MAX;
 		lane = subscriber->lanes[subscriber->cold];
-		if (look(subscriber, lane, record)) {
+		found = look_at(subscriber, lane, record);
+		if (found > 0) {
 			subscriber->lanes[subscriber->cold++] =
 				subscriber->lanes[subscriber->current];
 			subscriber->lanes[subscriber->current] = lane;
 			subscriber->burst = 1;
 			return lane;
 		}
-		if (shmb_unlikely(lane->gone))
-			remove_lane(subscriber, subscriber->cold);
-		else
+		if (shmb_likely(found == 0))
 			subscriber->cold++;
 	}
 	return NULL;
@@ -471,37 +682,44 @@ static struct sub_lane *end_burst(struct shmb_subscriber *subscriber, struct shm
 static inline __attribute__((__always_inline__)) struct sub_lane *
 next_record(struct shmb_subscriber *subscriber, struct shmb_record *record)
 {
+	uint32_t changes, left;
 	struct sub_lane *lane;
+	int found;
 
-	for (uint32_t left = subscriber->n_hot; left > 0; left--) {
-		if (shmb_unlikely(subscriber->burst >= BURST)) {
-			lane = end_burst(subscriber, record);
+	do {
+		changes = subscriber->lane_changes;
+		for (left = subscriber->n_hot; left > 0; left--) {
+			if (shmb_unlikely(subscriber->burst >= BURST)) {
+				lane = end_burst(subscriber, record);
+				if (lane)
+					return lane;
+			}
+			lane = subscriber->lanes[subscriber->current];
+			found = look_at(subscriber, lane, record);
+			if (shmb_likely(found > 0)) {
+				subscriber->burst++;
+				return lane;
+			}
+			if (shmb_unlikely(found < 0))
+				break;
+			next_turn(subscriber);
+			if (shmb_unlikely(subscriber->n_lanes > HOT_MAX) &&
+			    left == subscriber->n_hot) {
+				lane = guess_cold(subscriber, record);
+				if (lane)
+					return lane;
+			}
+		}
+		if (shmb_unlikely(subscriber->n_lanes > HOT_MAX) && left == 0) {
+			/* The lane that was hot for longest makes room: the cold ones stay in order. */
+			next_turn(subscriber);
+			lane = look_at_cold(subscriber, subscriber->n_lanes - HOT_MAX, record);
 			if (lane)
 				return lane;
 		}
-		lane = subscriber->lanes[subscriber->current];
-		if (shmb_likely(look(subscriber, lane, record))) {
-			subscriber->burst++;
-			return lane;
-		}
-		/* Its publisher stored nothing more before it went: this was the end. */
-		if (shmb_unlikely(lane->gone)) {
-			remove_lane(subscriber, subscriber->current);
-			left = subscriber->n_hot + 1; /* a cold one may have moved up */
-			continue;
-		}
-		next_turn(subscriber);
-		if (shmb_unlikely(subscriber->n_lanes > HOT_MAX) && left == subscriber->n_hot) {
-			lane = guess_cold(subscriber, record);
-			if (lane)
-				return lane;
-		}
-	}
-	if (shmb_likely(subscriber->n_lanes <= HOT_MAX))
-		return NULL;
-	/* The lane that was hot for longest makes room, so that the cold ones stay in order. */
-	next_turn(subscriber);
-	return look_at_cold(subscriber, subscriber->n_lanes - HOT_MAX, record);
+		/* If some were removed, others have moved to where we had looked already. */
+	} while (shmb_unlikely(changes != subscriber->lane_changes));
+	return NULL;
 }
 
 static int nothing(struct shmb_subscriber *subscriber)
@@ -582,6 +800,7 @@ SHMB_API int32_t shmb_subscriber_recv_many(struct shmb_subscriber *subscriber, v
 	uint8_t *to = data;
 	uint32_t n = 0;
 	int result = enter(subscriber);
+	bool taken;
 
 	if (result < 0)
 		return result;
@@ -597,8 +816,6 @@ SHMB_API int32_t shmb_subscriber_recv_many(struct shmb_subscriber *subscriber, v
 		}
 		if (!lane)
 			break;
-		/* One that has gone need not be told, and next_record() may forget it. */
-		before = lane->gone ? NULL : lane;
 		if (shmb_unlikely(record.len > cap)) {
 			if (n)
 				break;
@@ -608,7 +825,14 @@ SHMB_API int32_t shmb_subscriber_recv_many(struct shmb_subscriber *subscriber, v
 		}
 		if (n == 0)
 			describe(subscriber, lane, &record);
-		if (shmb_unlikely(!take(subscriber, lane, &record, to)))
+		taken = take(subscriber, lane, &record, to);
+		before = lane;
+		/* next_record() may forget one that is left, also if we were told of it just now. */
+		if (shmb_unlikely(lane->gone || lane->successor)) {
+			store_cursor(subscriber, lane);
+			before = NULL;
+		}
+		if (shmb_unlikely(!taken))
 			continue;
 		if (lens)
 			lens[n] = record.len;
@@ -742,6 +966,7 @@ static int arm(struct shmb_subscriber *subscriber, uint32_t mode)
 {
 	uint32_t asleep = ++subscriber->sleep_epoch << 2 | mode;
 
+	store_sleep(subscriber, asleep);
 	shmb_bell_announce(&subscriber->cursor->sleep, asleep);
 	ring_publishers(subscriber);
 	return shmb_subscriber_ready(subscriber);
@@ -769,9 +994,51 @@ static void retire_doorbells(struct shmb_subscriber *subscriber)
 /* Publishers ring the newest doorbell that we say we listen to. Killed before: the older one. */
 static void on_doorbell(struct shmb_member *member)
 {
-	retire_doorbells(to_subscriber(member));
-	SHMB_STORE(&to_subscriber(member)->cursor->doorbell_generation,
-		   shmb_member_doorbell_generation(member));
+	struct shmb_subscriber *subscriber = to_subscriber(member);
+	uint32_t generation = shmb_member_doorbell_generation(member);
+
+	retire_doorbells(subscriber);
+	SHMB_STORE(&subscriber->cursor->doorbell_generation, generation);
+	for (struct sub_cursor *at = subscriber->cursors; at; at = at->next)
+		SHMB_STORE(&((struct shmb_cursor_segment *)at->map.base)->doorbell_generation,
+			   generation);
+}
+
+static int subscriber_on_prepare(struct shmb_member *member, void *to)
+{
+	struct shmb_subscriber *subscriber = to_subscriber(member);
+
+	(void)to; /* zeroes: each pair brings its position along */
+	if (!subscriber->spare)
+		subscriber->spare = calloc(1, sizeof(struct sub_cursor));
+	return subscriber->spare ? 0 : shmb_fail(-ENOMEM, "no memory for a cursor");
+}
+
+/* One proves it: no publisher is told before we are told of all. */
+static bool subscriber_is_complete(const struct shmb_member *member,
+				   const struct shmb_event *staged)
+{
+	return member->answered || staged;
+}
+
+static void subscriber_on_move(struct shmb_member *member, struct shmb_map *before)
+{
+	struct shmb_subscriber *subscriber = to_subscriber(member);
+	struct sub_cursor *old = subscriber->spare;
+	uint32_t sleep = SHMB_LOAD(&subscriber->cursor->sleep);
+
+	subscriber->spare = NULL;
+	old->map = *before;
+	old->next = subscriber->cursors;
+	subscriber->cursors = old;
+	subscriber->cursor = member->own.base;
+	SHMB_STORE(&subscriber->cursor->sleeps, subscriber->sleeps);
+	SHMB_STORE(&subscriber->cursor->backstops, subscriber->backstops);
+	on_doorbell(member);
+	/* We may be about to sleep: then the look that follows comes after this, as after any other. */
+	shmb_bell_announce(&subscriber->cursor->sleep, sleep);
+	free_cursors(subscriber);
+	subscriber->lane_changes++;
 }
 
 int shmb_subscriber_arm_fd(struct shmb_subscriber *subscriber)
@@ -783,7 +1050,10 @@ int shmb_subscriber_arm_fd(struct shmb_subscriber *subscriber)
 
 void shmb_subscriber_disarm(struct shmb_subscriber *subscriber)
 {
-	SHMB_STORE(&subscriber->cursor->sleep, subscriber->sleep_epoch << 2 | SHMB_SLEEP_AWAKE);
+	uint32_t awake = subscriber->sleep_epoch << 2 | SHMB_SLEEP_AWAKE;
+
+	store_sleep(subscriber, awake);
+	SHMB_STORE(&subscriber->cursor->sleep, awake);
 }
 
 static void count_sleep(struct shmb_subscriber *subscriber, uint64_t now_ns)
@@ -1037,6 +1307,9 @@ SHMB_API int32_t shmb_subscriber_open(struct shmb_channel *channel,
 	subscriber->member.on_pair = on_pair;
 	subscriber->member.on_unpair = on_unpair;
 	subscriber->member.on_doorbell = on_doorbell;
+	subscriber->member.on_prepare = subscriber_on_prepare;
+	subscriber->member.is_complete = subscriber_is_complete;
+	subscriber->member.on_move = subscriber_on_move;
 	result = shmb_member_open(&subscriber->member, channel, prepare);
 	if (result < 0) {
 		free(subscriber);
@@ -1058,6 +1331,12 @@ SHMB_API int32_t shmb_subscriber_close(struct shmb_subscriber *subscriber)
 			subscriber->lanes[i]->lane.base = subscriber->lanes[i]->bell.base = NULL;
 		free_lane(subscriber->lanes[i]);
 	}
+	subscriber->n_lanes = 0;
+	for (struct sub_cursor *at = subscriber->cursors; at; at = at->next)
+		if (!*subscriber->member.fork_guard)
+			at->map.base = NULL;
+	free_cursors(subscriber);
+	free(subscriber->spare);
 	shmb_member_close(&subscriber->member);
 	free(subscriber->lanes);
 	free(subscriber);
@@ -1103,13 +1382,13 @@ SHMB_API int32_t shmb_subscriber_stats(struct shmb_subscriber *subscriber,
 	all.lost = subscriber->lost;
 	all.sleeps = subscriber->sleeps;
 	all.backstops = subscriber->backstops;
-	all.n_publishers = subscriber->n_lanes;
 	for (uint32_t i = 0; i < subscriber->n_lanes; i++) {
 		struct sub_lane *lane = subscriber->lanes[i];
 		const struct shmb_lane_segment *words = lane->lane.base;
 		uint64_t published;
 
-		if (!lane->attached && !attach_lane(subscriber, lane))
+		all.n_publishers += !lane->follows;
+		if (lane->follows || (!lane->attached && !attach_lane(subscriber, lane)))
 			continue;
 		published = SHMB_LOAD(&words->sequence_hint);
 		if (published > lane->reader.sequence)

@@ -46,8 +46,8 @@ static int open_segment(const struct inspect *inspect, const struct inspect_item
 	uint64_t len;
 	int fd, r;
 
-	if (item->entry.segment[0] == '\0') {
-		inspect_say(why, "it has no name: only its members can read it");
+	if (item->entry.segment[0] != '/') {
+		inspect_say(why, "it is sealed and has no name: only its members can read it");
 		return -ENOENT;
 	}
 	snprintf(path, sizeof(path), "%s%s", inspect->dir, (const char *)item->entry.segment);
@@ -194,7 +194,8 @@ void inspect_read_segments(struct inspect *inspect)
 	for (uint32_t i = 0; i < inspect->n_items; i++) {
 		struct inspect_item *item = &inspect->items[i];
 
-		if (!is_ready(item))
+		/* What has no name only its members can read: that is no trouble. */
+		if (!is_ready(item) || item->entry.segment[0] != '/')
 			continue;
 		switch (item->entry.kind) {
 		case SHMB_ENTRY_CHANNEL:

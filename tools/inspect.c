@@ -127,8 +127,9 @@ static bool is_sane(const struct shmb_registry_entry *entry, uint64_t instance)
 	if (entry->kind == SHMB_ENTRY_CHANNEL &&
 	    (entry->name_len == 0 || entry->schema_len > SHMB_SCHEMA_LEN_MAX))
 		return false;
-	if (len == 0)
-		return true; /* a memfd: it has no name */
+	if (entry->backing == SHMB_MEMORY_SEALED && entry->kind != SHMB_ENTRY_CHANNEL)
+		return len > 6 && memcmp(entry->segment, "memfd:", 6) == 0 &&
+		       is_printable(entry->segment, len);
 	snprintf(prefix, sizeof(prefix), "/shmb.%016" PRIx64 ".", instance);
 	return strncmp((const char *)entry->segment, prefix, strlen(prefix)) == 0 &&
 	       is_printable(entry->segment + 1, len - 1);

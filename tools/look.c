@@ -129,6 +129,15 @@ void look_pattern(uint32_t pattern, char name[24])
 		snprintf(name, 24, "pattern %" PRIu32, pattern);
 }
 
+const char *look_backing(const struct shmb_registry_entry *channel)
+{
+	bool sealed = channel->flags & SHMB_ENTRY_SEALED;
+
+	if (channel->backing == SHMB_MEMORY_AUTO)
+		return sealed ? "sealed (auto)" : "posix (auto)";
+	return sealed ? "sealed" : "posix";
+}
+
 int look_is_alive(const struct shmb_registry_entry *client)
 {
 	uint64_t start = process_start(client->pid);

@@ -22,6 +22,9 @@ int look_broker(void);
 /* "stream", or "pattern 7". */
 void look_pattern(uint32_t pattern, char name[24]);
 
+/* What lies behind what is made for a channel's members now. */
+const char *look_backing(const struct shmb_registry_entry *channel);
+
 /* Command line of a client, escaped, to free(); "" if it has gone or may not be seen. */
 char *look_command_line(const struct shmb_registry_entry *client);
 

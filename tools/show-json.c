@@ -155,6 +155,7 @@ int show_as_json(const struct inspect *inspect, const struct inspect_item *chann
 	json_object_set_new(object, "pattern", json_string(pattern));
 	set_u64(object, "created_ns", entry->created_ns);
 	set_u64(object, "uid", entry->uid);
+	json_object_set_new(object, "backing", json_string(look_backing(entry)));
 	set_u64(object, "lane_len", entry->lane_len);
 	set_u64(object, "max_publishers", entry->max_publishers);
 	set_u64(object, "max_subscribers", entry->max_subscribers);

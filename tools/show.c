@@ -100,6 +100,7 @@ static void print_channel(const struct inspect *inspect, const struct inspect_it
 	printf("\n  id: %" PRIu64 "\n  pattern: %s\n", entry->id, pattern);
 	if (localtime_r(&created, &tm) && strftime(when, sizeof(when), "%F %T %z", &tm))
 		printf("  created: %s by uid %" PRIu32 "\n", when, entry->uid);
+	printf("  backing: %s\n", look_backing(entry));
 	print_bytes("  lane", entry->lane_len);
 	print_bytes("  memory", sum.segments_len);
 	printf("  segment: %s (%" PRIu64 " bytes)\n", (const char *)entry->segment,

@@ -46,6 +46,14 @@
 #define SHMB_SEGMENT_CURSOR   4u
 #define SHMB_SEGMENT_BELL     5u
 
+/*
+ * What lies behind a segment. Registry, channels and the broker's bells, which only the broker can
+ * write, are always POSIX shared memory; a channel chooses for lanes, cursors and its other bells.
+ */
+#define SHMB_MEMORY_AUTO   0u /* POSIX, until its members are of more than one uid; then SEALED */
+#define SHMB_MEMORY_POSIX  1u /* a POSIX shared-memory object: a restarted broker finds its name */
+#define SHMB_MEMORY_SEALED 2u /* a memfd with seals: nobody can cut it off under its readers */
+
 /**
  * struct shmb_segment_header - the first 128 bytes of every segment
  * @magic:	 SHMB_SEGMENT_MAGIC
@@ -56,7 +64,8 @@
  * @segment_len: bytes of the whole segment
  * @instance:	 which broker state directory this belongs to (random, survives broker restarts)
  * @segment_id:	 unique inside the instance
- * @owner_id:	 id of the channel, publisher, subscriber, pair or client it belongs to
+ * @owner_id:	 id of the channel, publisher, subscriber, pair or client it belongs to; the same
+ *		 as @segment_id, but for later segments of a publisher or subscriber
  */
 struct shmb_segment_header {
 	uint64_t magic;
@@ -210,6 +219,8 @@ SHMB_SIZE(shmb_cursor_segment, SHMB_BLOCK_LEN);
  * @header:		 see there
  * @wake:		 the futex word: bumped before each wake-up
  * @backlog:		 broker's bells only: 1 while the control socket still owes messages
+ * @broker_epoch:	 broker's bells only: as in the registry; a connection to a broker of another
+ *			 epoch is of no use any more, even if that broker is still there
  * @attached:		 publisher's bells only: 1 once @start_position and @start_sequence hold
  * @doorbell_generation: publisher's bells only: which of the doorbell fds the ringer uses
  * @start_position:	 where the subscriber begins to read the lane
@@ -219,7 +230,8 @@ struct shmb_bell_segment {
 	struct shmb_segment_header header;
 	uint32_t wake;
 	uint32_t backlog;
-	uint8_t pad0[120];
+	uint64_t broker_epoch;
+	uint8_t pad0[112];
 	uint32_t attached;
 	uint32_t doorbell_generation;
 	uint64_t start_position;
@@ -227,6 +239,7 @@ struct shmb_bell_segment {
 	uint8_t pad1[SHMB_BLOCK_LEN - 280];
 };
 SHMB_AT(shmb_bell_segment, wake, 128);
+SHMB_AT(shmb_bell_segment, broker_epoch, 136);
 SHMB_AT(shmb_bell_segment, attached, 256);
 SHMB_AT(shmb_bell_segment, start_position, 264);
 SHMB_SIZE(shmb_bell_segment, SHMB_BLOCK_LEN);
@@ -249,6 +262,7 @@ SHMB_SIZE(shmb_bell_segment, SHMB_BLOCK_LEN);
  * @n_publishers:   publishers active now
  * @n_subscribers:  subscribers active now
  * @history:	    records of each publisher that a late subscriber gets
+ * @backing:	    SHMB_MEMORY_POSIX or _SEALED: of what is made for its members from now on
  * @name:	    not terminated
  */
 struct shmb_channel_segment {
@@ -265,7 +279,8 @@ struct shmb_channel_segment {
 	uint32_t n_publishers;
 	uint32_t n_subscribers;
 	uint32_t history;
-	uint8_t pad1[84];
+	uint32_t backing;
+	uint8_t pad1[80];
 	uint8_t name[SHMB_NAME_LEN_MAX];
 	uint8_t pad2[SHMB_BLOCK_LEN - 512];
 };
@@ -273,6 +288,7 @@ SHMB_AT(shmb_channel_segment, epoch, 128);
 SHMB_AT(shmb_channel_segment, channel_id, 256);
 SHMB_AT(shmb_channel_segment, n_subscribers, 292);
 SHMB_AT(shmb_channel_segment, history, 296);
+SHMB_AT(shmb_channel_segment, backing, 300);
 SHMB_AT(shmb_channel_segment, name, 384);
 SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
 
@@ -289,6 +305,7 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
 
 #define SHMB_MEMBER_LOSSY  (1u << 0) /* subscriber: may be lapped, never holds a publisher back */
 #define SHMB_MEMBER_ACTIVE (1u << 1) /* its segment is allocated and announced */
+#define SHMB_ENTRY_SEALED  (1u << 2) /* channel: what is made for its members is sealed by now */
 
 /**
  * struct shmb_registry_entry - one thing the broker knows; an array of them at SHMB_BLOCK_LEN
@@ -306,7 +323,7 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
  * @pid:	    client
  * @uid:	    client, channel: the creator's
  * @gid:	    client
- * @flags:	    publisher, subscriber: SHMB_MEMBER_*
+ * @flags:	    publisher, subscriber: SHMB_MEMBER_*; channel: SHMB_ENTRY_SEALED
  * @slot:	    publisher, subscriber: its slot in the channel
  * @pattern:	    channel
  * @lane_len:	    channel
@@ -316,8 +333,10 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
  * @name_len:	    bytes of @name
  * @history:	    channel: as in its segment; subscriber: how many of these records it wants
  * @resume_key:	    client: BLAKE2b-256 of the token with which it may come back
- * @segment:	    name of the shared-memory object, NUL-terminated
+ * @segment:	    name of the shared-memory object, or "memfd:" and its inode; NUL-terminated
  * @name:	    channel: its name; client: its label; not terminated
+ * @segment_id:	    of @segment; 0: @id
+ * @backing:	    channel: SHMB_MEMORY_* as wanted; others: POSIX (or 0) or SEALED, of @segment
  */
 struct shmb_registry_entry {
 	uint32_t state;
@@ -346,7 +365,9 @@ struct shmb_registry_entry {
 	uint8_t resume_key[32];
 	uint8_t segment[SHMB_SEGMENT_NAME_LEN_MAX];
 	uint8_t name[SHMB_NAME_LEN_MAX];
-	uint8_t pad1[160];
+	uint64_t segment_id;
+	uint32_t backing;
+	uint8_t pad1[148];
 };
 SHMB_AT(shmb_registry_entry, id, 8);
 SHMB_AT(shmb_registry_entry, pid, 80);
@@ -354,6 +375,8 @@ SHMB_AT(shmb_registry_entry, history, 124);
 SHMB_AT(shmb_registry_entry, resume_key, 128);
 SHMB_AT(shmb_registry_entry, segment, 160);
 SHMB_AT(shmb_registry_entry, name, 224);
+SHMB_AT(shmb_registry_entry, segment_id, 352);
+SHMB_AT(shmb_registry_entry, backing, 360);
 SHMB_SIZE(shmb_registry_entry, 512);
 
 /**

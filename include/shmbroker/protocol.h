@@ -127,9 +127,9 @@ SHMB_SIZE(shmb_version_reject, 16);
 #define SHMB_MSG_OPEN	  3u /* struct shmb_msg_open, schema -> OPENED + channel */
 #define SHMB_MSG_CLOSE	  4u /* struct shmb_msg_id (channel) -> OK */
 #define SHMB_MSG_ATTACH	  5u /* struct shmb_msg_attach -> GRANT + lane or cursor, doorbell */
-#define SHMB_MSG_ACTIVATE 6u /* struct shmb_msg_id (member) -> OK; its segment is allocated */
+#define SHMB_MSG_ACTIVATE 6u /* struct shmb_msg_id (member) -> OK; its segment is mapped */
 #define SHMB_MSG_DETACH	  7u /* struct shmb_msg_id (member) -> OK */
-#define SHMB_MSG_RESUME	  8u /* struct shmb_msg_resume, u64 pair ids -> GRANT + doorbell */
+#define SHMB_MSG_RESUME	  8u /* struct shmb_msg_resume, u64 ids -> GRANT + doorbell */
 #define SHMB_MSG_REPORT	  9u /* struct shmb_msg_report -> OK; a peer broke the layout */
 #define SHMB_MSG_PING	  10u /* empty -> OK */
 /* broker to client: replies */
@@ -137,7 +137,7 @@ SHMB_SIZE(shmb_version_reject, 16);
 #define SHMB_MSG_ERROR	65u /* struct shmb_msg_error, then the channel's schema if code 7 */
 #define SHMB_MSG_JOINED 66u /* struct shmb_msg_joined */
 #define SHMB_MSG_OPENED 67u /* struct shmb_msg_opened */
-#define SHMB_MSG_GRANT	68u /* struct shmb_msg_grant */
+#define SHMB_MSG_GRANT	68u /* struct shmb_msg_grant; as an event: the member moves */
 /* broker to client: events, request_id 0 */
 #define SHMB_MSG_PAIR	 96u /* struct shmb_msg_pair + peer's segment, bell, doorbell */
 #define SHMB_MSG_UNPAIR	 97u /* struct shmb_msg_unpair */
@@ -249,9 +249,11 @@ struct shmb_msg_open {
 	uint32_t schema_len;
 	uint32_t name_len;
 	uint32_t history;
+	uint32_t backing; /* SHMB_MEMORY_* */
+	uint32_t zero;
 	uint8_t name[SHMB_NAME_LEN_MAX];
 };
-SHMB_SIZE(shmb_msg_open, 160);
+SHMB_SIZE(shmb_msg_open, 168);
 
 /* fds: channel segment (role PEER, read). Opening a channel twice gives the same id. */
 struct shmb_msg_opened {
@@ -280,10 +282,16 @@ struct shmb_msg_attach {
 SHMB_SIZE(shmb_msg_attach, 24);
 
 /**
- * struct shmb_msg_grant - reply to ATTACH and RESUME
+ * struct shmb_msg_grant - reply to ATTACH and RESUME, and an event
  * @doorbell_generation: grows each time the member gets a new doorbell
- * fds: ATTACH: own segment (role OWN, read-write), doorbell. RESUME: doorbell.
+ * fds: ATTACH: own segment (role OWN, read-write), doorbell. RESUME: doorbell. Event: own segment.
  * The client allocates and maps its segment, then sends ACTIVATE.
+ *
+ * If RESUME or an event brings a segment to a member that has one, the member moves: it maps it and
+ * sends ACTIVATE on the same connection. The broker sends PAIR for each peer, to each subscriber
+ * before the publisher, an UNPAIR, reason MOVED, for each pair that these replace, and OK. Once it
+ * has a PAIR for each of its pairs, a publisher copies all but the header of its old lane into the
+ * new one, and goes on there where it was. A subscriber goes on when it has the OK or a PAIR.
  */
 struct shmb_msg_grant {
 	uint64_t member_id;
@@ -294,22 +302,26 @@ struct shmb_msg_grant {
 SHMB_SIZE(shmb_msg_grant, 24);
 
 /**
- * struct shmb_msg_resume - after a broker restart, then @n_pairs u64 pair ids that are known here
- * The broker sends UNPAIR for each of these that is gone, and PAIR anew for all that exist.
+ * struct shmb_msg_resume - after a broker restart, then @n_pairs u64 pair ids that are known here,
+ *			    then as many u64 member ids: the other member of each of these pairs
+ * @segment: low 32 bits of the id of the segment that the member writes; 0: it has never moved
+ * The broker sends PAIR anew for all that exist, and UNPAIR for each of these that is gone.
  */
 struct shmb_msg_resume {
 	uint64_t member_id;
 	uint64_t channel_id;
 	uint32_t n_pairs;
-	uint32_t zero;
+	uint32_t segment;
 };
 SHMB_SIZE(shmb_msg_resume, 24);
 
 #define SHMB_PAIR_LOSSY (1u << 0) /* the subscriber is lossy */
+#define SHMB_PAIR_BLIND (1u << 1) /* to a publisher: the cursor comes with a later pair */
 
 /**
  * struct shmb_msg_pair - a publisher and a subscriber of a channel now share memory
- * @pair_id:	 a second PAIR with a known id only brings another ringer
+ * @pair_id:	 a second PAIR with a known id only brings another ringer; another id with known
+ *		 members replaces the pair of these two: positions and sequences go on
  * @member_id:	 the receiver's member
  * @peer_id:	 the other member
  * @role:	 role of the receiver's member
@@ -318,11 +330,12 @@ SHMB_SIZE(shmb_msg_resume, 24);
  * @lane_len:	 bytes of the ring
  * @doorbell_generation: of the ringer that rides with this message: a publisher uses the newest
  *		 ringer that the cursor says its subscriber listens to, and stores which in the bell
- * @peer_pid:	 for display
+ * @segment:	 low 32 bits of the id of the receiver's own segment that the pair is for, 0: the one it
+ *		 writes. Another one if it is about to move, which the pair then proves to be done
  * @history:	 the subscriber begins so many records before the publisher's position, if they are
- *		 still there
+ *		 still there and the two have not met before
  * @zero:	 reserved
- * fds, to a publisher:	 cursor (PEER, read), bell (BELL, read-write), RINGER
+ * fds, to a publisher:	 cursor (PEER, read; not if BLIND), bell (BELL, read-write), RINGER
  * fds, to a subscriber: lane (PEER, read), bell (BELL, read), RINGER (rings the publisher), and
  *			 DOORBELL if this pair has a doorbell of its own (peers of different uids)
  */
@@ -335,7 +348,7 @@ struct shmb_msg_pair {
 	uint32_t slot;
 	uint32_t lane_len;
 	uint32_t doorbell_generation;
-	uint32_t peer_pid;
+	uint32_t segment;
 	uint32_t history;
 	uint32_t zero;
 };
@@ -345,6 +358,7 @@ SHMB_SIZE(shmb_msg_pair, 56);
 #define SHMB_GONE_DIED	   2u
 #define SHMB_GONE_EVICTED  3u
 #define SHMB_GONE_PARTED   4u /* both live on, but not with each other */
+#define SHMB_GONE_MOVED	   5u /* another pair of the same two takes its place */
 
 struct shmb_msg_unpair {
 	uint64_t pair_id;

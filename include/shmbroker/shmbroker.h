@@ -179,6 +179,10 @@ int32_t shmb_client_connected(struct shmb_client *client);
 #define SHMB_CHANNEL_EXCLUSIVE	(1u << 1) /* with CREATE: -EEXIST if there is one */
 #define SHMB_CHANNEL_ANY_SCHEMA (1u << 2) /* accept any schema; shmb_channel_schema() tells it */
 
+#define SHMB_BACKING_AUTO   0u /* POSIX, until its members are of more than one user: then SEALED */
+#define SHMB_BACKING_POSIX  1u /* named objects in /dev/shm, which a restarted broker finds again */
+#define SHMB_BACKING_SEALED 2u /* memfds that nobody can truncate; see shmbroker(7) */
+
 /**
  * struct shmb_channel_options - zeroes mean the default
  * @options_len:     sizeof(struct shmb_channel_options)
@@ -192,7 +196,7 @@ int32_t shmb_client_connected(struct shmb_client *client);
  * @max_subscribers: default 64, at most 4096
  * @history:	     how many of the last records of each publisher a late subscriber gets; at most so
  *		     many as fit into half a lane. Default: none
- * @pad:	     zero
+ * @backing:	     SHMB_BACKING_*; rules of the broker may decide otherwise
  */
 struct shmb_channel_options {
 	uint32_t options_len;
@@ -203,7 +207,7 @@ struct shmb_channel_options {
 	uint32_t max_publishers;
 	uint32_t max_subscribers;
 	uint32_t history;
-	uint32_t pad;
+	uint32_t backing;
 };
 
 /**
@@ -255,6 +259,8 @@ int32_t shmb_channel_schema(struct shmb_channel *channel, void *schema, uint32_t
  * @n_publishers:      now
  * @n_subscribers:     now
  * @history:	       how many records of each publisher a late subscriber gets
+ * @backing:	       SHMB_BACKING_POSIX or _SEALED: of what is made from now on
+ * @pad:	       zero
  */
 struct shmb_channel_info {
 	uint32_t lane_len;
@@ -265,6 +271,8 @@ struct shmb_channel_info {
 	uint32_t n_publishers;
 	uint32_t n_subscribers;
 	uint32_t history;
+	uint32_t backing;
+	uint32_t pad;
 };
 
 /**

@@ -144,8 +144,8 @@ static void report_last(struct shmb_subscriber *subscriber)
 	struct shmb_member *member = shmb_subscriber_member(subscriber);
 
 	shmb_subscriber_ready(subscriber);
-	if (member->inbox.n_pair_ids)
-		shmb_member_report(member, member->inbox.pair_ids[member->inbox.n_pair_ids - 1],
+	if (member->inbox.n_pairs)
+		shmb_member_report(member, member->inbox.pairs[member->inbox.n_pairs - 1].id,
 				   EBADMSG);
 }
 

@@ -93,11 +93,17 @@ static void probe_object(int fd)
 	must_fail(fchmod(fd, 0666), EPERM, "fchmod");
 	must_fail(chmod(path, 0666), EPERM, "chmod");
 	must_fail(fchown(fd, geteuid(), getegid()), EPERM, "fchown");
-	must_fail(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), 0, "sealing it");
+	/* Who may write a sealed segment can only lock itself out. */
+	if (fcntl(fd, F_GET_SEALS) & F_SEAL_SEAL || (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY)
+		must_fail(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), 0, "sealing it");
 	must_fail(linkat(fd, "", AT_FDCWD, STOLEN, AT_EMPTY_PATH), 0, "linkat");
-	must_fail(linkat(AT_FDCWD, path, AT_FDCWD, STOLEN, AT_SYMLINK_FOLLOW), EPERM,
+	/* EPERM, or EXDEV of a memfd, which lies nowhere. */
+	must_fail(linkat(AT_FDCWD, path, AT_FDCWD, STOLEN, AT_SYMLINK_FOLLOW), 0,
 		  "linkat by /proc");
 	ck_assert_int_gt(readlink(path, name, sizeof(name) - 1), 0);
+	/* A memfd has no name to try. */
+	if (!strncmp(name, "/memfd:", 7))
+		return;
 	must_not_open(name, O_RDWR, "opening it by name");
 	must_not_open(name, O_RDONLY, "opening it by name to read");
 	must_fail(unlink(name), EPERM, "removing its name");
@@ -150,10 +156,13 @@ static void probe_writable_fd(int fd, size_t len)
 {
 	struct stat status;
 
-	if (kernel_bars_truncation()) {
-		must_fail(ftruncate(fd, 0), EACCES, "ftruncate to nothing");
-		must_fail(ftruncate(fd, (off_t)len / 2), EACCES, "ftruncate to half");
-		must_fail(ftruncate(fd, (off_t)len * 2), EACCES, "ftruncate to more");
+	bool sealed = fcntl(fd, F_GET_SEALS) & F_SEAL_SHRINK;
+	int reason = sealed ? EPERM : EACCES;
+
+	if (sealed || kernel_bars_truncation()) {
+		must_fail(ftruncate(fd, 0), reason, "ftruncate to nothing");
+		must_fail(ftruncate(fd, (off_t)len / 2), reason, "ftruncate to half");
+		must_fail(ftruncate(fd, (off_t)len * 2), reason, "ftruncate to more");
 	}
 	ck_assert_int_eq(fstat(fd, &status), 0);
 	ck_assert_uint_eq((uint64_t)status.st_size, len);
@@ -289,7 +298,7 @@ static void probe_from_outside(void)
 		must_fail(link(path, STOLEN), EPERM, "link");
 	}
 	closedir(shm);
-	ck_assert_uint_ge(n, 4); /* registry, bell, channel, lane */
+	ck_assert_uint_ge(n, 3); /* registry, bell, channel; what is sealed has no name */
 	probe_broker();
 }
 

@@ -326,6 +326,7 @@ static void receive_all(void)
 	struct shmb_channel *channel = channel_found(own, CHANNEL);
 	struct shmb_subscriber *subscriber = subscriber_of(channel, flags);
 	struct shmb_waitset *waitset = NULL;
+	struct shmb_channel_info info;
 
 	if (shared->waiting == WAIT_SET_EPOLL || shared->waiting == WAIT_SET_URING) {
 		setenv("SHMBROKER_IO", shared->waiting == WAIT_SET_EPOLL ? "epoll" : "auto", 1);
@@ -333,6 +334,9 @@ static void receive_all(void)
 		ok(shmb_waitset_add(waitset, subscriber, 1));
 	}
 	receive_all_with(subscriber, waitset);
+	/* Two users: the broker has chosen by itself. */
+	ok(shmb_channel_info(channel, &info, sizeof(info)));
+	ck_assert_uint_eq(info.backing, SHMB_BACKING_SEALED);
 	if (waitset) {
 		ok(shmb_waitset_remove(waitset, subscriber));
 		ok(shmb_waitset_close(waitset));

@@ -66,12 +66,23 @@ static inline void tear_down(void)
 	ok(shmb_broker_stop(broker));
 }
 
+/* Which backing the channels of this run have: $SHMB_TEST_BACKING, auto if it says nothing. */
+static inline uint32_t backing_of_run(void)
+{
+	const char *wanted = getenv("SHMB_TEST_BACKING");
+
+	if (wanted && !strcmp(wanted, "sealed"))
+		return SHMB_BACKING_SEALED;
+	return wanted && !strcmp(wanted, "posix") ? SHMB_BACKING_POSIX : SHMB_BACKING_AUTO;
+}
+
 static inline struct shmb_channel *channel_of(struct shmb_client *of, const char *name,
 					      uint32_t lane_len)
 {
 	struct shmb_channel_options options = { .options_len = sizeof(options),
 						.flags = SHMB_CHANNEL_CREATE,
-						.lane_len = lane_len };
+						.lane_len = lane_len,
+						.backing = backing_of_run() };
 	struct shmb_channel *channel = NULL;
 
 	ok(shmb_channel_open(of, name, (uint32_t)strlen(name), &options, &channel));

@@ -29,6 +29,8 @@ unit_tests += %D%/test-schema
 %C%_test_schema_SOURCES = %D%/test-schema.c
 unit_tests += %D%/test-registry
 %C%_test_registry_SOURCES = %D%/test-registry.c
+unit_tests += %D%/test-segment
+%C%_test_segment_SOURCES = %D%/test-segment.c %D%/fixture.h
 unit_tests += %D%/test-quota
 %C%_test_quota_SOURCES = %D%/test-quota.c
 unit_tests += %D%/test-policy
@@ -63,6 +65,7 @@ unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_session_LDADD = $(unit_ldadd)
 %C%_test_schema_LDADD = $(unit_ldadd)
 %C%_test_registry_LDADD = $(unit_ldadd)
+%C%_test_segment_LDADD = $(unit_ldadd)
 %C%_test_quota_LDADD = $(unit_ldadd)
 %C%_test_policy_LDADD = $(unit_ldadd)
 %C%_test_broker_LDADD = $(unit_ldadd)
@@ -75,5 +78,9 @@ unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_restart_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=shmb_map_writer
 
 check_PROGRAMS += $(unit_tests)
-TESTS += $(unit_tests)
+# The same programs once more, with what the channels' memory is made of.
+sealed_tests = %D%/sealed-stream.sh %D%/sealed-restart.sh %D%/sealed-waitset.sh \
+	%D%/sealed-history.sh
+TESTS += $(unit_tests) $(sealed_tests)
+dist_check_SCRIPTS += $(sealed_tests)
 endif

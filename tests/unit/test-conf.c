@@ -66,6 +66,7 @@ static const char *const bad[] = {
 	"\n\nrule \"a\" { chanel = {'a'} }",
 	"\n\nrule \"a\" { channel = {'a'} allow = {'fly'} }",
 	"\n\nrule \"a\" { channel = {'a'} }",
+	"\n\nrule \"a\" { channel = {'a'} backing = 'paper' }",
 	"\n\nrule \"a\" { allow = {'create'} }",
 	"\n\nrule \"a\" { channel = {'A'} allow = {'create'} }",
 	"\n\nrule \"a\" { channel = {'a**'} allow = {'create'} }",

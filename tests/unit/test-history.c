@@ -22,7 +22,8 @@ static struct shmb_channel *history_channel(const char *name, uint32_t history)
 	struct shmb_channel_options options = { .options_len = sizeof(options),
 						.flags = SHMB_CHANNEL_CREATE,
 						.lane_len = LANE_LEN,
-						.history = history };
+						.history = history,
+						.backing = backing_of_run() };
 	struct shmb_channel *channel = NULL;
 
 	ok(shmb_channel_open(client, name, (uint32_t)strlen(name), &options, &channel));

@@ -56,6 +56,23 @@ static bool may(const struct policy *policy, uint32_t uid, uint32_t gid, const u
 	return policy_check(policy, &subject, op, name, (uint32_t)strlen(name), NULL);
 }
 
+START_TEST(the_first_rule_with_a_backing_decides)
+{
+	struct policy_rule rules[] = {
+		{ .channels = all, .n_channels = 1, .allow = POLICY_CREATE },
+		{ .channels = tele, .n_channels = 2, .backing = SHMB_MEMORY_POSIX + 1 },
+		{ .channels = all, .n_channels = 1, .backing = SHMB_MEMORY_SEALED + 1 },
+	};
+	struct policy policy = { .rules = rules, .n_rules = 3 };
+
+	ck_assert_uint_eq(policy_backing(&policy, "telemetry/a", 11, SHMB_MEMORY_AUTO),
+			  SHMB_MEMORY_POSIX);
+	ck_assert_uint_eq(policy_backing(&policy, "a", 1, SHMB_MEMORY_POSIX), SHMB_MEMORY_SEALED);
+	policy.n_rules = 1;
+	ck_assert_uint_eq(policy_backing(&policy, "a", 1, SHMB_MEMORY_AUTO), SHMB_MEMORY_AUTO);
+}
+END_TEST
+
 START_TEST(denies_by_default)
 {
 	struct policy policy = { 0 };
@@ -136,6 +153,7 @@ int main(void)
 	int failed;
 
 	tcase_add_loop_test(tcase, matches_globs, 0, sizeof(globs) / sizeof(globs[0]));
+	tcase_add_test(tcase, the_first_rule_with_a_backing_decides);
 	tcase_add_test(tcase, matches_in_linear_time);
 	tcase_add_test(tcase, denies_by_default);
 	tcase_add_test(tcase, serves_a_single_user);

@@ -12,7 +12,9 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -42,26 +44,139 @@ static struct {
 /* Long enough for whoever comes next on a busy machine, short enough to wait for its end. */
 #define IDLE_EXIT "2"
 
-static void start_daemon(void)
+/* ---- a service manager that keeps fds ----------------------------------------------------------- */
+
+#define STORED_MAX 64
+
+static struct {
+	char path[64];
+	int socket;
+	struct {
+		char name[64];
+		int fd;
+	} stored[STORED_MAX];
+	int n_stored;
+	unsigned n_taken;
+} manager = { .socket = -1 };
+
+static int find_stored(const char *name)
+{
+	int i = 0;
+
+	while (i < manager.n_stored && strcmp(manager.stored[i].name, name) != 0)
+		i++;
+	return i;
+}
+
+static void drop_stored(int i)
+{
+	if (i == manager.n_stored)
+		return;
+	close(manager.stored[i].fd);
+	manager.stored[i] = manager.stored[--manager.n_stored];
+}
+
+/* Takes in what the daemon has said. */
+static void manage(void)
+{
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+	char text[256], name[64];
+	struct iovec iov = { .iov_base = text, .iov_len = sizeof(text) - 1 };
+
+	for (;;) {
+		struct msghdr message = { .msg_iov = &iov,
+					  .msg_iovlen = 1,
+					  .msg_control = control,
+					  .msg_controllen = sizeof(control) };
+		ssize_t n = recvmsg(manager.socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+		struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+
+		if (n < 0)
+			return;
+		text[n] = '\0';
+		if (sscanf(text, "FDSTORE=1\nFDNAME=%63s", name) == 1 && head) {
+			ck_assert_int_lt(manager.n_stored, STORED_MAX);
+			memcpy(&manager.stored[manager.n_stored].fd, CMSG_DATA(head), sizeof(int));
+			strcpy(manager.stored[manager.n_stored++].name, name);
+			manager.n_taken++;
+		} else if (sscanf(text, "FDSTOREREMOVE=1\nFDNAME=%63s", name) == 1) {
+			drop_stored(find_stored(name));
+		}
+	}
+}
+
+static void start_manager(void)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+
+	snprintf(manager.path, sizeof(manager.path), "%s/notify", dir);
+	strcpy(at.sun_path, manager.path);
+	manager.socket = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	ck_assert_int_eq(bind(manager.socket, (struct sockaddr *)&at, sizeof(at)), 0);
+}
+
+/* In the child that becomes the daemon: @first is where passed fds begin. */
+static void pass_stored(int first)
+{
+	char names[STORED_MAX * 64] = "", number[16];
+	int copies[STORED_MAX];
+
+	setenv("NOTIFY_SOCKET", manager.path, 1);
+	/* Out of the way first. */
+	for (int i = 0; i < manager.n_stored; i++)
+		copies[i] = fcntl(manager.stored[i].fd, F_DUPFD, 100);
+	for (int i = 0; i < manager.n_stored; i++) {
+		dup2(copies[i], first + i);
+		close(copies[i]);
+		strcat(names, i ? ":" : "");
+		strcat(names, manager.stored[i].name);
+	}
+	snprintf(number, sizeof(number), "%d", getpid());
+	setenv("LISTEN_PID", number, 1);
+	snprintf(number, sizeof(number), "%d", manager.n_stored);
+	setenv("LISTEN_FDS", number, 1);
+	setenv("LISTEN_FDNAMES", names, 1);
+}
+
+/* ---- daemons ------------------------------------------------------------------------------------ */
+
+static const char *daemon_path(void)
 {
 	const char *top = getenv("top_builddir");
-	char program[4096], number[16], answer[256] = "";
-	int ends[2];
+	static char program[4096];
+
+	snprintf(program, sizeof(program), "%s/shmbrokerd", top ? top : ".");
+	return program;
+}
+
+static void start_program(const char *program, const char *option)
+{
+	char number[16], answer[256] = "";
+	int ends[2], ready;
 
 	ck_assert_int_eq(pipe(ends), 0);
-	snprintf(program, sizeof(program), "%s/shmbrokerd", top ? top : ".");
-	snprintf(number, sizeof(number), "%d", ends[1]);
 	daemon_pid = fork();
 	if (daemon_pid == 0) {
+		/* Passed fds begin at 3. */
+		ready = fcntl(ends[1], F_DUPFD, 90);
+		snprintf(number, sizeof(number), "%d", ready);
 		close(ends[0]);
+		close(ends[1]);
+		if (manager.socket >= 0)
+			pass_stored(3);
 		execl(program, "shmbrokerd", "--user", "--directory", dir, "--ready-fd", number,
-		      "--idle-exit", IDLE_EXIT, (char *)NULL);
+		      "--idle-exit", IDLE_EXIT, option, (char *)NULL);
 		_exit(127);
 	}
 	close(ends[1]);
 	ck_assert_int_gt(read(ends[0], answer, sizeof(answer) - 1), 0);
 	ck_assert_str_eq(answer, "ready\n");
 	close(ends[0]);
+}
+
+static void start_daemon(void)
+{
+	start_program(daemon_path(), NULL);
 }
 
 static void kill_daemon(void)
@@ -74,12 +189,13 @@ static void wait_daemon(void)
 {
 	int status;
 
-	for (int i = 0; i < 100; i++) {
+	for (int i = 0; i < 5000; i++) {
+		manage();
 		if (waitpid(daemon_pid, &status, WNOHANG) == daemon_pid) {
 			ck_assert_int_eq(status, 0);
 			return;
 		}
-		usleep(100000);
+		usleep(2000);
 	}
 	ck_abort_msg("the idle daemon did not exit");
 }
@@ -230,7 +346,11 @@ static void finished(pid_t pid)
 {
 	int status;
 
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	/* A service manager reads what it is told. */
+	while (waitpid(pid, &status, WNOHANG) != pid) {
+		manage();
+		usleep(500);
+	}
 	ck_assert_msg(status == 0, "a child ended with status 0x%x", status);
 }
 
@@ -300,6 +420,124 @@ START_TEST(who_dies_with_the_broker_is_buried_by_the_next)
 }
 END_TEST
 
+/* Its memory is that of its successor by now, and so are its clients. */
+START_TEST(a_stopped_broker_that_wakes_up_after_it_was_replaced_harms_nobody)
+{
+	pid_t subscriber = run(receive_until_all), publisher = run(publish_until_stopped), old;
+	uint64_t before;
+	int status;
+
+	while (__atomic_load_n(&shared->received, __ATOMIC_RELAXED) < 100)
+		usleep(1000);
+	for (int i = 0; i < 3; i++) {
+		old = daemon_pid;
+		kill(old, SIGSTOP);
+		/* A directory that somebody has tidied up. */
+		if (i == 2) {
+			char path[64];
+
+			snprintf(path, sizeof(path), "%s/broker.lock", dir);
+			ck_assert_int_eq(unlink(path), 0);
+		}
+		start_program(daemon_path(), "--replace");
+		finished(run(join_and_leave));
+		before = __atomic_load_n(&shared->received, __ATOMIC_RELAXED);
+		kill(old, SIGCONT);
+		/* It was asked to go before it was replaced, and finds that it need not tidy up. */
+		ck_assert_int_eq(waitpid(old, &status, 0), old);
+		ck_assert(WIFEXITED(status));
+		finished(run(join_and_leave));
+		ok(shmb_client_close(connect_to(address)));
+		ck_assert_uint_gt(__atomic_load_n(&shared->received, __ATOMIC_RELAXED), before);
+	}
+	__atomic_store_n(&shared->stop, 1, __ATOMIC_RELAXED);
+	finished(publisher);
+	finished(subscriber);
+	ck_assert_uint_eq(shared->received, shared->sent);
+	wait_daemon();
+}
+END_TEST
+
+START_TEST(a_newer_build_takes_over_under_load)
+{
+	pid_t subscriber = run(receive_until_all), publisher = run(publish_until_stopped), old;
+	int rounds = getenv("SHMB_TEST_QUICK") ? 4 : 20, status;
+	char path[64], command[4200], instance[17];
+
+	read_instance(instance);
+	while (__atomic_load_n(&shared->received, __ATOMIC_RELAXED) < 100)
+		usleep(1000);
+	snprintf(path, sizeof(path), "%s/newer", dir);
+	ck_assert_int_eq(mkdir(path, 0700), 0);
+	snprintf(command, sizeof(command), "cp '%s' %s/newer/shmbrokerd", daemon_path(), dir);
+	ck_assert_int_eq(system(command), 0);
+	snprintf(path, sizeof(path), "%s/newer/shmbrokerd", dir);
+	for (int i = 0; i < rounds; i++) {
+		usleep((useconds_t)(rand() % 20000));
+		old = daemon_pid;
+		start_program(i % 2 ? daemon_path() : path, "--replace");
+		ck_assert_int_eq(waitpid(old, &status, 0), old);
+		ck_assert_int_eq(status, 0);
+		finished(run(join_and_leave));
+	}
+	__atomic_store_n(&shared->stop, 1, __ATOMIC_RELAXED);
+	finished(publisher);
+	finished(subscriber);
+	ck_assert_uint_eq(shared->received, shared->sent);
+	ck_assert_uint_eq(shared->joined, (uint64_t)rounds);
+	wait_daemon();
+	ck_assert_int_eq(count_objects(instance), 0);
+}
+END_TEST
+
+/* With its fds kept, a sealed lane stays the same lane. */
+START_TEST(what_the_service_manager_keeps_is_taken_over_as_it_is)
+{
+	pid_t subscriber, publisher;
+	unsigned taken;
+
+	kill_daemon();
+	start_manager();
+	start_daemon();
+	setenv("SHMB_TEST_BACKING", "sealed", 1);
+	subscriber = run(receive_until_all);
+	publisher = run(publish_until_stopped);
+	while (__atomic_load_n(&shared->received, __ATOMIC_RELAXED) < 100)
+		usleep(1000);
+	manage();
+	ck_assert_int_eq(manager.n_stored, 3); /* lane, cursor, bell */
+	taken = manager.n_taken;
+	for (int i = 0; i < 5; i++) {
+		uint64_t before;
+
+		kill_daemon();
+		start_daemon();
+		before = __atomic_load_n(&shared->received, __ATOMIC_RELAXED);
+		usleep(100000);
+		manage();
+		ck_assert_uint_eq(manager.n_taken, taken);
+		ck_assert_uint_gt(__atomic_load_n(&shared->received, __ATOMIC_RELAXED), before);
+	}
+	finished(run(join_and_leave));
+	manage();
+	ck_assert_uint_eq(manager.n_taken, taken + 2);
+	ck_assert_int_eq(manager.n_stored, 3);
+	/* And if it loses them, all move to new ones. */
+	kill_daemon();
+	while (manager.n_stored)
+		drop_stored(0);
+	start_daemon();
+	finished(run(join_and_leave));
+	__atomic_store_n(&shared->stop, 1, __ATOMIC_RELAXED);
+	finished(publisher);
+	finished(subscriber);
+	ck_assert_uint_eq(shared->received, shared->sent);
+	wait_daemon();
+	manage();
+	ck_assert_int_eq(manager.n_stored, 0);
+}
+END_TEST
+
 static void send_and_receive(struct shmb_publisher *publisher, struct shmb_subscriber *subscriber)
 {
 	char text[8] = "";
@@ -309,6 +547,75 @@ static void send_and_receive(struct shmb_publisher *publisher, struct shmb_subsc
 	ck_assert_int_eq(shmb_subscriber_recv(subscriber, text, sizeof(text)), 6);
 	ck_assert_str_eq(text, "hello");
 }
+
+static void publish_number(struct shmb_publisher *publisher, uint64_t number)
+{
+	ok(shmb_publisher_send_wait(publisher, &number, sizeof(number), 5000 * MS));
+}
+
+static void receive_number(struct shmb_subscriber *subscriber, uint64_t number)
+{
+	uint64_t value = 0;
+
+	ok(shmb_subscriber_wait(subscriber, 5000 * MS));
+	ck_assert_int_eq(shmb_subscriber_recv(subscriber, &value, sizeof(value)), 8);
+	ck_assert_uint_eq(value, number);
+	ck_assert_uint_eq(shmb_subscriber_view(subscriber)->sequence, number);
+}
+
+/* A record that is looked at, one that is being written, and what each has not read yet. */
+START_TEST(what_members_have_in_hand_when_the_broker_is_replaced_stays_theirs)
+{
+	struct shmb_client *own = connect_to(address), *other = connect_to(address);
+	struct shmb_channel *channel = channel_of(own, "a", 4096);
+	struct shmb_channel *theirs = channel_of(other, "a", 4096);
+	struct shmb_subscriber *slow = subscriber_of(theirs, 0);
+	struct shmb_subscriber *lossy = subscriber_of(theirs, SHMB_SUBSCRIBER_LOSSY);
+	struct shmb_publisher *publisher = publisher_of(channel, 0);
+	uint64_t *loan, n = 0;
+	uint64_t value;
+
+	publish_number(publisher, n++);
+	receive_number(slow, 0);
+	receive_number(lossy, 0);
+	for (int i = 0; i < 8; i++) {
+		uint64_t first = n;
+
+		publish_number(publisher, n++);
+		publish_number(publisher, n++);
+		ck_assert_int_ge(shmb_subscriber_peek(slow, 1), 1);
+		ok(shmb_publisher_loan(publisher, 8));
+		loan = (void *)(uintptr_t)shmb_publisher_view(publisher)->data;
+		kill_daemon();
+		start_daemon();
+		ok(shmb_client_ping(own, 5000 * MS));
+		ok(shmb_client_ping(other, 5000 * MS));
+		*loan = n++;
+		ok(shmb_publisher_publish(publisher, 8));
+		memcpy(&value, (void *)(uintptr_t)shmb_subscriber_view(slow)->data, 8);
+		ck_assert_uint_eq(value, first);
+		ok(shmb_subscriber_release(slow, 1));
+		/* A ring and a half: the publisher waits for who has still to move. */
+		for (int k = 0; k < 100; k++) {
+			publish_number(publisher, n++);
+			receive_number(slow, first + 1 + (uint64_t)k);
+			receive_number(lossy, first + (uint64_t)k);
+		}
+		for (uint64_t k = first + 101; k < n; k++)
+			receive_number(slow, k);
+		for (uint64_t k = first + 100; k < n; k++)
+			receive_number(lossy, k);
+	}
+	ok(shmb_publisher_close(publisher));
+	ok(shmb_subscriber_close(slow));
+	ok(shmb_subscriber_close(lossy));
+	ok(shmb_channel_close(channel));
+	ok(shmb_channel_close(theirs));
+	ok(shmb_client_close(own));
+	ok(shmb_client_close(other));
+	wait_daemon();
+}
+END_TEST
 
 /* In the middle of opening a member: after the broker has made it, before it is active. */
 int __wrap_shmb_map_writer(struct shmb_map *map, int fd,
@@ -415,27 +722,36 @@ START_TEST(a_killed_broker_forgets_no_history)
 {
 	struct shmb_channel_options options = { .options_len = sizeof(options),
 						.flags = SHMB_CHANNEL_CREATE,
-						.history = 3 };
+						.lane_len = 4096,
+						.history = 3,
+						.backing = backing_of_run() };
 	struct shmb_subscriber_options two = { .options_len = sizeof(two), .history = 2 };
 	struct shmb_client *own = connect_to(address);
-	struct shmb_subscriber *before, *after;
+	struct shmb_subscriber *before, *after, *later;
 	struct shmb_publisher *publisher;
 	struct shmb_channel *channel;
 	uint64_t i;
 
 	ok(shmb_channel_open(own, "test/history", 12, &options, &channel));
 	publisher = publisher_of(channel, 0);
-	for (i = 0; i < 9; i++)
+	for (i = 0; i < 1000; i++) /* several laps */
 		ok(shmb_publisher_send(publisher, &i, sizeof(i)));
 	ok(shmb_subscriber_open(channel, &two, &before));
 	kill_daemon();
 	start_daemon();
 	after = subscriber_of(channel, 0);
 	ok(shmb_publisher_send(publisher, &i, sizeof(i)));
-	gets_numbers(before, 7, 10);
-	gets_numbers(after, 6, 10);
+	gets_numbers(before, 998, 1001);
+	gets_numbers(after, 997, 1001);
 	ok(shmb_subscriber_close(before));
 	ok(shmb_subscriber_close(after));
+	/* Laps later, in a lane that has moved if it was sealed. */
+	for (i = 1001; i < 2000; i++) /* the broker may not have said yet that the two are gone */
+		ok(shmb_publisher_send_wait(publisher, &i, sizeof(i), 10000 * MS));
+	later = subscriber_of(channel, 0);
+	ok(shmb_publisher_send(publisher, &i, sizeof(i)));
+	gets_numbers(later, 1997, 2001);
+	ok(shmb_subscriber_close(later));
 	ok(shmb_publisher_close(publisher));
 	ok(shmb_channel_close(channel));
 	ok(shmb_client_close(own));
@@ -469,9 +785,14 @@ int main(void)
 	tcase_set_timeout(cases[0], 240);
 	tcase_add_test(cases[0], a_killed_broker_is_not_missed);
 	tcase_add_test(cases[0], who_dies_with_the_broker_is_buried_by_the_next);
+	tcase_add_test(cases[0],
+		       what_members_have_in_hand_when_the_broker_is_replaced_stays_theirs);
 	tcase_add_test(cases[0], who_opens_a_member_while_the_broker_is_replaced_only_waits);
 	tcase_add_test(cases[0], what_is_closed_without_a_broker_is_gone_when_there_is_one_again);
 	tcase_add_test(cases[0], a_killed_broker_forgets_no_history);
+	tcase_add_test(cases[0], a_stopped_broker_that_wakes_up_after_it_was_replaced_harms_nobody);
+	tcase_add_test(cases[0], a_newer_build_takes_over_under_load);
+	tcase_add_test(cases[0], what_the_service_manager_keeps_is_taken_over_as_it_is);
 	tcase_add_test(cases[0], an_idle_broker_leaves_nothing);
 	tcase_add_test(cases[0], a_second_broker_in_the_same_place_is_refused);
 	return run_suite("restart", cases, 1);

@@ -135,9 +135,10 @@ static PyObject *channel_new(PyTypeObject *type, PyObject *args, PyObject *Py_UN
 	PyThreadState *thread;
 	int32_t r;
 
-	if (!PyArg_ParseTuple(args, "O!s#z#IIIII:Channel", client_type, &client_object, &name,
+	if (!PyArg_ParseTuple(args, "O!s#z#IIIIII:Channel", client_type, &client_object, &name,
 			      &name_len, &schema, &schema_len, &options.flags, &options.lane_len,
-			      &options.max_publishers, &options.max_subscribers, &options.history))
+			      &options.max_publishers, &options.max_subscribers, &options.history,
+			      &options.backing))
 		return NULL;
 	client = CAST(handle, client_object);
 	if (handle_check(client) < 0)
@@ -189,8 +190,9 @@ static PyObject *channel_info(PyObject *self, PyObject *Py_UNUSED(ignored))
 	return core_numbers(info_type,
 			    (uint64_t[]){ info.lane_len, info.record_len_max, info.record_len,
 					  info.max_publishers, info.max_subscribers,
-					  info.n_publishers, info.n_subscribers, info.history },
-			    8);
+					  info.n_publishers, info.n_subscribers, info.history,
+					  info.backing },
+			    9);
 }
 
 struct members {
@@ -269,6 +271,7 @@ static PyStructSequence_Field info_fields[] = {
 	{ "n_publishers", "now" },
 	{ "n_subscribers", "now" },
 	{ "history", "records of each publisher that a late subscriber gets" },
+	{ "backing", "what is made for its members from now on: 1 posix, 2 sealed" },
 	{ NULL, NULL },
 };
 
@@ -276,7 +279,7 @@ static PyStructSequence_Desc info_desc = {
 	.name = "shmbroker.ChannelInfo",
 	.doc = "What a channel is and who is there.",
 	.fields = info_fields,
-	.n_in_sequence = 7,
+	.n_in_sequence = 9,
 };
 
 /* ---- embedded broker -------------------------------------------------------------------------------------- */

@@ -92,6 +92,7 @@ class ChannelInfo(NamedTuple):
     n_publishers: int
     n_subscribers: int
     history: int
+    backing: int
 
 class Channel(_Handle):
     def __new__(
@@ -104,6 +105,7 @@ class Channel(_Handle):
         max_publishers: int,
         max_subscribers: int,
         history: int,
+        backing: int,
     ) -> _Self: ...
     def _table(self) -> bytes: ...
     def info(self) -> ChannelInfo: ...

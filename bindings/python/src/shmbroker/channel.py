@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from shmbroker.client import Client
 
 CREATE, EXCLUSIVE, ANY_SCHEMA = 1, 2, 4
+BACKINGS = ("auto", "posix", "sealed")
 DROP_NEWEST = 1
 LOSSY, NO_HISTORY = 1, 4
 
@@ -30,8 +31,17 @@ class Channel(_core.Channel):
 
     @classmethod
     def _open(
-        cls, client: "Client", name: str, schema: Any, create: bool, exclusive: bool, **limits: int
+        cls,
+        client: "Client",
+        name: str,
+        schema: Any,
+        create: bool,
+        exclusive: bool,
+        backing: str,
+        **limits: int,
     ) -> "Channel":
+        if backing not in BACKINGS:
+            raise ValueError(f"backing is one of {', '.join(BACKINGS)}, not {backing!r}")
         record, arrays = resolve(schema, name)
         flags = (CREATE if create else 0) | (EXCLUSIVE if exclusive else 0)
         flags |= ANY_SCHEMA if schema is ANY else 0
@@ -44,6 +54,7 @@ class Channel(_core.Channel):
             limits["max_publishers"],
             limits["max_subscribers"],
             limits["history"],
+            BACKINGS.index(backing),
         )
         if schema is ANY and self.schema:
             record = record_from_schema(self.schema)

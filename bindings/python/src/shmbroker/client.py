@@ -24,6 +24,7 @@ class Client(_core.Client):
         max_publishers: int = 0,
         max_subscribers: int = 0,
         history: int = 0,
+        backing: str = "auto",
     ) -> Channel:
         """Open a channel, creating it if there is none.
 
@@ -34,6 +35,7 @@ class Client(_core.Client):
         have up to half of it. history: so many of the last records of each publisher a late
         subscriber gets, at most as many as fit into half a lane. These and the limits count only
         when the channel is created.
+        backing: "posix", "sealed", or "auto": posix until its members are of more than one user.
 
         SchemaMismatch: the channel has another schema; Denied, Invalid, NotConnected, Timeout.
         """
@@ -47,6 +49,7 @@ class Client(_core.Client):
             max_publishers=max_publishers,
             max_subscribers=max_subscribers,
             history=history,
+            backing=backing,
         )
 
 

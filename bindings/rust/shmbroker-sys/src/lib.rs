@@ -68,7 +68,7 @@ pub struct shmb_channel_options {
     pub max_publishers: u32,
     pub max_subscribers: u32,
     pub history: u32,
-    pub pad: u32,
+    pub backing: u32,
 }
 
 /// What a channel is and who is there.
@@ -83,6 +83,8 @@ pub struct shmb_channel_info {
     pub n_publishers: u32,
     pub n_subscribers: u32,
     pub history: u32,
+    pub backing: u32,
+    pub pad: u32,
 }
 
 /// Publisher options; zeroes mean the default.
@@ -180,6 +182,9 @@ pub const SHMB_CLIENT_ALLOW_RELAY: u32 = 1 << 1;
 pub const SHMB_CHANNEL_CREATE: u32 = 1 << 0;
 pub const SHMB_CHANNEL_EXCLUSIVE: u32 = 1 << 1;
 pub const SHMB_CHANNEL_ANY_SCHEMA: u32 = 1 << 2;
+pub const SHMB_BACKING_AUTO: u32 = 0;
+pub const SHMB_BACKING_POSIX: u32 = 1;
+pub const SHMB_BACKING_SEALED: u32 = 2;
 pub const SHMB_PUBLISHER_DROP_NEWEST: u32 = 1 << 0;
 pub const SHMB_SUBSCRIBER_LOSSY: u32 = 1 << 0;
 pub const SHMB_SUBSCRIBER_NO_HISTORY: u32 = 1 << 2;
@@ -237,8 +242,8 @@ macro_rules! layout {
 }
 layout! { shmb_view, 64, data: 0, len: 8, count: 12, stride: 16, type_: 20, sequence: 24, lost: 32, publisher_id: 40, pad: 48 }
 layout! { shmb_client_options, 56, options_len: 0, flags: 4, address: 8, address_len: 16, label_len: 20, label: 24, key_file: 32, broker_key_file: 40, connect_timeout_ns: 48 }
-layout! { shmb_channel_options, 40, options_len: 0, flags: 4, schema: 8, schema_len: 16, lane_len: 20, max_publishers: 24, max_subscribers: 28, history: 32, pad: 36 }
-layout! { shmb_channel_info, 32, lane_len: 0, record_len_max: 4, record_len: 8, max_publishers: 12, max_subscribers: 16, n_publishers: 20, n_subscribers: 24, history: 28 }
+layout! { shmb_channel_options, 40, options_len: 0, flags: 4, schema: 8, schema_len: 16, lane_len: 20, max_publishers: 24, max_subscribers: 28, history: 32, backing: 36 }
+layout! { shmb_channel_info, 40, lane_len: 0, record_len_max: 4, record_len: 8, max_publishers: 12, max_subscribers: 16, n_publishers: 20, n_subscribers: 24, history: 28, backing: 32, pad: 36 }
 layout! { shmb_publisher_options, 8, options_len: 0, flags: 4 }
 layout! { shmb_publisher_stats, 56, publisher_id: 0, published: 8, published_len: 16, dropped: 24, refused: 32, rings: 40, n_subscribers: 48, pad: 52 }
 layout! { shmb_subscriber_options, 16, options_len: 0, flags: 4, spin_ns: 8, history: 12 }

@@ -81,6 +81,20 @@ pub struct ChannelOptions {
     max_publishers: u32,
     max_subscribers: u32,
     history: u32,
+    backing: Backing,
+}
+
+/// What lies behind the memory of a channel's members; see shmbroker(7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Backing {
+    /// Posix, until its members are of more than one user; then sealed.
+    #[default]
+    Auto = 0,
+    /// Named objects in /dev/shm.
+    Posix = 1,
+    /// Anonymous memory that nobody can truncate.
+    Sealed = 2,
 }
 
 impl Default for ChannelOptions {
@@ -98,6 +112,7 @@ impl ChannelOptions {
             max_publishers: 0,
             max_subscribers: 0,
             history: 0,
+            backing: Backing::Auto,
         }
     }
 
@@ -146,6 +161,12 @@ impl ChannelOptions {
         self
     }
 
+    /// What lies behind its memory; rules of the broker may decide otherwise.
+    pub fn backing(mut self, backing: Backing) -> ChannelOptions {
+        self.backing = backing;
+        self
+    }
+
     fn set(&mut self, flag: u32, yes: bool) {
         self.flags = if yes { self.flags | flag } else { self.flags & !flag };
     }
@@ -169,7 +190,7 @@ impl ChannelOptions {
             max_publishers: self.max_publishers,
             max_subscribers: self.max_subscribers,
             history: self.history,
-            pad: 0,
+            backing: self.backing as u32,
         };
         let mut handle = ptr::null_mut();
         // SAFETY: the client is open; name and options live until it returns.
@@ -254,6 +275,8 @@ pub struct ChannelInfo {
     pub subscribers: u32,
     /// How many of the last records of each publisher a late subscriber gets.
     pub history: u32,
+    /// What is made for its members from now on: posix or sealed.
+    pub backing: Backing,
 }
 
 /// How long one thread keeps others from a channel while it waits for members.
@@ -294,6 +317,10 @@ impl<T: ?Sized> Channel<T> {
             publishers: info.n_publishers,
             subscribers: info.n_subscribers,
             history: info.history,
+            backing: match info.backing {
+                sys::SHMB_BACKING_SEALED => Backing::Sealed,
+                _ => Backing::Posix,
+            },
         })
     }
 

@@ -63,7 +63,7 @@ mod subscriber;
 mod waitset;
 
 pub use broker::{Broker, BrokerOptions};
-pub use channel::{Channel, ChannelInfo, ChannelOptions, Content};
+pub use channel::{Backing, Channel, ChannelInfo, ChannelOptions, Content};
 pub use client::{Client, ClientOptions};
 pub use error::{Error, ErrorKind, Result};
 pub use publisher::{Loan, Publisher, PublisherOptions, PublisherStats};
