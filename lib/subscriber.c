@@ -120,6 +120,7 @@ struct shmb_subscriber {
 	uint32_t record_len; /* of every record, 0: untyped */
 	bool lossy;
 	bool failed; /* a lane was found corrupt: the next call says so */
+	struct sub_lane *untold; /* its publisher is not told yet how far we are */
 	struct sub_lane *peeked;
 	uint32_t n_peeked;
 	uint64_t received;
@@ -201,8 +202,13 @@ static void store_sleep(struct shmb_subscriber *subscriber, uint32_t sleep)
 
 static void remove_lane(struct shmb_subscriber *subscriber, uint32_t index)
 {
-	shmb_member_drop_doorbells(&subscriber->member, subscriber->lanes[index]->pair_id);
-	free_lane(subscriber->lanes[index]);
+	struct sub_lane *lane = subscriber->lanes[index];
+
+	/* One that has gone need not be told, and what follows a lane takes its position over. */
+	if (subscriber->untold == lane)
+		subscriber->untold = NULL;
+	shmb_member_drop_doorbells(&subscriber->member, lane->pair_id);
+	free_lane(lane);
 	/* Keep the order: whoever has waited longest is next. */
 	memmove(&subscriber->lanes[index], &subscriber->lanes[index + 1],
 		(subscriber->n_lanes - index - 1) * sizeof(subscriber->lanes[0]));
@@ -792,15 +798,22 @@ SHMB_API int32_t shmb_subscriber_recv(struct shmb_subscriber *subscriber, void *
 	return (int32_t)record.len;
 }
 
+/* In a batch a publisher is told once for all records in a row. */
+static inline void tell_untold(struct shmb_subscriber *subscriber)
+{
+	if (subscriber->untold)
+		store_cursor(subscriber, subscriber->untold);
+	subscriber->untold = NULL;
+}
+
 SHMB_API int32_t shmb_subscriber_recv_many(struct shmb_subscriber *subscriber, void *data,
 					   uint32_t cap, uint32_t *lens, uint32_t max)
 {
-	struct sub_lane *lane = NULL, *before = NULL;
+	struct sub_lane *lane;
 	struct shmb_record record;
 	uint8_t *to = data;
 	uint32_t n = 0;
 	int result = enter(subscriber);
-	bool taken;
 
 	if (result < 0)
 		return result;
@@ -810,10 +823,8 @@ SHMB_API int32_t shmb_subscriber_recv_many(struct shmb_subscriber *subscriber, v
 		return shmb_fail(-EBUSY, "records are peeked at: release them first");
 	while (n < max) {
 		lane = next_record(subscriber, &record);
-		if (before && before != lane) {
-			store_cursor(subscriber, before);
-			before = NULL;
-		}
+		if (subscriber->untold != lane)
+			tell_untold(subscriber);
 		if (!lane)
 			break;
 		if (shmb_unlikely(record.len > cap)) {
@@ -825,23 +836,16 @@ SHMB_API int32_t shmb_subscriber_recv_many(struct shmb_subscriber *subscriber, v
 		}
 		if (n == 0)
 			describe(subscriber, lane, &record);
-		taken = take(subscriber, lane, &record, to);
-		before = lane;
-		/* next_record() may forget one that is left, also if we were told of it just now. */
-		if (shmb_unlikely(lane->gone || lane->successor)) {
-			store_cursor(subscriber, lane);
-			before = NULL;
-		}
-		if (shmb_unlikely(!taken))
+		if (shmb_unlikely(!take(subscriber, lane, &record, to)))
 			continue;
+		subscriber->untold = lane;
 		if (lens)
 			lens[n] = record.len;
 		to += record.len;
 		cap -= record.len;
 		n++;
 	}
-	if (before)
-		store_cursor(subscriber, before);
+	tell_untold(subscriber);
 	return n ? (int32_t)n : nothing(subscriber);
 }
 
