@@ -157,4 +157,20 @@ static inline bool shmb_cursor_is_ours(const struct shmb_cursor_lane *slot, uint
 	return SHMB_LOAD(&slot->pair_id) == pair_id;
 }
 
+/*
+ * Nobody reads any more. Killed before: publishers wait until the broker tells them that we have
+ * gone; there may be none.
+ */
+static inline void shmb_cursor_leave(struct shmb_cursor_segment *cursor)
+{
+	/* AA: pairs with AB in shmb_cursor_left(): we are done with all that is in the lanes. */
+	SHMB_STORE_RELEASE(&cursor->left, 1);
+}
+
+static inline bool shmb_cursor_left(const struct shmb_cursor_segment *cursor)
+{
+	/* AB: pairs with AA in shmb_cursor_leave(): the subscriber is done with what is there. */
+	return SHMB_LOAD_ACQUIRE(&cursor->left) == 1;
+}
+
 #endif

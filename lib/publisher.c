@@ -276,7 +276,7 @@ static struct pub_pair *replace_pair(struct shmb_publisher *publisher, struct pu
 	fresh->start_sequence = pair->start_sequence;
 	shmb_bell_start(fresh->bell_words, fresh->start_position, fresh->start_sequence);
 	/*
-	 * V: pairs with W in the subscriber's store_ahead(): either it sees the new bell and stores
+	 * Y: pairs with Z in the subscriber's store_ahead(): either it sees the new bell and stores
 	 * its position in the new slot, too, or we see here what it has stored in the old one.
 	 */
 	shmb_fence();
@@ -394,6 +394,12 @@ static void publisher_on_move(struct shmb_member *member, struct shmb_map *befor
 
 /* ---- space ------------------------------------------------------------------------------------- */
 
+/* It was closed, and the broker has not told us yet. */
+static bool has_left(const struct pub_pair *pair)
+{
+	return pair->words && shmb_cursor_left(pair->words);
+}
+
 /* Look at all cursors. The limit stays where a reader that lies has stopped. */
 static void refresh_limit(struct shmb_publisher *publisher)
 {
@@ -406,7 +412,7 @@ static void refresh_limit(struct shmb_publisher *publisher)
 		/* The subscriber may have been behind us when we heard of a new socket. */
 		if (shmb_unlikely(publisher->pairs[i].ringer.n > 1))
 			settle_ringer(&publisher->member, &publisher->pairs[i]);
-		if (publisher->pairs[i].lossy)
+		if (publisher->pairs[i].lossy || has_left(&publisher->pairs[i]))
 			continue;
 		head = read_head(publisher, &publisher->pairs[i]);
 		/* The ring, less the zero word behind the last record. */

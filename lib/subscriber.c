@@ -403,7 +403,7 @@ static void store_ahead(struct shmb_subscriber *subscriber, const struct sub_lan
 	uint64_t position, sequence;
 
 	/*
-	 * W: pairs with V in the publisher's replace_pair(): either we see the new bell, or it has
+	 * Z: pairs with Y in the publisher's replace_pair(): either we see the new bell, or it has
 	 * seen what we have just stored in the old slot.
 	 */
 	shmb_fence();
@@ -1323,12 +1323,25 @@ SHMB_API int32_t shmb_subscriber_open(struct shmb_channel *channel,
 	return 0;
 }
 
+/* Publishers need not wait for the broker, which may be gone, to know that nobody reads any more. */
+static void leave(struct shmb_subscriber *subscriber)
+{
+	for (struct sub_cursor *at = subscriber->cursors; at; at = at->next)
+		shmb_cursor_leave(at->map.base);
+	shmb_cursor_leave(subscriber->cursor);
+	for (uint32_t i = 0; i < subscriber->n_lanes; i++)
+		if (!subscriber->lanes[i]->gone)
+			ring_publisher(subscriber, subscriber->lanes[i]);
+}
+
 SHMB_API int32_t shmb_subscriber_close(struct shmb_subscriber *subscriber)
 {
 	if (!subscriber)
 		return 0;
 	if (subscriber->waitset)
 		return shmb_fail(-EBUSY, "the subscriber is in a wait set: remove it first");
+	if (*subscriber->member.fork_guard)
+		leave(subscriber);
 	for (uint32_t i = 0; i < subscriber->n_lanes; i++) {
 		/* In a forked child the mappings are not there to be unmapped. */
 		if (!*subscriber->member.fork_guard)

@@ -193,6 +193,7 @@ SHMB_SIZE(shmb_cursor_lane, 64);
  * @header:	see there
  * @sleep:	the subscriber's sleep word
  * @doorbell_generation: the newest of its doorbell fds that it listens to
+ * @left:	1: the subscriber was closed, and holds nobody back any more
  * @sleeps:	times it went to sleep
  * @backstops:	times the bounded sleep ended by itself and found data: each one is a lost wake-up
  * @updated_ns: CLOCK_MONOTONIC of the last sleep, for display
@@ -201,7 +202,8 @@ struct shmb_cursor_segment {
 	struct shmb_segment_header header;
 	uint32_t sleep;
 	uint32_t doorbell_generation;
-	uint8_t pad0[120];
+	uint32_t left;
+	uint8_t pad0[116];
 	uint64_t sleeps;
 	uint64_t backstops;
 	uint64_t updated_ns;
@@ -209,6 +211,7 @@ struct shmb_cursor_segment {
 };
 SHMB_AT(shmb_cursor_segment, sleep, 128);
 SHMB_AT(shmb_cursor_segment, doorbell_generation, 132);
+SHMB_AT(shmb_cursor_segment, left, 136);
 SHMB_AT(shmb_cursor_segment, sleeps, 256);
 SHMB_SIZE(shmb_cursor_segment, SHMB_BLOCK_LEN);
 
