@@ -362,6 +362,18 @@ static int make_room(struct shmb_client *client, uint64_t deadline_ns)
 	}
 }
 
+/*
+ * The connection takes nothing more, but what the broker had said before is there: peers were told
+ * that we know it, and go by that.
+ */
+static void hear_last_words(struct shmb_client *client)
+{
+	struct shmb_received received;
+
+	while (take_one(client, &received, 0) == 0)
+		;
+}
+
 /* One request on a connection that works. Events that come first are delivered. */
 static int round_trip(struct shmb_client *client, uint32_t type, const void *body,
 		      uint32_t body_len, uint32_t reply_type, uint32_t reply_len,
@@ -378,9 +390,12 @@ static int round_trip(struct shmb_client *client, uint32_t type, const void *bod
 		client->next_request_id = 1;
 	request_id = client->next_request_id;
 	result = make_room(client, deadline);
-	if (result == 0)
+	if (result == 0) {
 		result = shmb_connection_send(&client->connection, type, request_id, body, body_len,
 					      deadline);
+		if (result == -ENOTCONN)
+			hear_last_words(client);
+	}
 	while (result == 0) {
 		result = receive(client, received, deadline);
 		if (result < 0)
@@ -719,14 +734,20 @@ void shmb_client_tell(struct shmb_client *client, uint32_t type, const void *bod
 		      uint32_t body_len)
 {
 	uint64_t deadline = shmb_clock_deadline_ns(client->timeout_ns);
+	int result;
 
 	if (!client->connected)
 		return;
 	if (++client->next_request_id == 0)
 		client->next_request_id = 1;
-	if (make_room(client, deadline) < 0 ||
-	    shmb_connection_send(&client->connection, type, client->next_request_id, body, body_len,
-				 deadline) < 0)
+	result = make_room(client, deadline);
+	if (result == 0) {
+		result = shmb_connection_send(&client->connection, type, client->next_request_id,
+					      body, body_len, deadline);
+		if (result == -ENOTCONN)
+			hear_last_words(client);
+	}
+	if (result < 0)
 		disconnect(client);
 }
 
