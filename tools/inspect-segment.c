@@ -8,10 +8,14 @@
  * how much, follows from the broker's registry and the file's size alone.
  */
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tools/inspect-internal.h"
@@ -39,6 +43,96 @@ static bool is_ready(const struct inspect_item *item)
 	return item->entry.flags & SHMB_MEMBER_ACTIVE;
 }
 
+static bool is_sealed(const struct inspect_item *item)
+{
+	return item->entry.segment[0] != '/';
+}
+
+static int compare_memfds(const void *left, const void *right)
+{
+	uint64_t a = ((const struct inspect_memfd *)left)->inode;
+	uint64_t b = ((const struct inspect_memfd *)right)->inode;
+
+	return a < b ? -1 : a > b;
+}
+
+/* The inode of a memfd behind a link of /proc/PID/fd, or 0. */
+static uint64_t memfd_inode(int dir_fd, const char *name)
+{
+	static const char prefix[] = "/memfd:";
+	char link[sizeof(prefix)];
+	struct stat st;
+
+	if (readlinkat(dir_fd, name, link, sizeof(link) - 1) != sizeof(link) - 1 ||
+	    memcmp(link, prefix, sizeof(link) - 1) != 0 || fstatat(dir_fd, name, &st, 0) < 0)
+		return 0;
+	return st.st_ino;
+}
+
+/* Sealed segments have no name, but the broker has them open. */
+static void find_memfds(struct inspect *inspect)
+{
+	struct dirent *found;
+	uint32_t cap = 0;
+	char path[32];
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%" PRIu32 "/fd", inspect->head.broker_pid);
+	dir = opendir(path);
+	inspect->memfds_error = dir ? 0 : errno;
+	while (dir && (found = readdir(dir))) {
+		uint64_t inode = memfd_inode(dirfd(dir), found->d_name);
+		struct inspect_memfd *grown = inspect->memfds;
+
+		if (inode && inspect->n_memfds == cap) {
+			cap = cap ? 2 * cap : 64;
+			grown = realloc(inspect->memfds, cap * sizeof(*grown));
+			if (!grown)
+				break;
+			inspect->memfds = grown;
+		}
+		if (inode)
+			grown[inspect->n_memfds++] =
+				(struct inspect_memfd){ .inode = inode, .fd = atoi(found->d_name) };
+	}
+	if (dir)
+		closedir(dir);
+	if (inspect->n_memfds)
+		qsort(inspect->memfds, inspect->n_memfds, sizeof(*inspect->memfds), compare_memfds);
+}
+
+static int open_memfd(const struct inspect *inspect, const char *name, uint64_t *ret_len, char *why)
+{
+	struct inspect_memfd key = { .inode = strtoull(name + strlen("memfd:"), NULL, 10) };
+	const struct inspect_memfd *known = NULL;
+	char path[48];
+	struct stat st;
+	int fd;
+
+	if (inspect->memfds_error) {
+		inspect_say(why,
+			    "%s is sealed, and the fds of the broker, pid %" PRIu32
+			    ", cannot be looked at: %s",
+			    name, inspect->head.broker_pid, strerror(inspect->memfds_error));
+		return -inspect->memfds_error;
+	}
+	if (inspect->n_memfds)
+		known = bsearch(&key, inspect->memfds, inspect->n_memfds, sizeof(key),
+				compare_memfds);
+	snprintf(path, sizeof(path), "/proc/%" PRIu32 "/fd/%d", inspect->head.broker_pid,
+		 known ? known->fd : -1);
+	/* By now that fd may be something else. */
+	fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_ino != key.inode) {
+		inspect_say(why, "%s is sealed, and the broker does not have it", name);
+		if (fd >= 0)
+			close(fd);
+		return -ENOENT;
+	}
+	*ret_len = (uint64_t)st.st_size;
+	return fd;
+}
+
 static int open_segment(const struct inspect *inspect, const struct inspect_item *item, char *why)
 {
 	char path[PATH_MAX + SHMB_SEGMENT_NAME_LEN_MAX];
@@ -46,12 +140,10 @@ static int open_segment(const struct inspect *inspect, const struct inspect_item
 	uint64_t len;
 	int fd, r;
 
-	if (item->entry.segment[0] != '/') {
-		inspect_say(why, "it is sealed and has no name: only its members can read it");
-		return -ENOENT;
-	}
-	snprintf(path, sizeof(path), "%s%s", inspect->dir, (const char *)item->entry.segment);
-	fd = inspect_open_file(path, &len, why);
+	snprintf(path, sizeof(path), "%s%s", is_sealed(item) ? "" : inspect->dir,
+		 (const char *)item->entry.segment);
+	fd = is_sealed(item) ? open_memfd(inspect, path, &len, why)
+			     : inspect_open_file(path, &len, why);
 	if (fd < 0)
 		return fd;
 	r = len < SHMB_BLOCK_LEN ? -EBADMSG : inspect_pread(fd, &header, sizeof(header), 0);
@@ -190,12 +282,17 @@ static void read_pair(const struct inspect *inspect, struct inspect_item *item)
 
 void inspect_read_segments(struct inspect *inspect)
 {
+	for (uint32_t i = 0; i < inspect->n_items; i++) {
+		if (!is_sealed(&inspect->items[i]))
+			continue;
+		find_memfds(inspect);
+		break;
+	}
 	/* Sorted by kind: when a pair comes, both its members have been read. */
 	for (uint32_t i = 0; i < inspect->n_items; i++) {
 		struct inspect_item *item = &inspect->items[i];
 
-		/* What has no name only its members can read: that is no trouble. */
-		if (!is_ready(item) || item->entry.segment[0] != '/')
+		if (!is_ready(item))
 			continue;
 		switch (item->entry.kind) {
 		case SHMB_ENTRY_CHANNEL:

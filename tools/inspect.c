@@ -255,8 +255,10 @@ int inspect_open(struct inspect *inspect, const char *registry, const char *dir,
 void inspect_close(struct inspect *inspect)
 {
 	free(inspect->items);
+	free(inspect->memfds);
 	inspect->items = NULL;
-	inspect->n_items = 0;
+	inspect->memfds = NULL;
+	inspect->n_items = inspect->n_memfds = 0;
 }
 
 const struct inspect_item *inspect_find(const struct inspect *inspect, uint32_t kind, uint64_t id)

@@ -66,6 +66,11 @@ struct inspect_item {
 	};
 };
 
+struct inspect_memfd {
+	uint64_t inode;
+	int fd; /* of the broker, as in /proc/PID/fd */
+};
+
 /**
  * struct inspect - the whole picture
  * @head:    the registry's first block
@@ -74,6 +79,9 @@ struct inspect_item {
  * @n_bad:   how many of them have a @why
  * @n_broken_entries: live entries that make no sense and were left out
  * @registry_len: bytes of the registry
+ * @memfds:	 sealed segments that the broker has open, by inode
+ * @n_memfds:	 how many
+ * @memfds_error: errno if the broker's fds could not be listed
  */
 struct inspect {
 	struct shmb_registry_segment head;
@@ -82,6 +90,9 @@ struct inspect {
 	uint32_t n_bad;
 	uint32_t n_broken_entries;
 	uint64_t registry_len;
+	struct inspect_memfd *memfds;
+	uint32_t n_memfds;
+	int memfds_error;
 	char dir[PATH_MAX];
 	char why[INSPECT_WHY_LEN];
 };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * holder CHANNEL [LANE_LEN]: keep a typed channel open until stdin ends, so that scripts can
- * publish and receive on it. Prints "ready" when it is there.
+ * holder CHANNEL [LANE_LEN [sealed]]: keep a typed channel open until stdin ends, so that scripts
+ * can publish and receive on it. Prints "ready" when it is there.
  */
 
 #include <stdio.h>
@@ -39,7 +39,9 @@ int main(int argc, char **argv)
 						.flags = SHMB_CHANNEL_CREATE,
 						.schema = &schema,
 						.schema_len = sizeof(schema),
-						.lane_len = argc > 2 ? atoi(argv[2]) : 0 };
+						.lane_len = argc > 2 ? atoi(argv[2]) : 0,
+						.backing = argc > 3 ? SHMB_BACKING_SEALED
+								    : SHMB_BACKING_AUTO };
 	struct shmb_channel *channel;
 	struct shmb_client *client;
 	char why[256] = "";
