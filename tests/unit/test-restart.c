@@ -115,6 +115,12 @@ static void start_manager(void)
 	ck_assert_int_eq(bind(manager.socket, (struct sockaddr *)&at, sizeof(at)), 0);
 }
 
+static void stop_manager(void)
+{
+	close(manager.socket);
+	manager.socket = -1;
+}
+
 /* In the child that becomes the daemon: @first is where passed fds begin. */
 static void pass_stored(int first)
 {
@@ -490,6 +496,16 @@ START_TEST(a_newer_build_takes_over_under_load)
 }
 END_TEST
 
+/* The broker hears of who has left a little later than the leaver's parent. */
+static void manager_keeps(int wanted)
+{
+	for (int i = 0; i < 5000 && manager.n_stored != wanted; i++) {
+		usleep(1000);
+		manage();
+	}
+	ck_assert_int_eq(manager.n_stored, wanted);
+}
+
 /* With its fds kept, a sealed lane stays the same lane. */
 START_TEST(what_the_service_manager_keeps_is_taken_over_as_it_is)
 {
@@ -505,7 +521,7 @@ START_TEST(what_the_service_manager_keeps_is_taken_over_as_it_is)
 	while (__atomic_load_n(&shared->received, __ATOMIC_RELAXED) < 100)
 		usleep(1000);
 	manage();
-	ck_assert_int_eq(manager.n_stored, 3); /* lane, cursor, bell */
+	manager_keeps(3); /* lane, cursor, bell */
 	taken = manager.n_taken;
 	for (int i = 0; i < 5; i++) {
 		uint64_t before;
@@ -521,7 +537,7 @@ START_TEST(what_the_service_manager_keeps_is_taken_over_as_it_is)
 	finished(run(join_and_leave));
 	manage();
 	ck_assert_uint_eq(manager.n_taken, taken + 2);
-	ck_assert_int_eq(manager.n_stored, 3);
+	manager_keeps(3);
 	/* And if it loses them, all move to new ones. */
 	kill_daemon();
 	while (manager.n_stored)
@@ -534,7 +550,8 @@ START_TEST(what_the_service_manager_keeps_is_taken_over_as_it_is)
 	ck_assert_uint_eq(shared->received, shared->sent);
 	wait_daemon();
 	manage();
-	ck_assert_int_eq(manager.n_stored, 0);
+	manager_keeps(0);
+	stop_manager();
 }
 END_TEST
 
