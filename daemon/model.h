@@ -279,6 +279,7 @@ struct member {
  * @generation:	  of @sockets
  * @stale:	  a segment of it is gone or moving: those who have it go on with it until it is
  *		  replaced, but nobody else is told of it
+ * @replaces:	  the two had another one before, which they go on with until they hear of this
  */
 struct pair {
 	struct object object;
@@ -289,6 +290,7 @@ struct pair {
 	int sockets[2][2];
 	uint32_t generation;
 	bool stale;
+	bool replaces;
 };
 
 /**

@@ -128,6 +128,7 @@ int pair_new(struct member *publisher, struct member *subscriber, struct quota_u
 
 	if (!pair)
 		return -ENOMEM;
+	pair->replaces = pair_find(publisher, subscriber) != NULL;
 	r = pair_init(pair, publisher, subscriber, id);
 	if (r < 0) {
 		pair_discard(pair);
@@ -154,6 +155,7 @@ int pair_adopt(struct member *publisher, struct member *subscriber,
 
 	if (!pair)
 		return -ENOMEM;
+	pair->replaces = true; /* perhaps: our predecessor knew */
 	r = pair_init(pair, publisher, subscriber, entry->id);
 	if (r < 0) {
 		pair_discard(pair);

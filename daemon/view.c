@@ -105,6 +105,24 @@ static void drop_sockets(struct pair *pair, unsigned mine)
 	pair->sockets[mine][0] = shmb_fd_close(pair->sockets[mine][0]);
 }
 
+/* The subscriber has been told, so now its publisher may be. It must be awake by then. */
+static void tell_publisher(const struct view *subscriber, struct client *publisher)
+{
+	struct shmb_channel_segment *map = subscriber->pair->members[1]->channel->map;
+
+	bell_set_backlog(subscriber->client, true);
+	bell_ring(subscriber->client);
+	if (publisher == subscriber->client)
+		return;
+	view_flush(publisher, false);
+	/*
+	 * It has looked at its socket in vain if that had to wait. Killed before: it is told that
+	 * the two have moved on by a successor. pairs with the acquire load of the epoch in every
+	 * publish and receive
+	 */
+	__atomic_store_n(&map->epoch, map->epoch + 1, __ATOMIC_RELEASE);
+}
+
 static int send_pair(struct view *view)
 {
 	struct pair *pair = view->pair;
@@ -150,32 +168,27 @@ static int send_pair(struct view *view)
 	list_remove(&view->dirty_link);
 	view->shown = true;
 	view->known_id = 0;
-	if (publisher || list_empty(&pair->views[0]->dirty_link))
-		return 0;
-	/* Now the publisher may be told, too; its subscriber must be awake by then. */
-	bell_set_backlog(view->client, true);
-	bell_ring(view->client);
-	if (peer->client != view->client)
-		view_flush(peer->client, false);
+	if (!publisher && pair->replaces && !list_empty(&pair->views[0]->dirty_link))
+		tell_publisher(view, peer->client);
 	return 0;
 }
 
 /*
- * A publisher is told of a pair after its subscriber: if we die in between, nobody writes what
- * nobody reads. Who is away is told when it comes back.
+ * A publisher is told of a pair that replaces another after its subscriber: if we die in between,
+ * it does not write what nobody reads. Who is away is told when it comes back.
  */
 static bool must_wait(const struct view *view)
 {
 	const struct pair *pair = view->pair;
 
-	if (!pair || view != pair->views[0])
+	if (!pair || !pair->replaces || view != pair->views[0])
 		return false;
 	return pair->members[1]->client->connection && !list_empty(&pair->views[1]->dirty_link);
 }
 
 /*
- * The next that can be told now, or NULL. What waits holds up all that comes after it, since a pair
- * that is replaced must not go before the other has come; but for subscribers, who are waited for.
+ * The next that can be told now, or NULL. Others need not wait for a subscriber that does not read
+ * what it is told; but a pair that is replaced must not go before the other has come.
  */
 static struct view *next_dirty(const struct client *client)
 {
@@ -186,8 +199,9 @@ static struct view *next_dirty(const struct client *client)
 	{
 		struct view *view = list_entry(link, struct view, dirty_link);
 
-		waiting = waiting || must_wait(view);
-		if (!waiting || (view->pair && view == view->pair->views[1]))
+		if (must_wait(view))
+			waiting = true;
+		else if (!waiting || view->pair || view->reason != SHMB_GONE_MOVED)
 			return view;
 	}
 	return NULL;
@@ -266,7 +280,8 @@ void view_flush(struct client *client, bool sent)
 	if (r < 0 && !client->retry)
 		loop_timer_at(client->broker->loop, shmb_clock_now_ns() + RETRY_NS, on_retry,
 			      client, &client->retry);
-	bell_set_backlog(client, !list_empty(&client->dirty) || !loop_conn_idle(connection->io));
+	/* What has to wait for somebody else is not owed yet. */
+	bell_set_backlog(client, next_dirty(client) || !loop_conn_idle(connection->io));
 	if (sent)
 		bell_ring(client);
 }
