@@ -281,14 +281,16 @@ static void forget_farewell(struct shmb_client *client, uint32_t request_id)
 
 /*
  * Has another broker taken the place of the one we are connected to? That one may be stopped, and
- * wake up any time: nothing that it says counts.
+ * wake up any time: nothing that it says counts. But one that has died said it all before, and its
+ * successor does not tell of those who have died meanwhile.
  */
 static bool is_replaced(const struct shmb_client *client)
 {
 	/* S: pairs with the broker's release in bell_set_epoch(). */
 	uint64_t epoch = client->bell ? SHMB_LOAD_ACQUIRE(&client->bell->broker_epoch) : 0;
 
-	return epoch && client->broker_epoch && epoch != client->broker_epoch;
+	return shmb_unlikely(epoch && client->broker_epoch && epoch != client->broker_epoch) &&
+	       !shmb_connection_is_over(&client->connection);
 }
 
 /* As shmb_connection_receive(), with an eye on who the broker is, and on what was lost. */

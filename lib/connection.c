@@ -417,3 +417,11 @@ bool shmb_connection_is_dead(const struct shmb_connection *connection)
 {
 	return listener_is_dead(connection->listener, 0);
 }
+
+bool shmb_connection_is_over(const struct shmb_connection *connection)
+{
+	struct pollfd entry = { .fd = connection->fd };
+
+	return shmb_connection_is_dead(connection) ||
+	       (poll(&entry, 1, 0) == 1 && entry.revents & (POLLHUP | POLLERR));
+}

@@ -111,6 +111,9 @@ void shmb_received_deinit(struct shmb_received *received);
 /* Has the process that listens ended? The socket may not say so yet. */
 bool shmb_connection_is_dead(const struct shmb_connection *connection);
 
+/* Can nothing come any more but what is in the socket? */
+bool shmb_connection_is_over(const struct shmb_connection *connection);
+
 /* Wipes the keys, closes the socket. */
 void shmb_connection_close(struct shmb_connection *connection);
 
