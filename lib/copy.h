@@ -39,14 +39,14 @@ typedef uint64_t shmb_copy_16 __attribute__((__vector_size__(16), __aligned__(1)
 
 static inline void shmb_copy_small(void *dst, const void *src, size_t len)
 {
-	if (len > 32) {
+	if (len - 8 <= 8) {
+		SHMB_COPY_ENDS(shmb_copy_8, dst, src, len);
+	} else if (len > 32) {
 		SHMB_COPY_ENDS(shmb_copy_16, dst, src, 32);
 		SHMB_COPY_ENDS(shmb_copy_16, (char *)dst + len - 32, (const char *)src + len - 32,
 			       32);
-	} else if (len >= 16) {
+	} else if (len > 16) {
 		SHMB_COPY_ENDS(shmb_copy_16, dst, src, len);
-	} else if (len >= 8) {
-		SHMB_COPY_ENDS(shmb_copy_8, dst, src, len);
 	} else if (len >= 4) {
 		SHMB_COPY_ENDS(shmb_copy_4, dst, src, len);
 	} else if (len >= 2) {

@@ -10,6 +10,12 @@
  * and the news of it travel in one cache line; there is no shared tail index. The word at the
  * publisher's position is always 0. A record becomes visible by one release store of its header.
  *
+ * A record needs a 0 behind it before it is published, and one in four small records has it in a
+ * line that is not the writer's yet: readers share it from the last lap, or because their processor
+ * has fetched it ahead. The line would travel while the record waits. So the writer stores the 0 that
+ * the next record will need, if that is as long as this one, right after it has published this one.
+ * On AMD (Zen, shared cache) 8 bytes there and back take 159 ns rather than 176.
+ *
  *	word	       | stored by  | loaded by	      | order		      | labels
  *	---------------+------------+-----------------+-----------------------+--------
  *	record header  | publisher  | subscribers     | release -> acquire    | A -> B
@@ -38,6 +44,10 @@
 
 #ifndef SHMB_INLINE
 #define SHMB_INLINE static inline
+/* What a lap needs a few times at most stays out of the way of what each record needs. */
+#define SHMB_INLINE_SELDOM static __attribute__((__noinline__, __cold__, __unused__))
+#else
+#define SHMB_INLINE_SELDOM SHMB_INLINE
 #endif
 
 /*
@@ -111,6 +121,7 @@ SHMB_INLINE uint32_t shmb_record_len_max(uint32_t lane_len)
  * @sequence:	    records written
  * @limit:	    a record may end here: the slowest reliable reader plus the ring, less the zero word
  * @intent:	    what the lane says
+ * @zeroed:	    position of one more word that is 0, behind a next record as long as the last
  * @batch_position: of the first record of an open batch
  * @batch_sequence: number of records before it
  * @batch_header:   its header, stored last; 0: no batch is open
@@ -124,6 +135,7 @@ struct shmb_lane_writer {
 	uint64_t sequence;
 	uint64_t limit;
 	uint64_t intent;
+	uint64_t zeroed;
 	uint64_t batch_position;
 	uint64_t batch_sequence;
 	uint64_t batch_header;
@@ -151,6 +163,7 @@ SHMB_INLINE void shmb_lane_writer_init(struct shmb_lane_writer *writer,
 	writer->sequence = 0;
 	writer->limit = UINT64_MAX;
 	writer->intent = 0;
+	writer->zeroed = 0;
 	writer->batch_position = 0;
 	writer->batch_sequence = 0;
 	writer->batch_header = 0;
@@ -165,7 +178,7 @@ SHMB_INLINE void shmb_lane_writer_init(struct shmb_lane_writer *writer,
  * Killed before or after any of these stores: readers that are nearly lapped resynchronise early.
  * Returns 0 if the open batch would overwrite its own start.
  */
-SHMB_INLINE int shmb_lane_raise_intent(struct shmb_lane_writer *writer, uint64_t end)
+SHMB_INLINE_SELDOM int shmb_lane_raise_intent(struct shmb_lane_writer *writer, uint64_t end)
 {
 	struct shmb_lane_mark *mark = &writer->lane->marks[writer->next_mark];
 	uint64_t position = writer->batch_header ? writer->batch_position : writer->position;
@@ -195,7 +208,7 @@ SHMB_INLINE int shmb_lane_raise_intent(struct shmb_lane_writer *writer, uint64_t
 }
 
 /* Fill the end of the ring with a pad record, if a record of @span bytes fits behind it. */
-SHMB_INLINE int shmb_lane_wrap(struct shmb_lane_writer *writer, uint64_t span)
+SHMB_INLINE_SELDOM int shmb_lane_wrap(struct shmb_lane_writer *writer, uint64_t span)
 {
 	uint64_t offset = writer->position & writer->mask;
 	uint64_t rest = writer->mask + 1 - offset;
@@ -239,6 +252,9 @@ SHMB_INLINE uint8_t *shmb_lane_claim(struct shmb_lane_writer *writer, uint32_t l
 	if (__builtin_expect(end + 8 > writer->intent, 0) &&
 	    !shmb_lane_raise_intent(writer, end + 8))
 		return NULL;
+	/* The caller may write payload over it, and then commit less than that. */
+	if (writer->zeroed != end)
+		writer->zeroed = 0;
 	return writer->ring + (writer->position & writer->mask) + SHMB_RECORD_HEADER_LEN;
 }
 
@@ -262,6 +278,21 @@ SHMB_INLINE void shmb_lane_flush(struct shmb_lane_writer *writer)
 	SHMB_STORE(&writer->lane->sequence_hint, writer->sequence);
 }
 
+/*
+ * Store the 0 that the next record needs if it takes @span bytes, too. It lies where nobody reads any
+ * more: below the limit and the intent. Killed before or after: there is nothing but unread bytes.
+ */
+SHMB_INLINE void shmb_lane_zero_ahead(struct shmb_lane_writer *writer, uint64_t span)
+{
+	uint64_t end = writer->position + span;
+
+	if (end > writer->limit || end + 8 > writer->intent ||
+	    (writer->position & writer->mask) + span > writer->mask + 1)
+		return;
+	SHMB_STORE(shmb_lane_word(writer->ring, end & writer->mask), 0);
+	writer->zeroed = end;
+}
+
 /**
  * shmb_lane_commit() - finish the claimed record
  * @writer: writer
@@ -281,7 +312,8 @@ SHMB_INLINE void shmb_lane_commit(struct shmb_lane_writer *writer, uint32_t len,
 	uint64_t position = writer->position;
 
 	/* Before the header: whoever sees the record finds 0, or a later record, behind it. */
-	SHMB_STORE(shmb_lane_word(writer->ring, (position + span) & writer->mask), 0);
+	if (position + span != writer->zeroed)
+		SHMB_STORE(shmb_lane_word(writer->ring, (position + span) & writer->mask), 0);
 	writer->position = position + span;
 	writer->sequence++;
 
@@ -297,6 +329,7 @@ SHMB_INLINE void shmb_lane_commit(struct shmb_lane_writer *writer, uint32_t len,
 	}
 	if (!more)
 		shmb_lane_flush(writer);
+	shmb_lane_zero_ahead(writer, span);
 }
 
 /* ---- reader ------------------------------------------------------------------------------------ */

@@ -2,8 +2,9 @@
 /*
  * A lane (ring.h): headers that are polled, the zero word behind the last record, a pad record at
  * the end of the ring, the cursor, a writer that may be killed anywhere. A record has a header and
- * a word of payload; the ring has five words, so every lap ends with a pad.
- * BUG_ZERO, BUG_WRAP_ZERO, BUG_LIMIT: must fail; BUG_RELEASE must with PSO.
+ * a word of payload; the ring has five words, so every lap ends with a pad. The zero word of the next
+ * record is stored ahead where there is room for it.
+ * BUG_ZERO, BUG_WRAP_ZERO, BUG_LIMIT, BUG_AHEAD: must fail; BUG_RELEASE must with PSO.
  */
 #define RING	5
 #define CURSOR	5
@@ -30,12 +31,18 @@
 
 bool dead, done;
 
+#ifdef BUG_AHEAD
+#define AHEAD_LIMIT (LIMIT + 2)
+#else
+#define AHEAD_LIMIT LIMIT
+#endif
+
 #define MAY_DIE if :: skip :: dead = true; goto out fi
 #define OVER	((dead || done) && EMPTY(PUBLISHER))
 
 proctype publisher()
 {
-	byte n, position, head;
+	byte n, position, head, zeroed;
 
 	do
 	:: n == RECORDS -> break
@@ -67,11 +74,21 @@ proctype publisher()
 		store(PUBLISHER, position % RING + 1, PAYLOAD + n);
 		MAY_DIE;
 #ifndef BUG_ZERO
-		store(PUBLISHER, (position + 2) % RING, 0);
+		if
+		:: zeroed != position + 2 -> store(PUBLISHER, (position + 2) % RING, 0)
+		:: else
+		fi;
 #endif
 		MAY_DIE;
 		publish(PUBLISHER, position % RING, n + 1);
 		position = position + 2;
+		MAY_DIE;
+		if
+		:: position + 2 <= AHEAD_LIMIT && position % RING + 2 <= RING ->
+			store(PUBLISHER, (position + 2) % RING, 0);
+			zeroed = position + 2
+		:: else
+		fi;
 		n++
 	od;
 	done = true;

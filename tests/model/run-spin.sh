@@ -54,7 +54,7 @@ wrong() {
 	done
 }
 
-brokers=5 records=2 minimum=10000000 expected=21
+brokers=5 records=2 minimum=10000000 expected=22
 [ "$quick" = 1 ] && brokers=4 records=1 minimum=250000 expected=5
 for model in doorbell lane attach; do
 	[ "$quick" = 1 ] || correct $model
@@ -64,7 +64,7 @@ done
 correct stamps -DPSO -DRECORDS=$records
 correct readopt -DPSO -DBROKERS=$brokers
 optimise=0
-wrong lane ZERO WRAP_ZERO LIMIT RELEASE
+wrong lane ZERO WRAP_ZERO LIMIT AHEAD RELEASE
 wrong attach EPOCH_FIRST BACKLOG EPOCH_LATE START
 wrong doorbell RINGER_FENCE SLEEPER_FENCE WAKE_FIRST WAKE_LATE DEATH
 wrong readopt OLDER RETIRE FORGET

@@ -165,6 +165,7 @@ static void start_at(uint64_t position, uint64_t sequence)
 	writer.sequence = sequence;
 	writer.limit = UINT64_MAX;
 	writer.intent = position + 8;
+	writer.zeroed = 0;
 	lane.own->intent = writer.intent;
 	lane.own->marks[0] = (struct shmb_lane_mark){ position, sequence };
 	writer.next_mark = 1;
@@ -238,6 +239,49 @@ START_TEST(limit_is_exact_to_the_word)
 		must(publish(len, 0, 0));
 		receive(0, len, 0);
 	}
+}
+END_TEST
+
+START_TEST(zero_ahead_does_not_outlive_payload_over_it)
+{
+	for (uint32_t offset = 0; offset < RING_LEN; offset += 8)
+		for (uint32_t before = 0; before <= 64; before += 8) {
+			uint8_t *payload;
+
+			start_at(FAR + offset, 9);
+			must(publish(before, 0, 0));
+			receive(9, before, 0);
+			payload = shmb_lane_claim(&writer, 200);
+			must(payload);
+			memset(payload, 0xff, 200);
+			fill(payload, 10, before);
+			shmb_lane_commit(&writer, before, 0, 0);
+			receive(10, before, 0);
+			nothing_there();
+		}
+}
+END_TEST
+
+START_TEST(zero_ahead_stays_below_limit_and_intent)
+{
+	uint64_t unread, *word;
+
+	for (uint32_t len = 0; len <= 120; len += 8)
+		for (int with_limit = 0; with_limit < 2; with_limit++) {
+			uint64_t span = shmb_record_span(len);
+
+			start_at(FAR, 0);
+			word = shmb_lane_word(writer.ring, 2 * span & writer.mask);
+			unread = *word;
+			/* Room for one record and its 0, not for another one. */
+			if (with_limit)
+				writer.limit = FAR + 2 * span - 8;
+			else
+				writer.intent = FAR + 2 * span;
+			must(publish(len, 0, 0));
+			must(*word == unread);
+			receive(0, len, 0);
+		}
 }
 END_TEST
 
@@ -775,6 +819,8 @@ static TCase *plain_case(void)
 	tcase_add_test(tc, limit_is_exact_to_the_word);
 	tcase_add_test(tc, largest_record_fits_into_an_empty_ring);
 	tcase_add_test(tc, sequence_goes_on_past_16_bits);
+	tcase_add_test(tc, zero_ahead_does_not_outlive_payload_over_it);
+	tcase_add_test(tc, zero_ahead_stays_below_limit_and_intent);
 	tcase_add_test(tc, every_type_arrives);
 	tcase_add_test(tc, batch_is_invisible_until_it_is_flushed);
 	tcase_add_test(tc, last_commit_of_a_batch_publishes_it);
