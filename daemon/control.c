@@ -355,7 +355,8 @@ static int handle_attach(struct request *request)
 		return r;
 	if (attach.zero)
 		return -EINVAL;
-	if (attach.role == SHMB_ROLE_PUBLISHER && attach.flags == 0 && attach.history == 0)
+	if (attach.role == SHMB_ROLE_PUBLISHER && !(attach.flags & ~SHMB_MEMBER_TRUSTING) &&
+	    attach.history == 0)
 		op = POLICY_PUBLISH;
 	else if (attach.role == SHMB_ROLE_SUBSCRIBER && !(attach.flags & ~SHMB_MEMBER_LOSSY))
 		op = POLICY_SUBSCRIBE;

@@ -9,7 +9,7 @@
  * @channel: channel
  * @client:  client
  * @role:    SHMB_ROLE_*
- * @flags:   SHMB_MEMBER_LOSSY or 0
+ * @flags:   SHMB_MEMBER_LOSSY, SHMB_MEMBER_TRUSTING or 0
  * @history: a subscriber gets at most so many records of the channel's history
  * @ret_member: stores the member
  *

@@ -123,6 +123,17 @@ static void tell_publisher(const struct view *subscriber, struct client *publish
 	__atomic_store_n(&map->epoch, map->epoch + 1, __ATOMIC_RELEASE);
 }
 
+/* A publisher may let the subscribers of its own user map its lane as it does. */
+static uint8_t lane_access(const struct pair *pair)
+{
+	const struct member *publisher = pair->members[0];
+
+	if (!(publisher->flags & SHMB_MEMBER_TRUSTING) || cross(pair) ||
+	    publisher->object.segment.backing == SHMB_MEMORY_SEALED)
+		return SHMB_FD_READ;
+	return SHMB_FD_READ_WRITE;
+}
+
 static int send_pair(struct view *view)
 {
 	struct pair *pair = view->pair;
@@ -147,7 +158,8 @@ static int send_pair(struct view *view)
 	int r = 0;
 
 	if (!blind)
-		r = parcel_add_segment(&parcel, maker, &peer->object.segment, SHMB_FD_READ,
+		r = parcel_add_segment(&parcel, maker, &peer->object.segment,
+				       publisher ? SHMB_FD_READ : lane_access(pair),
 				       SHMB_FD_ROLE_PEER);
 	if (r == 0)
 		r = parcel_add_segment(&parcel, maker, &pair->object.segment,

@@ -132,7 +132,10 @@ static int map_segment(struct shmb_map *map, int fd, const struct shmb_fd_descri
 int shmb_map_reader(struct shmb_map *map, int fd, const struct shmb_fd_descriptor *descriptor,
 		    uint32_t kind)
 {
-	return map_segment(map, fd, descriptor, kind, PROT_READ);
+	/* Somebody else's memory that we could write comes only from a publisher that trusts us. */
+	int trusted = kind == SHMB_SEGMENT_LANE && descriptor->access == SHMB_FD_READ_WRITE;
+
+	return map_segment(map, fd, descriptor, kind, trusted ? PROT_READ | PROT_WRITE : PROT_READ);
 }
 
 /* A file-size limit would send SIGXFSZ, which by default kills the process we live in. */

@@ -786,7 +786,7 @@ SHMB_API int32_t shmb_publisher_open(struct shmb_channel *channel,
 	result = shmb_options_take(&options, sizeof(options), given, "publisher");
 	if (result < 0)
 		return result;
-	if (options.flags & ~SHMB_PUBLISHER_DROP_NEWEST)
+	if (options.flags & ~(SHMB_PUBLISHER_DROP_NEWEST | SHMB_PUBLISHER_TRUSTING))
 		return shmb_fail(-EINVAL, "unknown publisher flags 0x%x", options.flags);
 	publisher = calloc(1, sizeof(*publisher));
 	if (!publisher)
@@ -797,6 +797,8 @@ SHMB_API int32_t shmb_publisher_open(struct shmb_channel *channel,
 	publisher->full_sequence = UINT64_MAX;
 	publisher->ahead_max = shmb_ahead_copy_max();
 	publisher->member.role = SHMB_ROLE_PUBLISHER;
+	publisher->member.flags =
+		options.flags & SHMB_PUBLISHER_TRUSTING ? SHMB_MEMBER_TRUSTING : 0;
 	publisher->member.on_pair = on_pair;
 	publisher->member.on_unpair = on_unpair;
 	publisher->member.on_doorbell = on_doorbell;

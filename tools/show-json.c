@@ -94,6 +94,8 @@ static json_t *publisher_to_json(const struct inspect *inspect, const struct ins
 	set_u64(object, "refused", item->lane.refused);
 	set_u64(object, "dropped", item->lane.dropped);
 	set_u64(object, "rings", item->lane.rings);
+	json_object_set_new(object, "trusting",
+			    json_boolean(item->entry.flags & SHMB_MEMBER_TRUSTING));
 	json_object_set_new(object, "waiting", json_boolean(item->lane.is_waiting));
 	return object;
 }

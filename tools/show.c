@@ -128,8 +128,9 @@ static void print_member(const struct inspect *inspect, const struct inspect_ite
 	const struct inspect_item *client;
 	char *command;
 
-	printf("\n%s: %" PRIu64 "%s%s\n", role, entry->id,
+	printf("\n%s: %" PRIu64 "%s%s%s\n", role, entry->id,
 	       entry->flags & SHMB_MEMBER_LOSSY ? " (lossy)" : "",
+	       entry->flags & SHMB_MEMBER_TRUSTING ? " (trusting)" : "",
 	       entry->flags & SHMB_MEMBER_ACTIVE ? "" : " (joining)");
 	client = inspect_find(inspect, SHMB_ENTRY_CLIENT, entry->client_id);
 	if (client) {

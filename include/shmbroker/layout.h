@@ -308,7 +308,9 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
 
 #define SHMB_MEMBER_LOSSY  (1u << 0) /* subscriber: may be lapped, never holds a publisher back */
 #define SHMB_MEMBER_ACTIVE (1u << 1) /* its segment is allocated and announced */
-#define SHMB_ENTRY_SEALED  (1u << 2) /* channel: what is made for its members is sealed by now */
+#define SHMB_MEMBER_TRUSTING \
+	(1u << 3) /* publisher: its user's subscribers may map its lane writable */
+#define SHMB_ENTRY_SEALED (1u << 2) /* channel: what is made for its members is sealed by now */
 
 /**
  * struct shmb_registry_entry - one thing the broker knows; an array of them at SHMB_BLOCK_LEN

@@ -275,7 +275,7 @@ SHMB_SIZE(shmb_msg_opened, 40);
 struct shmb_msg_attach {
 	uint64_t channel_id;
 	uint32_t role; /* SHMB_ROLE_* */
-	uint32_t flags; /* SHMB_MEMBER_LOSSY */
+	uint32_t flags; /* SHMB_MEMBER_LOSSY, SHMB_MEMBER_TRUSTING */
 	uint32_t history; /* a subscriber wants at most so many records of the channel's history */
 	uint32_t zero;
 };

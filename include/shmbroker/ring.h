@@ -399,6 +399,8 @@ SHMB_INLINE void shmb_lane_reader_init(struct shmb_lane_reader *reader,
  */
 SHMB_INLINE int shmb_lane_peek(struct shmb_lane_reader *reader, struct shmb_record *record)
 {
+	const uint64_t marks = SHMB_RECORD_VALID | SHMB_RECORD_PAD | SHMB_RECORD_EXT |
+			       SHMB_RECORD_MORE | (uint64_t)0xffff << SHMB_RECORD_SEQ_SHIFT;
 	uint64_t offset, header, span;
 	uint32_t len;
 	int pads = 0;
@@ -407,24 +409,21 @@ SHMB_INLINE int shmb_lane_peek(struct shmb_lane_reader *reader, struct shmb_reco
 		offset = reader->position & reader->mask;
 		/* B: pairs with A in shmb_lane_commit(): the one load of this header. */
 		header = SHMB_LOAD_ACQUIRE((const uint64_t *)(const void *)(reader->ring + offset));
-		if (!(header & SHMB_RECORD_VALID))
-			return 0;
 		len = (uint32_t)(header & SHMB_RECORD_LEN_MASK);
 		span = shmb_record_span(len);
-		if (__builtin_expect(span > reader->mask + 1 - offset, 0))
-			return -EBADMSG;
-		if (__builtin_expect(!(header & SHMB_RECORD_PAD), 1))
+		if (__builtin_expect(
+			    (header & marks) ==
+				    (SHMB_RECORD_VALID | reader->sequence << SHMB_RECORD_SEQ_SHIFT),
+			    1))
 			break;
+		if (!(header & SHMB_RECORD_VALID))
+			return 0;
 		/* A pad reaches exactly to the end, so two in a row would be a loop. */
-		if (span != reader->mask + 1 - offset || pads++)
+		if (!(header & SHMB_RECORD_PAD) || span != reader->mask + 1 - offset || pads++)
 			return -EBADMSG;
 		reader->position += span;
 	}
-	if (__builtin_expect(len > reader->record_len_max ||
-				     header >> SHMB_RECORD_SEQ_SHIFT !=
-					     (reader->sequence & 0xffff) ||
-				     header & (SHMB_RECORD_EXT | SHMB_RECORD_MORE),
-			     0))
+	if (__builtin_expect(len > reader->record_len_max || span > reader->mask + 1 - offset, 0))
 		return -EBADMSG;
 	record->data = reader->ring + offset + SHMB_RECORD_HEADER_LEN;
 	record->len = len;

@@ -303,11 +303,17 @@ int32_t shmb_channel_wait_members(struct shmb_channel *channel, uint32_t publish
 /* ---- publisher -------------------------------------------------------------------------------- */
 
 #define SHMB_PUBLISHER_DROP_NEWEST (1u << 0) /* lane full: drop the record, count it, return 0 */
+#define SHMB_PUBLISHER_TRUSTING \
+	(1u << 1) /* subscribers of the same user may map the lane writable */
 
 /**
  * struct shmb_publisher_options - zeroes mean the default
  * @options_len: sizeof(struct shmb_publisher_options)
  * @flags:	 SHMB_PUBLISHER_*
+ *
+ * TRUSTING: some processors hand a cache line over faster to who could write it, too (AMD: 8 bytes there
+ * and back in two thirds of the time). No subscriber writes there, but nothing stops one that has
+ * lost its way. Others than those of the publisher's user, and sealed segments, stay read-only.
  */
 struct shmb_publisher_options {
 	uint32_t options_len;

@@ -13,8 +13,10 @@ static const struct {
 	const char *floor;
 	double limit;
 } ratios[] = {
-	{ "8 bytes there and back, over a cache line's", "rtt/8/shmb", "floor/line/rtt", 1.15 },
-	{ "... that is read-only for its reader", "rtt/8/shmb", "floor/guarded-line/rtt", 1.15 },
+	{ "8 bytes there and back, trusting, over a cache line's", "rtt/8/shmb-trusting",
+	  "floor/line/rtt", 1.15 },
+	{ "8 bytes there and back, over a line's that its reader cannot write", "rtt/8/shmb",
+	  "floor/guarded-line/rtt", 1.15 },
 	{ "both waiting, one core, there and back, over a futex's", "sleep/one-core/shmb",
 	  "sleep/one-core/futex", 1.2 },
 	{ "both waiting, two cores, there and back, over a futex's", "sleep/two-cores/shmb",

@@ -73,6 +73,7 @@ struct bench_driver {
  * @driver:   does it
  * @place:    where
  * @sleeps:   both sides sleep while they wait for each other
+ * @trusting: publishers let subscribers map their lanes writable
  * @threads:  the contender has threads of its own
  * @size:     bytes of a record
  * @batch:    records per call
@@ -92,6 +93,7 @@ struct bench_workload {
 	const struct bench_driver *driver;
 	enum bench_place place;
 	bool sleeps;
+	bool trusting;
 	bool threads;
 	uint32_t size;
 	uint32_t batch;

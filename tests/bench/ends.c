@@ -70,10 +70,14 @@ struct bench_ends *bench_new_ends(struct bench_workload *work)
 
 int bench_add_publishers(struct bench_workload *work, struct shmb_channel *channel, uint32_t n)
 {
+	struct shmb_publisher_options options = { .options_len = sizeof(options),
+						  .flags = work->trusting ? SHMB_PUBLISHER_TRUSTING
+									  : 0 };
 	struct bench_ends *ends = work->state;
 
 	for (uint32_t i = 0; i < n; i++)
-		if (shmb_publisher_open(channel, NULL, &ends->publishers[ends->n_publishers++]) < 0)
+		if (shmb_publisher_open(channel, &options,
+					&ends->publishers[ends->n_publishers++]) < 0)
 			return bench_skip(work, "%.90s", bench_last_error());
 	return 0;
 }

@@ -181,6 +181,8 @@ static void choose(const char *only)
 
 		if (floor >= 0)
 			keep[floor] = true;
+		if (keep[i] && !strcmp(bench.works[i].group, "rtt"))
+			keep[bench_find("floor/guarded-line/rtt")] = true;
 	}
 	for (uint32_t i = 0; i < bench.n_works; i++)
 		if (keep[i])

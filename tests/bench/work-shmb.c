@@ -312,12 +312,19 @@ void bench_add_shmb(void)
 {
 	struct bench_workload *work;
 
-	for (size_t i = 0; i < BENCH_ARRAY_LEN(bench_rtt_sizes); i++)
+	for (size_t i = 0; i < BENCH_ARRAY_LEN(bench_rtt_sizes); i++) {
 		bench_add("rtt", NULL, "shmb", "shmbroker", &rtt, bench_rtt_sizes[i]);
+		bench_add("rtt", NULL, "shmb-trusting", "shmbroker, trusting", &rtt,
+			  bench_rtt_sizes[i])
+			->trusting = true;
+	}
 	for (size_t i = 0; i < BENCH_ARRAY_LEN(bench_stream_sizes); i++) {
 		uint32_t size = bench_stream_sizes[i];
 
 		bench_add("stream", NULL, "shmb", "shmbroker", &stream[SINGLE], size);
+		bench_add("stream", NULL, "shmb-trusting", "shmbroker, trusting", &stream[SINGLE],
+			  size)
+			->trusting = true;
 		bench_add("stream", NULL, "shmb-loan", "shmbroker, loan and peek",
 			  &stream[ZERO_COPY], size);
 		if (size > 16384)

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -132,6 +133,43 @@ START_TEST(a_lossy_subscriber_counts_exactly_what_it_lost)
 	ck_assert_uint_gt(view->lost, 0);
 	ok(shmb_publisher_close(publisher));
 	ok(shmb_subscriber_close(subscriber));
+}
+END_TEST
+
+#define TRUST_LEN 16384u
+
+/* Lanes of that length that this process could write. */
+static unsigned writable_lanes(void)
+{
+	unsigned long begin, end;
+	char line[512], mode[5];
+	unsigned n = 0;
+	FILE *maps = fopen("/proc/self/maps", "re");
+
+	while (maps && fgets(line, sizeof(line), maps))
+		if (sscanf(line, "%lx-%lx %4s", &begin, &end, mode) == 3 &&
+		    end - begin == TRUST_LEN + SHMB_BLOCK_LEN && !strcmp(mode, "rw-s"))
+			n++;
+	if (maps)
+		fclose(maps);
+	return n;
+}
+
+START_TEST(only_who_trusts_lets_others_map_its_lane_writable)
+{
+	struct shmb_channel *trust = channel_of(client, "test/trust", TRUST_LEN);
+	struct shmb_subscriber *subscriber = subscriber_of(trust, 0);
+	struct shmb_publisher *publisher = publisher_of(trust, _i ? SHMB_PUBLISHER_TRUSTING : 0);
+	bool sealed = backing_of_run() == SHMB_BACKING_SEALED;
+	uint64_t value = 0;
+
+	ok(shmb_publisher_send(publisher, &value, sizeof(value)));
+	ok(shmb_subscriber_wait(subscriber, 10000 * MS));
+	ck_assert_int_eq(shmb_subscriber_recv(subscriber, &value, sizeof(value)), sizeof(value));
+	ck_assert_uint_eq(writable_lanes(), _i && !sealed ? 2 : 1);
+	ok(shmb_subscriber_close(subscriber));
+	ok(shmb_publisher_close(publisher));
+	ok(shmb_channel_close(trust));
 }
 END_TEST
 
@@ -548,6 +586,7 @@ int main(void)
 	tcase_add_test(cases[0], a_full_lane_refuses_and_loses_nothing);
 	tcase_add_test(cases[0], dropping_the_newest_is_counted);
 	tcase_add_test(cases[0], a_lossy_subscriber_counts_exactly_what_it_lost);
+	tcase_add_loop_test(cases[0], only_who_trusts_lets_others_map_its_lane_writable, 0, 2);
 	tcase_add_test(cases[0], batches_keep_order_and_lengths);
 	tcase_add_test(cases[0], a_batch_larger_than_the_lane_goes_in_part);
 	tcase_add_test(cases[0], a_loan_is_published_or_cancelled);

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 CREATE, EXCLUSIVE, ANY_SCHEMA = 1, 2, 4
 BACKINGS = ("auto", "posix", "sealed")
 DROP_NEWEST = 1
+TRUSTING = 2
 LOSSY, NO_HISTORY = 1, 4
 
 
@@ -76,14 +77,17 @@ class Channel(_core.Channel):
         """Wait until at least n subscribers are there. Timeout."""
         self.wait_members(subscribers=n, timeout=timeout)
 
-    def publisher(self, *, drop_newest: bool = False) -> Publisher:
+    def publisher(self, *, drop_newest: bool = False, trusting: bool = False) -> Publisher:
         """Start to publish.
 
         drop_newest: a record that finds no room is dropped and counted; nothing ever waits.
+        trusting: subscribers of the same user may map the lane writable. None writes there, but
+        nothing stops one that has lost its way; some processors are much faster with it.
 
         Denied, Error: no place, quota or memory left; NotConnected; Timeout.
         """
-        return Publisher(self, self.record, DROP_NEWEST if drop_newest else 0)
+        flags = (DROP_NEWEST if drop_newest else 0) | (TRUSTING if trusting else 0)
+        return Publisher(self, self.record, flags)
 
     def subscriber(
         self, *, lossy: bool = False, spin: float = 0.0, history: Optional[int] = None

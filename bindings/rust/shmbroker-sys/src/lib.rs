@@ -186,6 +186,7 @@ pub const SHMB_BACKING_AUTO: u32 = 0;
 pub const SHMB_BACKING_POSIX: u32 = 1;
 pub const SHMB_BACKING_SEALED: u32 = 2;
 pub const SHMB_PUBLISHER_DROP_NEWEST: u32 = 1 << 0;
+pub const SHMB_PUBLISHER_TRUSTING: u32 = 1 << 1;
 pub const SHMB_SUBSCRIBER_LOSSY: u32 = 1 << 0;
 pub const SHMB_SUBSCRIBER_NO_HISTORY: u32 = 1 << 2;
 pub const SHMB_READY_SUBSCRIBER: u32 = 1;

@@ -43,8 +43,17 @@ impl PublisherOptions {
     }
 
     /// Whether a full lane drops the record and counts it, instead of failing.
-    pub fn drop_newest(mut self, yes: bool) -> PublisherOptions {
-        let flag = sys::SHMB_PUBLISHER_DROP_NEWEST;
+    pub fn drop_newest(self, yes: bool) -> PublisherOptions {
+        self.set(sys::SHMB_PUBLISHER_DROP_NEWEST, yes)
+    }
+
+    /// Whether subscribers of the same user may map the lane writable. None writes there, but
+    /// nothing stops one that has lost its way; some processors are much faster with it.
+    pub fn trusting(self, yes: bool) -> PublisherOptions {
+        self.set(sys::SHMB_PUBLISHER_TRUSTING, yes)
+    }
+
+    fn set(mut self, flag: u32, yes: bool) -> PublisherOptions {
         self.flags = if yes { self.flags | flag } else { self.flags & !flag };
         self
     }
