@@ -229,16 +229,19 @@ void shmb_ringer_deinit(struct shmb_ringer *ringer);
  */
 int shmb_member_enter_slow(struct shmb_member *member);
 
-static inline int shmb_member_enter(struct shmb_member *member)
+static inline bool shmb_member_is_settled(const struct shmb_member *member)
 {
 	/*
 	 * Q: pairs with the broker's release of the epoch in channel_changed(): relaxed is
 	 * enough here, since the slow path loads it again with acquire before it uses anything.
 	 */
-	if (shmb_likely(SHMB_LOAD(member->fork_guard) &&
-			SHMB_LOAD(member->epoch) == member->seen_epoch && !member->evicted))
-		return 0;
-	return shmb_member_enter_slow(member);
+	return SHMB_LOAD(member->fork_guard) && SHMB_LOAD(member->epoch) == member->seen_epoch &&
+	       !member->evicted;
+}
+
+static inline int shmb_member_enter(struct shmb_member *member)
+{
+	return shmb_likely(shmb_member_is_settled(member)) ? 0 : shmb_member_enter_slow(member);
 }
 
 #endif

@@ -108,6 +108,7 @@ struct shmb_subscriber {
 	struct shmb_cursor_segment *cursor;
 	struct sub_cursor *cursors; /* earlier ones */
 	struct sub_cursor *spare; /* so that moving needs no memory */
+	struct sub_lane *only; /* see recv_only(); NULL: unknown */
 	struct sub_lane **lanes;
 	uint32_t n_lanes;
 	uint32_t cap_lanes;
@@ -290,6 +291,7 @@ static int on_pair(struct shmb_member *member, struct shmb_event *event)
 	struct sub_lane *lane = find_lane(subscriber, event->pair.pair_id), *before;
 	int result;
 
+	subscriber->only = NULL;
 	if (lane) {
 		shmb_ringer_add(&lane->ringer, event);
 		settle_ringer(subscriber, lane);
@@ -339,6 +341,7 @@ static void on_unpair(struct shmb_member *member, const struct shmb_msg_unpair *
 {
 	struct sub_lane *lane = find_lane(to_subscriber(member), unpair->pair_id);
 
+	to_subscriber(member)->only = NULL;
 	/* One that is followed by another is read until that one takes over. */
 	if (!lane || lane->successor)
 		return;
@@ -743,6 +746,7 @@ static inline int enter(struct shmb_subscriber *subscriber)
 
 	if (shmb_unlikely(!subscriber))
 		return shmb_fail(-EINVAL, "subscriber is NULL");
+	subscriber->only = NULL;
 	result = shmb_member_enter(&subscriber->member);
 	if (shmb_likely(result != -ESTALE || !subscriber->n_lanes))
 		return result;
@@ -771,7 +775,15 @@ static inline bool take(struct shmb_subscriber *subscriber, struct sub_lane *lan
 	return true;
 }
 
-SHMB_API int32_t shmb_subscriber_recv(struct shmb_subscriber *subscriber, void *data, uint32_t cap)
+static bool is_plain(const struct sub_lane *lane)
+{
+	return lane->attached && !lane->gone && !lane->unguarded && !lane->finished &&
+	       !lane->follows && !lane->successor;
+}
+
+/* From one publisher or any number of them, whatever has become of them. */
+static __attribute__((noinline)) int32_t recv_any(struct shmb_subscriber *subscriber, void *data,
+						  uint32_t cap)
 {
 	struct shmb_record record;
 	struct sub_lane *lane;
@@ -795,7 +807,49 @@ SHMB_API int32_t shmb_subscriber_recv(struct shmb_subscriber *subscriber, void *
 		}
 	} while (!take(subscriber, lane, &record, data));
 	store_cursor(subscriber, lane);
+	if (subscriber->n_lanes == 1 && !subscriber->lossy && !subscriber->failed && is_plain(lane))
+		subscriber->only = lane;
 	return (int32_t)record.len;
+}
+
+/*
+ * From the one publisher that there is, where nothing about it is special: the way of a record from
+ * its arrival to the caller's answer, and the round of who polls for it, have nothing to decide. What
+ * may change that forgets @only, and recv_any() finds it again. Whatever is unusual starts over there.
+ */
+static inline int32_t recv_only(struct shmb_subscriber *subscriber, struct sub_lane *lane,
+				void *data, uint32_t cap)
+{
+	const struct shmb_member *member = &subscriber->member;
+	struct shmb_record record;
+	int result = shmb_lane_peek(&lane->reader, &record);
+
+	if (!result) {
+		shmb_expect(&lane->reader, subscriber->view.len);
+		return -EAGAIN;
+	}
+	if (shmb_unlikely(result < 0 || record.len > cap || !data ||
+			  (subscriber->record_len && record.len != subscriber->record_len)))
+		return recv_any(subscriber, data, cap);
+	describe(subscriber, lane, &record);
+	shmb_copy(data, record.data, record.len);
+	/* V: pairs with the release of the epoch, as in was_overwritten(). */
+	SHMB_FENCE_ACQUIRE();
+	if (shmb_unlikely(SHMB_LOAD(member->epoch) != member->seen_epoch))
+		return recv_any(subscriber, data, cap);
+	shmb_lane_skip(&lane->reader, &record);
+	subscriber->received++;
+	shmb_cursor_store(lane->slot, lane->reader.position, lane->reader.sequence);
+	ring_publisher(subscriber, lane);
+	return (int32_t)record.len;
+}
+
+SHMB_API int32_t shmb_subscriber_recv(struct shmb_subscriber *subscriber, void *data, uint32_t cap)
+{
+	if (shmb_unlikely(!subscriber || !subscriber->only ||
+			  !shmb_member_is_settled(&subscriber->member)))
+		return recv_any(subscriber, data, cap);
+	return recv_only(subscriber, subscriber->only, data, cap);
 }
 
 /* In a batch a publisher is told once for all records in a row. */
@@ -1031,6 +1085,7 @@ static void subscriber_on_move(struct shmb_member *member, struct shmb_map *befo
 	struct sub_cursor *old = subscriber->spare;
 	uint32_t sleep = SHMB_LOAD(&subscriber->cursor->sleep);
 
+	subscriber->only = NULL;
 	subscriber->spare = NULL;
 	old->map = *before;
 	old->next = subscriber->cursors;
