@@ -90,8 +90,8 @@ static int adopt_kind(struct broker *broker, uint32_t kind, uint32_t *n_adopted,
 			++*n_adopted;
 			continue;
 		}
-		/* The entry stays, for a broker that is not short of anything. */
-		if (shmb_fd_passing(-r))
+		/* The entry stays, for a broker that can see what is behind it. */
+		if (!shmb_fd_conclusive(-r))
 			return r;
 		/* Its segment is swept, since no entry names it then. */
 		registry_remove(&broker->registry, slot);
@@ -181,7 +181,7 @@ static int complete_pairs(struct channel *channel)
 			if (!publisher || !subscriber)
 				continue;
 			r = complete_pair(publisher, subscriber);
-			if (r < 0 && shmb_fd_passing(-r))
+			if (r < 0)
 				return r;
 		}
 	}

@@ -59,7 +59,9 @@ static int start_directory(struct broker *broker)
 	r = shmb_runtime_check_dir(dir);
 	if (r < 0)
 		return r;
-	if (stat(dir, &st) < 0 || (st.st_uid != geteuid() && st.st_uid != 0))
+	if (stat(dir, &st) < 0)
+		return shmb_fail(-errno, "%s: %s", dir, strerrordesc_np(errno));
+	if (st.st_uid != geteuid() && st.st_uid != 0)
 		return shmb_fail(-EACCES, "%s: belongs to uid %u", dir, (unsigned)st.st_uid);
 	return 0;
 }
@@ -87,7 +89,10 @@ static int start_registry(struct broker *broker, bool *ret_adopt)
 
 	/* Somebody has tidied up the directory; those who use the memory are still there. */
 	if (!broker->maker.instance) {
-		broker->maker.instance = registry_find(broker->address, broker->config.replace);
+		r = registry_find(broker->address, broker->config.replace, &broker->maker.instance);
+		if (r < 0)
+			return shmb_fail(r, "an earlier broker's registry cannot be looked for: %s",
+					 strerrordesc_np(-r));
 		r = broker->maker.instance ? lock_write(&broker->lock, broker->maker.instance) : 0;
 		if (r < 0)
 			return r;
@@ -98,8 +103,8 @@ static int start_registry(struct broker *broker, bool *ret_adopt)
 	*ret_adopt = r == 0;
 	if (r == 0)
 		return 0;
-	/* Nobody is buried because we are short of something: the next start may not be. */
-	if (broker->maker.instance && shmb_fd_passing(-r))
+	/* Nobody is buried because we cannot see: the next start may. */
+	if (broker->maker.instance && !shmb_fd_conclusive(-r))
 		return shmb_fail(r, "the registry cannot be read: %s", strerrordesc_np(-r));
 	if (broker->maker.instance) {
 		/* Of no use without its registry. */
@@ -161,7 +166,8 @@ static int start_listening(struct broker *broker)
 	}
 	if (r < 0)
 		return r;
-	return loop_listen(broker->loop, broker->listen_fd, on_accepted, broker, &broker->listener);
+	r = loop_listen(broker->loop, broker->listen_fd, on_accepted, broker, &broker->listener);
+	return r < 0 ? shmb_fail(r, "cannot listen: %s", strerrordesc_np(-r)) : 0;
 }
 
 static int start_idle(struct broker *broker)
@@ -230,10 +236,44 @@ static bool still_ours(void *data)
 	return !registry_is_superseded(&broker->registry);
 }
 
+/* The opener's thread, and the loop. */
+static int start_engine(struct broker *broker)
+{
+	int r = opener_new(&broker->maker.opener);
+
+	if (r < 0)
+		return shmb_fail(r, "no thread to open segments: %s", strerrordesc_np(-r));
+	r = loop_new(broker->config.backend, &broker->loop);
+	if (r < 0)
+		return shmb_fail(r, "no event loop: %s", strerrordesc_np(-r));
+	return 0;
+}
+
+/* Everything that can be taken up is, or nothing has changed but the epoch. */
+static int start_adoption(struct broker *broker)
+{
+	const struct broker_config *config = &broker->config;
+	struct quota_limits none;
+	int r;
+
+	/* What is there was allowed when it was made, and lives on under limits that are lower now. */
+	for (int i = 0; i < QUOTA_N_KINDS; i++)
+		none.max[i] = QUOTA_UNLIMITED;
+	none.handshakes_per_s = none.handshake_burst = 0;
+	quota_reload(&broker->quota, &none, NULL, 0);
+	r = registry_supersede(&broker->registry);
+	if (r == 0)
+		r = adopt_all(broker);
+	quota_reload(&broker->quota, &config->limits, config->quota_rules, config->n_quota_rules);
+	if (r < 0)
+		return shmb_fail(r, "cannot go on where the last broker ended: %s",
+				 strerrordesc_np(-r));
+	return 0;
+}
+
 /* In this order; broker_free() undoes as much as was done. */
 static int broker_start(struct broker *broker)
 {
-	bool adopt = false;
 	int r;
 
 	r = start_address(broker);
@@ -244,32 +284,22 @@ static int broker_start(struct broker *broker)
 	if (r == 0)
 		r = start_key(broker);
 	if (r == 0)
-		r = opener_new(&broker->maker.opener);
+		r = start_engine(broker);
 	if (r == 0)
-		r = loop_new(broker->config.backend, &broker->loop);
-	if (r == 0)
-		r = start_registry(broker, &adopt);
+		r = start_registry(broker, &broker->adopting);
 	if (r < 0)
 		return r;
 	registry_start(&broker->registry, broker->address);
-	if (adopt)
-		r = registry_supersede(&broker->registry);
-	if (r < 0)
-		return shmb_fail(r, "no registry in shared memory: %s", strerrordesc_np(-r));
 	loop_set_gate(broker->loop, still_ours, broker);
-	if (adopt) {
-		broker->adopting = true;
-		r = adopt_all(broker);
-		if (r < 0)
-			return shmb_fail(r, "cannot go on where the last broker ended: %s",
-					 strerrordesc_np(-r));
-		broker->adopting = false;
-	}
-	r = start_listening(broker);
+	if (broker->adopting)
+		r = start_adoption(broker);
+	if (r == 0)
+		r = start_listening(broker);
 	if (r == 0)
 		r = start_idle(broker);
 	if (r == 0)
 		adopt_announce(broker);
+	broker->adopting = broker->adopting && r < 0;
 	return r;
 }
 

@@ -69,13 +69,15 @@ static int client_charge(struct client *client)
 	return 0;
 }
 
-/* A client without segment and entry; @pidfd is its own. NULL: nothing happened to @pidfd. */
-static struct client *client_alloc(struct broker *broker, uint64_t id, uint32_t uid, int pidfd)
+/* A client without segment and entry, with @pidfd, which is closed if there is none. */
+static int client_alloc(struct broker *broker, uint64_t id, uint32_t uid, int pidfd,
+			struct client **ret_client)
 {
 	struct client *client = calloc(1, sizeof(*client));
+	int r = -ENOMEM;
 
 	if (!client)
-		return NULL;
+		goto fail_pidfd;
 	client->object.kind = SHMB_ENTRY_CLIENT;
 	client->object.entry = REGISTRY_NO_ENTRY;
 	client->broker = broker;
@@ -89,18 +91,22 @@ static struct client *client_alloc(struct broker *broker, uint64_t id, uint32_t 
 		goto fail;
 	if (table_add(&broker->objects, &client->object.node, id) < 0)
 		goto fail_user;
-	if (client_charge(client) < 0)
+	r = client_charge(client);
+	if (r < 0)
 		goto fail_table;
 	client->pidfd = pidfd;
 	list_append(&broker->clients, &client->link);
-	return client;
+	*ret_client = client;
+	return 0;
 fail_table:
 	table_remove(&broker->objects, &client->object.node);
 fail_user:
 	quota_user_put(&broker->quota, client->user);
 fail:
 	free(client);
-	return NULL;
+fail_pidfd:
+	shmb_fd_close(pidfd);
+	return r;
 }
 
 static int client_watch(struct client *client)
@@ -112,6 +118,7 @@ static int client_watch(struct client *client)
 static void client_connect(struct client *client, struct connection *connection)
 {
 	client->connection = connection;
+	client->leaving = false;
 	client->away = loop_timer_cancel(client->away);
 	connection_joined(connection, client);
 }
@@ -139,12 +146,9 @@ int client_new(struct connection *connection, uint8_t token[SHMB_TOKEN_LEN],
 	pidfd = fcntl(peer->pidfd, F_DUPFD_CLOEXEC, 0);
 	if (pidfd < 0)
 		return -errno;
-	client = client_alloc(broker, entry.id, peer->uid, pidfd);
-	if (!client) {
-		shmb_fd_close(pidfd);
-		/* Out of memory would be the other reason; it is the less likely one. */
-		return -EDQUOT;
-	}
+	r = client_alloc(broker, entry.id, peer->uid, pidfd, &client);
+	if (r < 0)
+		return r;
 	client->pid = peer->pid;
 	client->start = peer->start;
 	randombytes_buf(token, SHMB_TOKEN_LEN);
@@ -208,11 +212,9 @@ int client_adopt(struct broker *broker, const struct shmb_registry_entry *entry,
 	pidfd = peer_reopen(entry->pid, entry->process_start, entry->process_inode);
 	if (pidfd < 0)
 		return pidfd;
-	client = client_alloc(broker, entry->id, entry->uid, pidfd);
-	if (!client) {
-		shmb_fd_close(pidfd);
-		return -ENOMEM;
-	}
+	r = client_alloc(broker, entry->id, entry->uid, pidfd, &client);
+	if (r < 0)
+		return r;
 	client->pid = entry->pid;
 	client->start = entry->process_start;
 	memcpy(client->resume_key, entry->resume_key, sizeof(client->resume_key));
@@ -220,11 +222,14 @@ int client_adopt(struct broker *broker, const struct shmb_registry_entry *entry,
 			  &client->object.segment);
 	if (r == 0)
 		r = client_watch(client);
-	if (r == 0)
-		client->object.entry = slot;
-	else
+	if (r < 0) {
+		/* Somebody else may take it up. */
+		segment_forget(&client->object.segment);
 		client_free(client);
-	return r;
+		return r;
+	}
+	client->object.entry = slot;
+	return 0;
 }
 
 void client_check_away(struct client *client)
@@ -258,7 +263,7 @@ void client_disconnected(struct client *client)
 	free_inactive(client);
 	client->away = loop_timer_cancel(client->away);
 	view_forget(client);
-	if (list_empty(&client->members) && list_empty(&client->openings))
+	if (client->leaving || (list_empty(&client->members) && list_empty(&client->openings)))
 		client_free(client);
 	else
 		client_check_away(client);

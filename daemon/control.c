@@ -296,6 +296,10 @@ static int handle_close(struct request *request)
 	r = request_body(request, &id, sizeof(id));
 	if (r < 0)
 		return r;
+	if (id.id == object_id(&request->client->object)) {
+		request->client->leaving = true;
+		return 0;
+	}
 	channel = find_channel(request, id.id);
 	return channel ? channel_close(channel, request->client) : -ENOENT;
 }

@@ -19,6 +19,8 @@
 #include "daemon/loop-internal.h"
 #include "daemon/loop.h"
 
+#define TAKE_OFF_TRIES 1000
+
 /* bytes: control message of control_len bytes, then the packet. */
 struct conn_packet {
 	struct conn_packet *next;
@@ -147,6 +149,21 @@ int conn_prepare_send(struct loop_conn *conn)
 	return MSG_NOSIGNAL;
 }
 
+/*
+ * The packet has been looked at and brings no fds: it goes. If it stayed it would come twice. A
+ * peer that has closed meanwhile resets the connection, which is reported once, in its place.
+ */
+static int conn_take_off(struct loop_conn *conn)
+{
+	for (int i = 0; i < TAKE_OFF_TRIES; i++) {
+		if (recv(conn->source.fd, NULL, 0, MSG_DONTWAIT) >= 0)
+			return 0;
+		if (errno != EINTR && errno != ECONNRESET && errno != EAGAIN && errno != ENOMEM)
+			break;
+	}
+	return -errno;
+}
+
 void conn_received(struct loop_conn *conn, int result)
 {
 	int flags = conn->recv_msg.msg_flags;
@@ -170,9 +187,14 @@ void conn_received(struct loop_conn *conn, int result)
 	} else if (flags & MSG_TRUNC) {
 		conn_fail(conn, -EMSGSIZE);
 	} else {
-		/* The packet has been looked at and brings no fds: take it off the socket. */
-		if (conn->peek)
-			recv(conn->source.fd, NULL, 0, MSG_DONTWAIT);
+		if (conn->peek) {
+			int r = conn_take_off(conn);
+
+			if (r < 0) {
+				conn_fail(conn, r);
+				return;
+			}
+		}
 		conn->ops->on_packet(conn->data, conn->packet, (size_t)result);
 		conn_resume(conn);
 	}

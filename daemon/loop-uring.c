@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "daemon/loop-internal.h"
@@ -243,13 +244,15 @@ static void uring_complete(struct loop *loop, uint64_t token, int result, bool m
 
 static bool uring_transient(int error)
 {
-	return error == -ETIME || error == -EINTR || error == -EAGAIN || error == -EBUSY;
+	return error == -ETIME || error == -EINTR || error == -EAGAIN || error == -EBUSY ||
+	       error == -ENOMEM;
 }
 
 static int uring_wait(struct loop *loop, uint64_t deadline)
 {
 	struct engine_uring *engine = loop->engine_data;
 	struct __kernel_timespec timeout = { 0 };
+	struct timespec pause = { .tv_nsec = 1000000 };
 	struct io_uring_cqe *cqe;
 	int r;
 
@@ -262,6 +265,9 @@ static int uring_wait(struct loop *loop, uint64_t deadline)
 					     deadline == UINT64_MAX ? NULL : &timeout, NULL);
 	if (r < 0 && !uring_transient(r))
 		return r;
+	/* Short of memory, the kernel says so at once and again. */
+	if (r == -ENOMEM || r == -EAGAIN)
+		nanosleep(&pause, NULL);
 	loop->now = clock_now_ns();
 	for (int i = 0; i < CQE_BATCH && io_uring_peek_cqe(&engine->ring, &cqe) == 0; i++) {
 		uint64_t token = cqe->user_data;

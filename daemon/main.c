@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <shmbroker/shmbroker.h>
@@ -31,6 +32,7 @@
 #define LISTEN_FD	  3 /* the first fd that a service manager passes */
 #define USER_IDLE_EXIT_MS 5000
 #define NOFILE_WANTED	  65536
+#define READY_TRIES	  1000
 #define CONF_FILE	  SHMB_SYSCONFDIR "/shmbroker/shmbrokerd.conf"
 
 enum {
@@ -172,16 +174,28 @@ static void notify(struct daemon *d, const char *text)
 	store_notify(d->store.notify, text, -1);
 }
 
-/* One line to whoever has started us. */
-static void say_ready(struct daemon *d, const char *error)
+/* One line to whoever has started us, in one write: it fits into a pipe. */
+static int say_ready(struct daemon *d, const char *error)
 {
+	struct timespec pause = { .tv_nsec = 1000000 };
+	char line[512 + 16];
+	ssize_t n;
+	int len, r = 0;
+
 	if (d->ready_fd < 0)
-		return;
-	if (error)
-		dprintf(d->ready_fd, "error: %s\n", error);
-	else
-		dprintf(d->ready_fd, "ready\n");
+		return 0;
+	len = error ? snprintf(line, sizeof(line), "error: %s\n", error)
+		    : snprintf(line, sizeof(line), "ready\n");
+	for (int i = 0; i < READY_TRIES; i++) {
+		n = write(d->ready_fd, line, (size_t)len);
+		r = n < 0 ? -errno : 0;
+		if (r != -EINTR && r != -EAGAIN)
+			break;
+		nanosleep(&pause, NULL);
+	}
 	d->ready_fd = shmb_fd_close(d->ready_fd);
+	/* Nobody waits for it any more, but others may come. */
+	return r == -EPIPE ? 0 : r;
 }
 
 static int fail(struct daemon *d, int result)
@@ -419,6 +433,8 @@ static int open_signals(struct daemon *d)
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	/* A segment above RLIMIT_FSIZE is one client's mistake, not our end. */
 	signal(SIGXFSZ, SIG_IGN);
+	/* Nor is it that whoever has started us has gone meanwhile. */
+	signal(SIGPIPE, SIG_IGN);
 	d->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 	return d->signal_fd < 0 ? shmb_fail(-errno, "no signalfd") : 0;
 }
@@ -442,18 +458,23 @@ static int hook(struct daemon *d)
 
 static int serve(struct daemon *d)
 {
+	bool running = false;
 	int r;
 
 	for (;;) {
 		r = hook(d);
 		if (r == 0) {
 			notify(d, "READY=1");
-			say_ready(d, NULL);
+			r = say_ready(d, NULL);
+		}
+		/* Who is told nothing takes us for dead. */
+		if (r == 0) {
+			running = true;
 			r = broker_run(d->broker);
 		}
 		d->signals = loop_unwatch(d->signals);
 		d->watchdog = loop_timer_cancel(d->watchdog);
-		if (r != -EPERM && r != -ENOSYS)
+		if (!running || (r != -EPERM && r != -ENOSYS))
 			return r;
 		r = broker_fall_back(&d->broker);
 		if (r < 0)
@@ -489,7 +510,7 @@ int main(int argc, char **argv)
 			 "file=" CONF_FILE " rules=0");
 	r = serve(&d);
 	if (r < 0)
-		fail(&d, shmb_fail(r, "the loop ended: %s", strerrordesc_np(-r)));
+		fail(&d, shmb_fail(r, "cannot serve: %s", strerrordesc_np(-r)));
 	broker_free(d.broker);
 	store_deinit(&d.store);
 	shmb_fd_close(d.signal_fd);

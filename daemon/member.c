@@ -250,6 +250,7 @@ int member_adopt(struct channel *channel, struct client *client,
 	if (r == 0)
 		r = member_insert(member, entry->id);
 	if (r < 0) {
+		segment_forget(&member->object.segment);
 		member_discard(member);
 		return r;
 	}

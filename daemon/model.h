@@ -122,6 +122,7 @@ struct connection {
  *		it has not opened again is closed
  * @retry:	when to try again to send what could not be sent for want of something
  * @dead:	its process has ended
+ * @leaving:	it has said that it will not come back
  * @members:	by member.client_link
  * @openings:	channels it has open, by opening.client_link
  * @dirty:	views and evictions that it has not been told yet, by view.dirty_link
@@ -141,6 +142,7 @@ struct client {
 	struct loop_timer *away;
 	struct loop_timer *retry;
 	bool dead;
+	bool leaving;
 	struct list members;
 	struct list openings;
 	struct list dirty;
@@ -358,8 +360,7 @@ struct broker_config {
  * @name_key:	  of that hash
  * @idle:	  fires when nobody has been here for long enough
  * @adoption:	  fires when those from before a restart had their chance to come back
- * @adopting:	  not everything is taken up yet, so whatever is there must stay
- * @adopting:    not all entries are taken up yet: what is there must stay
+ * @adopting:	  starting where another one ended: whatever is there must stay if this fails
  * @next_session: session_id of the next connection
  * @packet:	  scratch for packets going out
  * @plain:	  scratch for messages coming in

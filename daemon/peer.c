@@ -33,7 +33,7 @@ static int open_pidfd(uint32_t pid)
 	return fd < 0 ? -errno : fd;
 }
 
-/* Start time of a process in clock ticks since boot, 0: unknown. Fails if it may be known later. */
+/* Start time of a process in clock ticks since boot. */
 static int start_of(uint32_t pid, uint64_t *ret_start)
 {
 	char path[32], text[1024];
@@ -45,13 +45,13 @@ static int start_of(uint32_t pid, uint64_t *ret_start)
 	*ret_start = 0;
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return shmb_fd_passing(errno) ? -errno : 0;
+		return -errno;
 	do
 		n = read(fd, text, sizeof(text) - 1);
 	while (n < 0 && errno == EINTR);
 	shmb_fd_close(fd);
 	if (n <= 0)
-		return n < 0 && shmb_fd_passing(errno) ? -errno : 0;
+		return n < 0 ? -errno : -ESRCH;
 	text[n] = '\0';
 	/* The command name, field 2, can contain anything, also parentheses. */
 	p = strrchr(text, ')');
@@ -136,6 +136,9 @@ int peer_read(int fd, struct peer *peer)
 	fcntl(pidfd, F_SETFD, FD_CLOEXEC);
 	/* A peer that is known by less than it could be would not be known after a restart. */
 	r = peer->pid ? start_of(peer->pid, &peer->start) : 0;
+	/* Where /proc is hidden from us it stays unknown. */
+	if (r == -ENOENT || r == -EACCES)
+		r = 0;
 	if (r == 0)
 		r = inode_of(pidfd, &peer->inode);
 	/* Only now is it certain that the start time is that of the process of the pidfd. */
@@ -157,7 +160,7 @@ int peer_reopen(uint32_t pid, uint64_t start, uint64_t inode)
 		return -ESRCH;
 	pidfd = open_pidfd(pid);
 	if (pidfd < 0)
-		return pidfd == -EINVAL ? -ESRCH : pidfd;
+		return pidfd;
 	r = start_of(pid, &start_now);
 	if (r == 0 && inode)
 		r = inode_of(pidfd, &inode_now);

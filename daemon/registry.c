@@ -215,53 +215,74 @@ int registry_supersede(struct registry *registry)
 	return 0;
 }
 
-static bool is_registry_of(int fd, const char *address, bool replace, uint64_t *ret_instance,
-			   uint64_t *ret_ns)
+/* Sets @ret_instance if it is one. */
+static int look_for_address(int fd, const char *address, bool replace, uint64_t *ret_instance,
+			    uint64_t *ret_ns)
 {
 	struct shmb_registry_segment head;
 	struct stat st;
+	ssize_t n;
 
-	if (fstat(fd, &st) < 0 || st.st_uid != geteuid() || !S_ISREG(st.st_mode) ||
-	    pread(fd, &head, sizeof(head), 0) != sizeof(head) ||
-	    head.header.magic != SHMB_SEGMENT_MAGIC || head.header.kind != SHMB_SEGMENT_REGISTRY ||
-	    head.address_len != strlen(address) || head.address_len > sizeof(head.address) ||
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (st.st_uid != geteuid() || !S_ISREG(st.st_mode))
+		return 0;
+	do
+		n = pread(fd, &head, sizeof(head), 0);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	if (n != sizeof(head) || head.header.magic != SHMB_SEGMENT_MAGIC ||
+	    head.header.kind != SHMB_SEGMENT_REGISTRY || head.address_len != strlen(address) ||
+	    head.address_len > sizeof(head.address) ||
 	    memcmp(head.address, address, head.address_len) != 0)
-		return false;
+		return 0;
 	/* One that runs, with another directory, keeps it. */
 	if (!replace && (kill((pid_t)head.broker_pid, 0) == 0 || errno != ESRCH))
-		return false;
+		return 0;
+	if (head.started_ns < *ret_ns)
+		return 0;
 	*ret_instance = head.header.instance;
 	*ret_ns = head.started_ns;
-	return true;
+	return 0;
 }
 
-uint64_t registry_find(const char *address, bool replace)
+/* Of other users there are some that we may not open, and any of them may go meanwhile. */
+static int look_at(int dir_fd, const char *name, const char *address, bool replace,
+		   uint64_t *ret_instance, uint64_t *ret_ns)
 {
-	uint64_t found = 0, found_ns = 0, instance, started_ns;
+	const char *end = strrchr(name, '.');
+	int fd, r;
+
+	if (strncmp(name, "shmb.", 5) != 0 || !end || strcmp(end, ".registry") != 0)
+		return 0;
+	fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return shmb_fd_shortage(errno) || errno == EINTR ? -errno : 0;
+	r = look_for_address(fd, address, replace, ret_instance, ret_ns);
+	shmb_fd_close(fd);
+	return r;
+}
+
+int registry_find(const char *address, bool replace, uint64_t *ret_instance)
+{
 	DIR *dir = opendir("/dev/shm");
 	struct dirent *entry;
+	uint64_t found_ns = 0;
+	int r = 0;
 
-	while (dir && (entry = readdir(dir))) {
-		const char *end = strrchr(entry->d_name, '.');
-		int fd;
-
-		if (strncmp(entry->d_name, "shmb.", 5) != 0 || !end ||
-		    strcmp(end, ".registry") != 0)
-			continue;
-		fd = openat(dirfd(dir), entry->d_name,
-			    O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-		if (fd < 0)
-			continue;
-		if (is_registry_of(fd, address, replace, &instance, &started_ns) &&
-		    started_ns >= found_ns) {
-			found = instance;
-			found_ns = started_ns;
-		}
-		shmb_fd_close(fd);
-	}
-	if (dir)
-		closedir(dir);
-	return found;
+	*ret_instance = 0;
+	if (!dir)
+		return -errno;
+	do {
+		errno = 0;
+		entry = readdir(dir);
+		r = entry ? look_at(dirfd(dir), entry->d_name, address, replace, ret_instance,
+				    &found_ns)
+			  : -errno;
+	} while (entry && r == 0);
+	closedir(dir);
+	return r;
 }
 
 uint64_t registry_next_id(struct registry *registry)
@@ -370,6 +391,7 @@ void registry_release(struct registry *registry)
 	free(registry->free);
 	registry->free = NULL;
 	registry->n_free = 0;
+	registry->n_entries = 0;
 }
 
 void registry_destroy(struct registry *registry)

@@ -66,10 +66,11 @@ int registry_load(struct registry *registry, uint64_t instance);
  * registry_find() - the instance of an earlier broker whose lock file is gone
  * @address: of its socket
  * @replace: also if it is still running
+ * @ret_instance: the one that was started last there by this user; 0: none
  *
- * Return: the instance that was started last there by this user; 0: none.
+ * Return: 0; a negative errno value if there may be one that cannot be seen now.
  */
-uint64_t registry_find(const char *address, bool replace);
+int registry_find(const char *address, bool replace, uint64_t *ret_instance);
 
 /* Notes that a broker has started: one more epoch. */
 void registry_start(struct registry *registry, const char *address);

@@ -205,10 +205,18 @@ static int adopt_sealed(const char *name, struct segment *segment)
 	if (fd < 0)
 		return -ENOENT;
 	seals = fcntl(fd, F_GET_SEALS);
-	if (seals < 0 || (seals & (F_SEAL_SHRINK | F_SEAL_GROW)) != (F_SEAL_SHRINK | F_SEAL_GROW) ||
-	    fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_uid != geteuid() ||
-	    (st.st_mode & 07777) != 0600 || (uint64_t)st.st_size != segment->len ||
-	    fstatfs(fd, &fs) < 0 || fs.f_type != TMPFS_MAGIC)
+	if (seals < 0 || fstat(fd, &st) < 0 || fstatfs(fd, &fs) < 0) {
+		int r = -errno;
+
+		shmb_fd_close(fd);
+		if (r != -EINVAL) /* EINVAL: nothing that has seals */
+			return r;
+		store_drop(segment->store, segment->instance, segment->id);
+		return r;
+	}
+	if ((seals & (F_SEAL_SHRINK | F_SEAL_GROW)) != (F_SEAL_SHRINK | F_SEAL_GROW) ||
+	    !S_ISREG(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 07777) != 0600 ||
+	    (uint64_t)st.st_size != segment->len || fs.f_type != TMPFS_MAGIC)
 		goto refuse;
 	memfd_name(st.st_ino, wanted);
 	if (strcmp(wanted, name) != 0)
@@ -367,6 +375,12 @@ void segment_release(struct segment *segment)
 	segment->map = NULL;
 	if (segment->backing == SHMB_MEMORY_SEALED)
 		segment->fd = shmb_fd_close(segment->fd);
+}
+
+void segment_forget(struct segment *segment)
+{
+	segment_release(segment);
+	segment->name[0] = '\0';
 }
 
 void segment_destroy(struct segment *segment)

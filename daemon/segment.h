@@ -144,6 +144,9 @@ void segment_move(struct segment *segment, struct segment *from);
 /* Unmaps it and lets go of it; the object stays, as far as it can. */
 void segment_release(struct segment *segment);
 
+/* As that, and it is not ours any more: whoever adopts it next finds it as it was. */
+void segment_forget(struct segment *segment);
+
 /* Lets go of it and removes it; those who have mapped it keep its memory. */
 void segment_destroy(struct segment *segment);
 

@@ -269,14 +269,32 @@ static int refusal(const struct shmb_message *message)
 	return shmb_fail(refusals[error.code].result, "%s", refusals[error.code].text);
 }
 
-/* An answer that nobody waits for: a broker has heard a farewell. */
-static void forget_farewell(struct shmb_client *client, uint32_t request_id)
+/*
+ * An answer that nobody waits for. The broker has heard a farewell; or it comes too late: what it
+ * brings goes back, or the broker would keep it for as long as we are here.
+ */
+static void take_late(struct shmb_client *client, struct shmb_received *received)
 {
+	const struct shmb_message *message = &received->message;
+	uint32_t type = 0;
+	uint64_t id = 0;
+
 	for (uint32_t i = 0; i < client->n_farewells; i++)
-		if (client->farewells[i].request_id == request_id) {
+		if (client->farewells[i].request_id == message->request_id) {
 			client->farewells[i] = client->farewells[--client->n_farewells];
-			return;
+			break;
 		}
+	if (message->type == SHMB_MSG_OPENED && message->body_len >= sizeof(id))
+		type = SHMB_MSG_CLOSE;
+	else if (message->type == SHMB_MSG_GRANT && message->body_len >= sizeof(id))
+		type = SHMB_MSG_DETACH;
+	_Static_assert(offsetof(struct shmb_msg_opened, channel_id) == 0, "");
+	_Static_assert(offsetof(struct shmb_msg_grant, member_id) == 0, "");
+	if (type)
+		memcpy(&id, message->body, sizeof(id));
+	shmb_received_deinit(received);
+	if (type)
+		shmb_client_farewell(client, type, id);
 }
 
 /*
@@ -327,7 +345,7 @@ static int take_one(struct shmb_client *client, struct shmb_received *received,
 	if (received->message.request_id == 0)
 		result = deliver(client, received);
 	else
-		forget_farewell(client, received->message.request_id);
+		take_late(client, received);
 	shmb_received_deinit(received);
 	return result;
 }
@@ -407,7 +425,7 @@ static int round_trip(struct shmb_client *client, uint32_t type, const void *bod
 		if (received->message.request_id == 0)
 			result = deliver(client, received);
 		else
-			forget_farewell(client, received->message.request_id);
+			take_late(client, received);
 		shmb_received_deinit(received);
 	}
 	/* -EAGAIN: a late answer will have a number that nobody waits for. */
@@ -980,14 +998,22 @@ SHMB_API int32_t shmb_client_open(const struct shmb_client_options *options,
 	return 0;
 }
 
-static void come_back_for_farewells(struct shmb_client *client)
+/*
+ * The broker hears it before it hears that we hang up, and does not wait for us to come back: it may
+ * have opened something for us that we have never heard of.
+ */
+static void say_goodbye(struct shmb_client *client)
 {
-	if (client->connected && !shmb_connection_is_dead(&client->connection))
-		return; /* it hears them before it hears that we hang up */
-	disconnect(client);
+	struct shmb_msg_id self = { .id = client->id };
+
 	client->timeout_ns = FAREWELL_NS;
-	if (connect_once(client, shmb_clock_deadline_ns(FAREWELL_NS)) == 0 && !client->stale)
+	if (!client->connected || shmb_connection_is_dead(&client->connection)) {
+		disconnect(client);
+		if (connect_once(client, shmb_clock_deadline_ns(FAREWELL_NS)) < 0 || client->stale)
+			return;
 		say_farewells(client);
+	}
+	shmb_client_tell(client, SHMB_MSG_CLOSE, &self, sizeof(self));
 }
 
 SHMB_API int32_t shmb_client_close(struct shmb_client *client)
@@ -1000,8 +1026,8 @@ SHMB_API int32_t shmb_client_close(struct shmb_client *client)
 	/* In a forked child the mappings are not there, and the socket is the parent's. */
 	if (!*client->fork_guard)
 		client->bell_map.base = NULL;
-	else if (client->n_farewells && !client->stale)
-		come_back_for_farewells(client);
+	else if (client->id && !client->stale)
+		say_goodbye(client);
 	/* A child that was forked meanwhile may keep the socket open for long. */
 	if (*client->fork_guard && client->connection.fd >= 0)
 		shutdown(client->connection.fd, SHUT_RDWR);

@@ -49,11 +49,13 @@ static inline bool shmb_fd_shortage(int error)
 	return error == EMFILE || error == ENFILE || error == ENOMEM;
 }
 
-/* It says nothing about the thing itself: the same call may succeed a moment later. */
-static inline bool shmb_fd_passing(int error)
+/*
+ * Does it say of the thing itself that it is gone, or not what it should be? Every other error may
+ * be over a moment later, or be about the caller.
+ */
+static inline bool shmb_fd_conclusive(int error)
 {
-	return shmb_fd_shortage(error) || error == ENOSPC || error == EIO || error == EINTR ||
-	       error == EAGAIN || error == EPERM;
+	return error == ENOENT || error == ESRCH || error == EINVAL || error == EEXIST;
 }
 
 #endif

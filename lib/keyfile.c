@@ -89,7 +89,10 @@ static int keyfile_read(const char *path, bool private, char text[KEYFILE_LEN_MA
 		return shmb_fail(shmb_fd_shortage(errno) ? -errno : -EACCES, "%s: %s", path,
 				 errno == ELOOP ? "is a symbolic link" : strerrordesc_np(errno));
 	}
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+	if (fstat(fd, &st) < 0)
+		r = shmb_fail(shmb_fd_shortage(errno) ? -errno : -EACCES, "%s: %s", path,
+			      strerrordesc_np(errno));
+	else if (!S_ISREG(st.st_mode))
 		r = shmb_fail(-EACCES, "%s: not a regular file", path);
 	else if (private)
 		r = keyfile_check_private(path, &st);

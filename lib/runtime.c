@@ -169,12 +169,12 @@ int shmb_runtime_instance(const char *dir, uint64_t *ret_instance)
 		return -EINVAL;
 	fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
-		return errno == ENOENT || shmb_fd_passing(errno) ? -errno : -EINVAL;
+		return errno == ELOOP ? -EINVAL : -errno;
 	do
 		n = read(fd, text, sizeof(text));
 	while (n < 0 && errno == EINTR);
 	shmb_fd_close(fd);
 	if (n < 0)
-		return shmb_fd_passing(errno) ? -errno : -EINVAL;
+		return -errno;
 	return instance_parse(text, (size_t)n, ret_instance);
 }

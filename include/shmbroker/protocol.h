@@ -125,7 +125,7 @@ SHMB_SIZE(shmb_version_reject, 16);
 #define SHMB_MSG_READY	  1u /* struct shmb_msg_ready; no reply */
 #define SHMB_MSG_JOIN	  2u /* struct shmb_msg_join -> JOINED + bell */
 #define SHMB_MSG_OPEN	  3u /* struct shmb_msg_open, schema -> OPENED + channel */
-#define SHMB_MSG_CLOSE	  4u /* struct shmb_msg_id (channel) -> OK */
+#define SHMB_MSG_CLOSE	  4u /* struct shmb_msg_id (channel; the client: for good) -> OK */
 #define SHMB_MSG_ATTACH	  5u /* struct shmb_msg_attach -> GRANT + lane or cursor, doorbell */
 #define SHMB_MSG_ACTIVATE 6u /* struct shmb_msg_id (member) -> OK; its segment is mapped */
 #define SHMB_MSG_DETACH	  7u /* struct shmb_msg_id (member) -> OK */

@@ -22,8 +22,7 @@
 
 #define N_ERRNOS_MAX 7
 
-#define STORM	   100 /* nobody is interrupted for ever */
-#define LOADER_LEN (1ull << 20) /* further away is the C library */
+#define STORM 100 /* nobody is interrupted for ever */
 
 /*
  * What the manual says each call may fail with, as far as its caller can do something about it. Not
@@ -184,29 +183,51 @@ static bool may_fail(const struct seccomp_data *data)
 	return true;
 }
 
-static int error_for(struct inject *inject, const struct seccomp_data *data)
+struct range {
+	uint64_t start, end;
+};
+
+/* The mapping of @pid that holds an address. */
+static struct range mapping_of(pid_t pid, uint64_t address)
 {
+	struct range range = { 1, 1 };
+	unsigned long long start, end;
+	char path[32], line[512];
+	FILE *maps;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+	maps = fopen(path, "re");
+	while (maps && fgets(line, sizeof(line), maps))
+		if (sscanf(line, "%llx-%llx", &start, &end) == 2 && start <= address &&
+		    address < end)
+			range = (struct range){ start, end };
+	if (maps)
+		fclose(maps);
+	return range;
+}
+
+static int error_for(struct inject *inject, const struct seccomp_notif *request)
+{
+	const struct seccomp_data *data = &request->data;
 	const struct call *call = call_of(data->nr);
-	static uint64_t loader;
+	static struct range loader;
 	uint32_t n;
 
+	/* The first call of a program is its loader's. */
 	if (inject->skip_loader) {
-		uint64_t ip = data->instruction_pointer;
-
-		if (!loader)
-			loader = ip;
-		if (ip - loader + LOADER_LEN < 2 * LOADER_LEN)
+		if (!loader.end)
+			loader = mapping_of((pid_t)request->pid, data->instruction_pointer);
+		if (data->instruction_pointer - loader.start < loader.end - loader.start)
 			return 0;
 	}
 	if (!__atomic_load_n(&inject->armed, __ATOMIC_ACQUIRE) || !call || !may_fail(data))
 		return 0;
+	n = n_errnos(call);
 	if (inject->n_failed == 0) {
-		if (inject->n_calls++ < inject->at)
+		if (n <= inject->turn || inject->n_calls++ < inject->at)
 			return 0;
-		n = n_errnos(call);
-		inject->n_errnos = n;
 		inject->failed_nr = data->nr;
-		inject->failed_errno = call->errnos[inject->turn % n];
+		inject->failed_errno = call->errnos[inject->turn];
 	} else if (!inject->for_ever || data->nr != inject->failed_nr ||
 		   (inject->failed_errno == EINTR && inject->n_failed >= STORM)) {
 		return 0;
@@ -231,7 +252,7 @@ static _Noreturn void supervise(struct inject *inject, int fd)
 		if (ioctl(fd, SECCOMP_IOCTL_NOTIF_RECV, &request) < 0)
 			continue;
 		answer.id = request.id;
-		answer.error = error_for(inject, &request.data);
+		answer.error = error_for(inject, &request);
 		if (answer.error == 0)
 			answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
 		ioctl(fd, SECCOMP_IOCTL_NOTIF_SEND, &answer);
@@ -272,7 +293,6 @@ void inject_arm(struct inject *inject, uint32_t at, uint32_t turn, bool for_ever
 	inject->for_ever = for_ever;
 	inject->n_calls = 0;
 	inject->n_failed = 0;
-	inject->n_errnos = 0;
 	__atomic_store_n(&inject->armed, 1, __ATOMIC_RELEASE);
 }
 

@@ -24,7 +24,6 @@ struct inject {
 	uint32_t n_failed;
 	int32_t failed_nr;
 	int32_t failed_errno;
-	uint32_t n_errnos;
 	/* how to find the filter's fd */
 	int32_t victim;
 	int32_t listener;
@@ -44,9 +43,9 @@ int inject_become_victim(struct inject *inject);
 int inject_supervise(struct inject *inject);
 
 /*
- * The @at-th call from now on fails with the @turn-th error that it may fail with; @for_ever: and so
- * does every call of that number after it, or a storm of them if they are only interrupted. What the
- * dynamic loader calls does not count after inject->skip_loader was set.
+ * Of the calls from now on that may fail with more than @turn errors, the @at-th fails with that one;
+ * @for_ever: and so does every call of that number after it, or a storm of them if they are only
+ * interrupted. What the dynamic loader calls does not count after inject->skip_loader was set.
  */
 void inject_arm(struct inject *inject, uint32_t at, uint32_t turn, bool for_ever);
 void inject_disarm(struct inject *inject);

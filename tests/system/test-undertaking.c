@@ -465,6 +465,53 @@ START_TEST(who_stands_still_is_waited_for)
 END_TEST
 
 /* One that is killed while it is frozen: version 1 lets it die only when it thaws. */
+/*
+ * What a broker grants when nobody waits for it any more goes back as soon as the client hears of
+ * it, and if it hears nothing because it has left, at once.
+ */
+START_TEST(what_is_granted_too_late_is_given_back)
+{
+	struct shmb_client_options hasty = { .options_len = sizeof(hasty),
+					     .connect_timeout_ns = 50 * MS,
+					     .address = daemon_process.address,
+					     .address_len =
+						     (uint32_t)strlen(daemon_process.address) };
+	struct shmb_channel_options create = { .options_len = sizeof(create),
+					       .flags = SHMB_CHANNEL_CREATE };
+	struct shmb_publisher *publisher;
+	struct shmb_client *late = NULL;
+	struct shmb_channel *open, *kept;
+
+	/* A slow machine may need more than so little time for it. */
+	for (int i = 0; i < 50 && !late; i++)
+		shmb_client_open(&hasty, &late);
+	ck_assert_ptr_nonnull(late);
+	kept = channel_of(client, "late", LANE_LEN);
+	objects_become(objects_alone + 2);
+	ck_assert_int_eq(kill(daemon_process.pid, SIGSTOP), 0);
+	refused(shmb_channel_open(late, "late", 4, &create, &open), -ETIMEDOUT);
+	refused(shmb_channel_open(late, "later", 5, &create, &open), -ETIMEDOUT);
+	ck_assert_int_eq(kill(daemon_process.pid, SIGCONT), 0);
+	if (_i == 0) {
+		while (shmb_client_ping(late, 5000 * MS) < 0)
+			;
+		objects_become(objects_alone + 2);
+		while (shmb_channel_open(late, "late", 4, &create, &open) < 0)
+			;
+		ck_assert_int_eq(kill(daemon_process.pid, SIGSTOP), 0);
+		refused(shmb_publisher_open(open, NULL, &publisher), -ETIMEDOUT);
+		ck_assert_int_eq(kill(daemon_process.pid, SIGCONT), 0);
+		while (shmb_client_ping(late, 5000 * MS) < 0)
+			;
+		objects_become(objects_alone + 2);
+		ok(shmb_channel_close(open));
+	}
+	ok(shmb_client_close(late));
+	objects_become(objects_alone + 1);
+	ok(shmb_channel_close(kept));
+}
+END_TEST
+
 START_TEST(who_is_killed_while_frozen_is_dead_once_the_kernel_says_so)
 {
 	pid_t pid;
@@ -675,6 +722,7 @@ int main(void)
 	tcase_add_test(cases[0], who_waits_for_the_dead_is_woken);
 	tcase_add_test(cases[0], memory_comes_back_after_a_death);
 	tcase_add_loop_test(cases[1], who_stands_still_is_waited_for, 0, 3);
+	tcase_add_loop_test(cases[1], what_is_granted_too_late_is_given_back, 0, 2);
 	tcase_add_loop_test(cases[1], who_is_killed_while_frozen_is_dead_once_the_kernel_says_so, 0,
 			    3);
 	tcase_add_loop_test(cases[2], another_process_with_the_same_id_is_not_taken_for_the_dead, 0,

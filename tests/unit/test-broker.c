@@ -607,6 +607,27 @@ START_TEST(keeps_members_of_a_lost_connection)
 }
 END_TEST
 
+/* Nobody else may come back for long: but who has said goodbye is not waited for. */
+START_TEST(forgets_at_once_who_leaves_for_good)
+{
+	struct couple c = couple_new();
+	struct shmb_msg_id self = { c.p->joined.client_id };
+
+	ck_assert_uint_eq(raw_call(c.p, SHMB_MSG_CLOSE, &self, sizeof(self)), SHMB_MSG_OK);
+	raw_close(c.p);
+	/* Its bell, its lane, the pair's bell. */
+	wait_objects(4);
+	ck_assert_ptr_nonnull(raw_event(c.s, SHMB_MSG_UNPAIR, 0));
+	/* Another client's number means nothing. */
+	self.id = c.s->joined.client_id + 1000;
+	ck_assert_uint_eq(raw_call(c.s, SHMB_MSG_CLOSE, &self, sizeof(self)), SHMB_MSG_ERROR);
+	leave(c.s, c.sub, c.channel);
+	c.p = client_new();
+	couple_free(&c);
+	wait_objects(1);
+}
+END_TEST
+
 static void resume_member(struct raw_client **raw, uint64_t member, uint64_t channel, uint64_t pair)
 {
 	struct shmb_msg_joined joined = (*raw)->joined;
@@ -654,6 +675,25 @@ START_TEST(takes_everything_up_after_a_restart)
 	ck_assert_uint_eq(c.segment->n_publishers, 1);
 	leave(c.p, c.pub, c.channel);
 	ck_assert_ptr_nonnull(raw_event(c.s, SHMB_MSG_UNPAIR, 0));
+	leave(c.s, c.sub, c.channel);
+	couple_free(&c);
+	wait_objects(1);
+}
+END_TEST
+
+/* Limits are for what is asked for: what has been granted stays. */
+START_TEST(takes_up_what_lower_limits_would_refuse)
+{
+	struct couple c = couple_new();
+
+	broker_end(SIGKILL);
+	for (int i = QUOTA_CLIENTS; i < QUOTA_N_KINDS; i++)
+		limits.max[i] = 1;
+	broker_begin();
+	wait_objects(7);
+	resume_member(&c.p, c.pub, c.channel, c.p_pair.pair_id);
+	resume_member(&c.s, c.sub, c.channel, c.s_pair.pair_id);
+	leave(c.p, c.pub, c.channel);
 	leave(c.s, c.sub, c.channel);
 	couple_free(&c);
 	wait_objects(1);
@@ -869,6 +909,8 @@ int main(void)
 	tcase_add_test(tcase, moves_the_epoch_after_the_events);
 	tcase_add_test(tcase, undertakes_the_dead);
 	tcase_add_test(tcase, keeps_members_of_a_lost_connection);
+	tcase_add_test(tcase, forgets_at_once_who_leaves_for_good);
+	tcase_add_test(tcase, takes_up_what_lower_limits_would_refuse);
 	tcase_add_loop_test(tcase, takes_everything_up_after_a_restart, 0, 2);
 	tcase_add_test(tcase, undertakes_who_died_while_it_was_dead);
 	tcase_add_test(tcase, evicts_who_is_reported);
