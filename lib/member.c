@@ -120,13 +120,17 @@ void shmb_ringer_add(struct shmb_ringer *ringer, struct shmb_event *event)
 	event->fds[index] = -1;
 }
 
-static void watch(const struct shmb_member *member, int fd, uint64_t cookie)
+/* Returns whether it is watched. Nobody sleeps on what is not: see shmb_member_epoll(). */
+static bool watch(struct shmb_member *member, int fd, uint64_t cookie)
 {
 	/* Edge-triggered: an eventfd is never read, each write wakes once. */
 	struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.u64 = cookie };
 
-	if (member->epoll_fd >= 0)
-		epoll_ctl(member->epoll_fd, EPOLL_CTL_ADD, fd, &event);
+	if (member->epoll_fd < 0 || epoll_ctl(member->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0 ||
+	    errno == EEXIST)
+		return true;
+	member->watch_error = errno;
+	return false;
 }
 
 static int add_doorbell(struct shmb_member *member, struct shmb_event *event, uint64_t pair_id)
@@ -719,11 +723,18 @@ static void watch_control(struct shmb_member *member)
 	struct shmb_client *client = member->client;
 
 	pthread_mutex_lock(&client->lock);
-	if (client->connected && member->epoll_connections != client->connections) {
-		watch(member, client->connection.fd, COOKIE_CONTROL);
+	if (client->connected && member->epoll_connections != client->connections &&
+	    watch(member, client->connection.fd, COOKIE_CONTROL))
 		member->epoll_connections = client->connections;
-	}
 	pthread_mutex_unlock(&client->lock);
+}
+
+/* Those that are watched already stay so. */
+static void watch_doorbells(struct shmb_member *member)
+{
+	member->watch_error = 0;
+	for (uint32_t i = 0; i < member->n_doorbells; i++)
+		watch(member, member->doorbells[i].fd, (uint64_t)member->doorbells[i].fd);
 }
 
 int shmb_member_epoll(struct shmb_member *member)
@@ -732,13 +743,17 @@ int shmb_member_epoll(struct shmb_member *member)
 		member->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 		if (member->epoll_fd < 0)
 			return shmb_fail(-errno, "no epoll fd to sleep on: %s", strerror(errno));
-		for (uint32_t i = 0; i < member->n_doorbells; i++)
-			watch(member, member->doorbells[i].fd, (uint64_t)member->doorbells[i].fd);
+		watch_doorbells(member);
 		member->epoll_connections = 0;
+	} else if (member->watch_error) {
+		watch_doorbells(member);
 	}
 	if (__atomic_load_n(&member->client->connections, __ATOMIC_RELAXED) !=
 	    member->epoll_connections)
 		watch_control(member);
+	if (member->watch_error)
+		return shmb_fail(-member->watch_error, "a doorbell cannot be slept on: %s",
+				 strerror(member->watch_error));
 	return member->epoll_fd;
 }
 
@@ -778,6 +793,9 @@ int shmb_member_sleep(struct shmb_member *member, uint64_t deadline_ns)
 	/* The broker speaks, or has gone, or it is time to look for a new one. */
 	if (control || retry_at != UINT64_MAX)
 		shmb_member_sync(member);
+	/* Before the caller arms what came with it. */
+	if (member->watch_error && shmb_member_epoll(member) < 0)
+		return -member->watch_error;
 	/* Time to look for a broker is not the caller's deadline, at which it would suspect a loss. */
 	return n > 0 || retry;
 }

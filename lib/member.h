@@ -84,6 +84,7 @@ struct shmb_ringer {
  * @n_doorbells:    of @doorbells
  * @doorbell_changes: counts changes of @doorbells
  * @epoll_fd:	    sleeps on the doorbells and the control socket; -1 until needed
+ * @watch_error:    why not all of that is in there; 0: it is
  * @epoll_connections: which connection's socket is in there
  * @on_pair:	    a peer came, or its ringer changed
  * @on_unpair:	    a peer went
@@ -121,6 +122,7 @@ struct shmb_member {
 	uint32_t n_doorbells;
 	uint32_t doorbell_changes;
 	int epoll_fd;
+	int watch_error;
 	uint32_t epoll_connections;
 	int (*on_pair)(struct shmb_member *member, struct shmb_event *event);
 	void (*on_unpair)(struct shmb_member *member, const struct shmb_msg_unpair *unpair);

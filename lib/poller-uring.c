@@ -109,6 +109,7 @@ static int uring_add(struct shmb_poller *poller, int fd, uint32_t events, bool e
 {
 	struct shmb_poller_ring *ring = poller->ring;
 	uint32_t index = 0;
+	int result;
 
 	while (index < ring->n_entries && ring->entries[index].used)
 		index++;
@@ -130,7 +131,9 @@ static int uring_add(struct shmb_poller *poller, int fd, uint32_t events, bool e
 	ring->entries[index].edge = edge;
 	ring->entries[index].used = true;
 	ring->entries[index].generation++;
-	return arm(ring, index);
+	result = arm(ring, index);
+	ring->entries[index].used = result == 0;
+	return result;
 }
 
 static int uring_remove(struct shmb_poller *poller, int fd, uint64_t cookie)
@@ -139,25 +142,28 @@ static int uring_remove(struct shmb_poller *poller, int fd, uint64_t cookie)
 
 	for (uint32_t i = 0; i < ring->n_entries; i++) {
 		struct io_uring_sqe *sqe;
+		uint64_t data;
 
 		if (!ring->entries[i].used || ring->entries[i].fd != fd ||
 		    ring->entries[i].cookie != cookie)
 			continue;
+		data = user_data(ring, i);
+		/* Whatever happens, its cookie is not reported any more. */
+		ring->entries[i].used = false;
+		ring->entries[i].generation++;
 		sqe = get_sqe(ring);
 		if (!sqe)
 			return shmb_fail(-EBUSY,
 					 "the io_uring of a wait set takes no more requests");
-		io_uring_prep_poll_remove(sqe, user_data(ring, i));
+		io_uring_prep_poll_remove(sqe, data);
 		sqe->user_data = IGNORED;
-		ring->entries[i].used = false;
-		ring->entries[i].generation++;
 		/* The fd may be closed as soon as we return: the request must be in. */
 		return io_uring_submit(&ring->ring) < 0 ? -EBUSY : 0;
 	}
 	return -ENOENT;
 }
 
-/* Takes completions, at most @max of them that mean something. */
+/* Takes completions, at most @max of them that mean something. Fails if one is not armed again. */
 static int harvest(struct shmb_poller_ring *ring, uint64_t *cookies, uint32_t *events, int max)
 {
 	struct io_uring_cqe *cqe;
@@ -175,8 +181,9 @@ static int harvest(struct shmb_poller_ring *ring, uint64_t *cookies, uint32_t *e
 		entry = &ring->entries[index];
 		if (!entry->used || entry->generation != (uint32_t)(data >> 32))
 			continue;
-		if (!(flags & IORING_CQE_F_MORE))
-			arm(ring, index);
+		/* What has come by now is found again by whoever takes our place. */
+		if (!(flags & IORING_CQE_F_MORE) && arm(ring, index) < 0)
+			return -EBUSY;
 		cookies[n] = entry->cookie;
 		/* An ended poll is reported too: whatever its reason, look. */
 		events[n] = result > 0 ? (uint32_t)result : entry->events;

@@ -712,12 +712,16 @@ static bool fits(struct shmb_publisher *publisher, uint32_t len)
 static void sleep_for_space(struct shmb_publisher *publisher, uint32_t len, uint64_t deadline)
 {
 	uint32_t asleep = ++publisher->space_epoch << 2 | SHMB_SLEEP_FD;
+	struct timespec pause = { .tv_nsec = 1000000 };
 	uint64_t armed_at;
 	bool fit = false;
 
 	note_full(publisher);
-	if (shmb_member_epoll(&publisher->member) < 0)
+	if (shmb_member_epoll(&publisher->member) < 0) {
+		/* Nobody can ring: look now and then. */
+		nanosleep(&pause, NULL);
 		return;
+	}
 	/* Killed while it is set: readers ring a process that is gone, once. */
 	/* O: pairs with P in the subscriber's ring_publishers(), which fences before it sleeps. */
 	shmb_bell_announce(&publisher->writer.lane->space_wait, asleep);

@@ -22,6 +22,7 @@
 #include "lib/subscriber.h"
 
 #define BACKSTOP_NS 5000000000ull
+#define DEAF_NS	    5000000ull
 #define N_EVENTS    64
 #define BUSY_WAITS  16u /* so many without sleeping, then the poller is asked what the others have */
 
@@ -39,6 +40,7 @@
  * @watched:	fds that the poller polls for this entry
  * @n_watched:	of @watched
  * @doorbell_changes: of the subscriber, when @watched was made
+ * @is_deaf:	not all of its doorbells could be watched: it is looked at now and then instead
  */
 struct entry {
 	struct entry *next;
@@ -53,6 +55,7 @@ struct entry {
 	int *watched;
 	uint32_t n_watched;
 	uint32_t doorbell_changes;
+	bool is_deaf;
 };
 
 struct shmb_waitset {
@@ -64,6 +67,7 @@ struct shmb_waitset {
 	struct entry **hot_end;
 	uint32_t n_hot;
 	uint32_t busy_waits; /* since the poller was last asked */
+	bool is_deaf; /* one of the entries is */
 	uint32_t connections; /* which control socket is polled */
 };
 
@@ -198,21 +202,29 @@ static int open_poller(struct shmb_waitset *waitset)
 
 /* ---- waiting ----------------------------------------------------------------------------------- */
 
+/* Its doorbells are others by now, or were not all watched. */
+static void follow_doorbells(struct shmb_waitset *waitset, struct entry *entry)
+{
+	struct shmb_member *member = shmb_subscriber_member(entry->subscriber);
+
+	if (entry->is_deaf || member->doorbell_changes != entry->doorbell_changes)
+		entry->is_deaf = rewatch(waitset, entry) < 0;
+}
+
 /* Is a hot subscriber ready? If not it is armed. Returns 1 ready (or failed), 0 armed. */
 static int look(struct shmb_waitset *waitset, struct entry *entry)
 {
 	int result = shmb_subscriber_ready(entry->subscriber);
 
 	/* Look before arming: whoever rings sees the doorbells that we poll. */
-	if (shmb_subscriber_member(entry->subscriber)->doorbell_changes != entry->doorbell_changes)
-		rewatch(waitset, entry);
+	follow_doorbells(waitset, entry);
 	if (result == 1 && entry->was_backstop)
 		shmb_subscriber_count_backstop(entry->subscriber);
 	entry->was_backstop = false;
 	if (result == 0)
 		result = shmb_subscriber_arm_fd(entry->subscriber);
-	if (shmb_subscriber_member(entry->subscriber)->doorbell_changes != entry->doorbell_changes)
-		rewatch(waitset, entry);
+	follow_doorbells(waitset, entry);
+	waitset->is_deaf = waitset->is_deaf || entry->is_deaf;
 	return result != 0;
 }
 
@@ -225,8 +237,11 @@ static uint32_t collect(struct shmb_waitset *waitset, struct shmb_ready *ready, 
 		struct entry *entry = take_hot(waitset);
 
 		if (entry->subscriber) {
-			if (!look(waitset, entry))
+			if (!look(waitset, entry)) {
+				if (entry->is_deaf)
+					make_hot(waitset, entry);
 				continue;
+			}
 			ready[n++] = (struct shmb_ready){ .cookie = entry->cookie,
 							  .kind = SHMB_READY_SUBSCRIBER };
 			make_hot(waitset, entry);
@@ -313,6 +328,7 @@ static int wait_until(struct shmb_waitset *waitset, struct shmb_ready *ready, ui
 			if (result < 0)
 				return result;
 		}
+		waitset->is_deaf = false;
 		n = collect(waitset, ready, max);
 		if (n)
 			return (int)n;
@@ -321,6 +337,8 @@ static int wait_until(struct shmb_waitset *waitset, struct shmb_ready *ready, ui
 			until = now + BACKSTOP_NS;
 		if (until > retry_at)
 			until = retry_at > now ? retry_at : now + 1;
+		if (waitset->is_deaf && until > now + DEAF_NS)
+			until = now + DEAF_NS;
 		/* Even with no time left, take what has come, or a foreign loop would spin. */
 		result = sleep_once(waitset, until > now ? until : 0);
 		if (result < 0)

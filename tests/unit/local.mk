@@ -13,6 +13,8 @@ unit_tests += %D%/test-copy
 %C%_test_copy_SOURCES = %D%/test-copy.c
 unit_tests += %D%/test-loop
 %C%_test_loop_SOURCES = %D%/test-loop.c
+unit_tests += %D%/test-poller
+%C%_test_poller_SOURCES = %D%/test-poller.c %D%/fixture.h
 unit_tests += %D%/test-error
 %C%_test_error_SOURCES = %D%/test-error.c
 unit_tests += %D%/test-name
@@ -57,6 +59,10 @@ unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_ring_LDADD = $(unit_ldadd)
 %C%_test_copy_LDADD = $(unit_ldadd)
 %C%_test_loop_LDADD = $(unit_ldadd)
+%C%_test_loop_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=recv
+%C%_test_poller_LDADD = $(unit_ldadd)
+%C%_test_poller_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=io_uring_submit \
+	-Wl,--wrap=io_uring_submit_and_wait_timeout
 %C%_test_error_LDADD = $(unit_ldadd)
 %C%_test_name_LDADD = $(unit_ldadd)
 %C%_test_fd_LDADD = $(unit_ldadd)
@@ -74,6 +80,7 @@ unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_stream_LDADD = $(unit_ldadd)
 %C%_test_history_LDADD = $(unit_ldadd)
 %C%_test_waitset_LDADD = $(unit_ldadd)
+%C%_test_waitset_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=epoll_ctl
 %C%_test_restart_LDADD = $(unit_ldadd)
 %C%_test_restart_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=shmb_map_writer
 

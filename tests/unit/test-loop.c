@@ -698,6 +698,48 @@ START_TEST(what_was_sent_before_the_client_left_still_arrives)
 }
 END_TEST
 
+ssize_t __real_recv(int fd, void *bytes, size_t len, int flags);
+ssize_t __wrap_recv(int fd, void *bytes, size_t len, int flags);
+
+static int recv_error; /* of the next recv() */
+
+ssize_t __wrap_recv(int fd, void *bytes, size_t len, int flags)
+{
+	if (!recv_error)
+		return __real_recv(fd, bytes, len, flags);
+	errno = recv_error;
+	recv_error = 0;
+	return -1;
+}
+
+/* Between the look at a packet and taking it off the socket. */
+START_TEST(no_packet_comes_twice_because_the_client_leaves)
+{
+	static const int errors[] = { ECONNRESET, EINTR, EAGAIN };
+	struct loop *loop = begin(_i);
+
+	if (!loop)
+		return;
+	for (unsigned i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+		struct peer peer;
+
+		peer_open(&peer, loop, &peer_ops);
+		ck_assert_int_eq(send(peer.client, "a", 1, 0), 1);
+		ck_assert_int_eq(send(peer.client, "b", 1, 0), 1);
+		close(peer.client);
+		peer.client = -1;
+		recv_error = errors[i];
+		ck_assert_int_eq(run_for(loop, 1000), 0);
+		ck_assert_int_eq(recv_error, 0);
+		ck_assert_int_eq(peer.n_packets, 2);
+		ck_assert_int_eq(peer.n_closed, 1);
+		ck_assert_int_eq(peer.error, 0);
+		peer_close(&peer);
+	}
+	loop_free(loop);
+}
+END_TEST
+
 START_TEST(a_client_that_leaves_while_the_queue_is_full_is_noticed)
 {
 	struct loop *loop = begin(_i);
@@ -1261,6 +1303,7 @@ static Suite *loop_suite(void)
 	add_both(tcase, a_packet_that_is_too_long_closes_the_connection);
 	add_both(tcase, an_empty_packet_closes_the_connection);
 	add_both(tcase, what_was_sent_before_the_client_left_still_arrives);
+	add_both(tcase, no_packet_comes_twice_because_the_client_leaves);
 	add_both(tcase, a_client_that_leaves_while_the_queue_is_full_is_noticed);
 	add_both(tcase, a_connection_may_be_closed_in_its_own_callback);
 	add_both(tcase, a_new_object_hears_nothing_of_the_one_before);

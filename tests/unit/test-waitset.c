@@ -7,9 +7,13 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <unistd.h>
+
+#include "lib/clock.h"
+#include "lib/subscriber.h"
 
 #include "tests/unit/fixture.h"
 
@@ -296,6 +300,67 @@ START_TEST(it_may_move_to_another_thread)
 }
 END_TEST
 
+int __real_epoll_ctl(int epoll_fd, int op, int fd, struct epoll_event *event);
+int __wrap_epoll_ctl(int epoll_fd, int op, int fd, struct epoll_event *event);
+
+static bool is_short; /* the kernel has no memory to watch more */
+
+int __wrap_epoll_ctl(int epoll_fd, int op, int fd, struct epoll_event *event)
+{
+	if (!is_short || op != EPOLL_CTL_ADD)
+		return __real_epoll_ctl(epoll_fd, op, fd, event);
+	errno = ENOMEM;
+	return -1;
+}
+
+static void *send_soon(void *data)
+{
+	usleep(50000);
+	ok(shmb_publisher_send(data, "x", 1));
+	return NULL;
+}
+
+/* Whoever cannot watch a doorbell does not sleep as if it did. */
+START_TEST(doorbells_that_cannot_be_watched_delay_nobody)
+{
+	struct shmb_ready ready;
+	uint64_t since;
+	pthread_t thread;
+	char byte;
+
+	setenv("SHMBROKER_IO", "epoll", 1);
+	ok(shmb_waitset_open(client, &waitset));
+	ok(shmb_waitset_add(waitset, subscribers[0], 0));
+	refused(shmb_waitset_wait(waitset, &ready, 1, 1 * MS), -ETIMEDOUT);
+	/* As after a broker has come that has given it another one. */
+	shmb_subscriber_member(subscribers[0])->doorbell_changes++;
+	is_short = true;
+	since = shmb_clock_now_ns();
+	pthread_create(&thread, NULL, send_soon, publishers[0]);
+	ck_assert_int_eq(shmb_waitset_wait(waitset, &ready, 1, 10000 * MS), 1);
+	ck_assert_uint_lt(shmb_clock_now_ns() - since, 3000 * MS);
+	pthread_join(thread, NULL);
+	ck_assert_int_eq(shmb_subscriber_recv(subscribers[0], &byte, 1), 1);
+	is_short = false;
+	refused(shmb_waitset_wait(waitset, &ready, 1, 1 * MS), -ETIMEDOUT);
+	ok(shmb_publisher_send(publishers[0], "y", 1));
+	ck_assert_int_eq(shmb_waitset_wait(waitset, &ready, 1, 3000 * MS), 1);
+
+	is_short = true;
+	refused(shmb_subscriber_fd(subscribers[1]), -ENOMEM);
+	says("doorbell");
+	refused(shmb_subscriber_fd(subscribers[1]), -ENOMEM);
+	is_short = false;
+	ok(shmb_subscriber_fd(subscribers[1]));
+	ok(shmb_subscriber_arm(subscribers[1]));
+	ok(shmb_publisher_send(publishers[1], "z", 1));
+	ck_assert_int_eq(
+		poll(&(struct pollfd){ .fd = shmb_subscriber_fd(subscribers[1]), .events = POLLIN },
+		     1, 3000),
+		1);
+}
+END_TEST
+
 START_TEST(it_does_not_need_io_uring)
 {
 	struct rlimit none = { 0, 0 };
@@ -325,6 +390,7 @@ int main(void)
 	tcase_add_test(cases[0], a_subscriber_alone_can_be_polled_too);
 	tcase_add_loop_test(cases[0], members_come_and_go, 0, 2);
 	tcase_add_loop_test(cases[0], it_may_move_to_another_thread, 0, 2);
+	tcase_add_test(cases[0], doorbells_that_cannot_be_watched_delay_nobody);
 	tcase_add_test(cases[0], it_does_not_need_io_uring);
 	return run_suite("waitset", cases, 1);
 }
