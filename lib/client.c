@@ -40,7 +40,7 @@
 #define RETRY_MIN_NS	   1000000ull
 #define RETURN_PATIENCE_NS 20000000ull /* a broker that runs answers sooner */
 #define RETRY_MAX_NS	   500000000ull
-#define FAREWELL_NS	   100000000ll
+#define FAREWELL_NS	   300000000ll
 #define BACKLOG_NS	   1000000000ull
 #define RECEIVE_SLICE_NS   20000000ull
 #define BACKLOG_SLICE_NS   20000ull
@@ -248,7 +248,7 @@ static const struct {
 	[SHMB_CODE_GONE] = { -ESTALE, "it is gone" },
 	[SHMB_CODE_SCHEMA] = { -EPROTOTYPE, "the channel has another schema" },
 	[SHMB_CODE_EXISTS] = { -EEXIST, "it exists" },
-	[SHMB_CODE_NO_MEMORY] = { -ENOSPC, "the broker finds no room in /dev/shm" },
+	[SHMB_CODE_NO_MEMORY] = { -ENOSPC, "the broker finds no memory, or no room in /dev/shm" },
 	[SHMB_CODE_NO_FDS] = { -EMFILE, "the broker has no file descriptor left" },
 	[SHMB_CODE_PATTERN] = { -EPROTOTYPE, "the channel has another pattern" },
 };
@@ -1004,12 +1004,20 @@ SHMB_API int32_t shmb_client_open(const struct shmb_client_options *options,
  */
 static void say_goodbye(struct shmb_client *client)
 {
+	uint64_t deadline = shmb_clock_deadline_ns(FAREWELL_NS);
 	struct shmb_msg_id self = { .id = client->id };
+	struct timespec pause = { .tv_nsec = 2000000 };
+	int result = 0;
 
 	client->timeout_ns = FAREWELL_NS;
 	if (!client->connected || shmb_connection_is_dead(&client->connection)) {
 		disconnect(client);
-		if (connect_once(client, shmb_clock_deadline_ns(FAREWELL_NS)) < 0 || client->stale)
+		do
+			result = connect_once(client, deadline);
+		/* It is there, and busy. */
+		while (result == -ETIMEDOUT && client->pending && nanosleep(&pause, NULL) == 0 &&
+		       shmb_clock_now_ns() < deadline);
+		if (result < 0 || client->stale)
 			return;
 		say_farewells(client);
 	}

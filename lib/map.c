@@ -64,6 +64,13 @@ static uint8_t *reserve(uint64_t whole, uint64_t len)
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (room != MAP_FAILED)
 		return room;
+	/* With mlockall(MCL_FUTURE); whoever may lock more can try again. */
+	if (errno == EAGAIN) {
+		shmb_fail(-ENOMEM,
+			  "RLIMIT_MEMLOCK does not let a segment of %llu bytes be locked in memory",
+			  (unsigned long long)len);
+		return NULL;
+	}
 	shmb_fail(-ENOMEM, "no address space for a segment of %llu bytes in this %zu-bit process",
 		  (unsigned long long)len, sizeof(void *) * 8);
 	return NULL;

@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * When something runs out: shared memory, its inodes, file descriptors, address space, file size,
- * a control group's memory. Whoever asks for more is refused with the right error and one sentence;
- * nothing is left of the attempt, whatever runs goes on, and what was refused works as soon as
- * there is room. A mount namespace with a small /dev/shm keeps all that away from the machine.
+ * When something runs out: shared memory, its inodes, file descriptors, address space, locked
+ * memory, file size, a control group's memory. Whoever asks for more is refused with the right
+ * error and one sentence; nothing is left of the attempt, whatever runs goes on, and what was
+ * refused works as soon as there is room. A mount namespace with a small /dev/shm keeps all that
+ * away from the machine.
  */
 
 #include <errno.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 
 #include "tests/system/process.h"
 
@@ -20,6 +23,7 @@
 #define LANE_LEN  65536u
 #define FILLER	  "/dev/shm/filler"
 #define EXIT_SKIP 77
+#define N_CASES	  4
 
 static struct process daemon_process;
 
@@ -492,6 +496,148 @@ START_TEST(without_address_space_a_lane_is_refused_with_enomem)
 }
 END_TEST
 
+static rlim_t address_space_of(pid_t pid)
+{
+	unsigned long pages = 0;
+	char path[32];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/statm", pid);
+	file = fopen(path, "re");
+	ck_assert_ptr_nonnull(file);
+	ck_assert_int_eq(fscanf(file, "%lu", &pages), 1);
+	fclose(file);
+	return pages * (rlim_t)sysconf(_SC_PAGESIZE);
+}
+
+START_TEST(a_broker_without_address_space_refuses_and_serves_again_later)
+{
+	struct shmb_channel_options options = { .options_len = sizeof(options),
+						.flags = SHMB_CHANNEL_CREATE,
+						.lane_len = 4096 };
+	unsigned before = process_objects(&daemon_process);
+	struct shmb_channel *channels[400];
+	struct rlimit usual, small;
+	char name[16];
+	int n = 0, result = 0;
+
+	ck_assert_int_eq(prlimit(daemon_process.pid, RLIMIT_AS, NULL, &usual), 0);
+	small = usual;
+	small.rlim_cur = address_space_of(daemon_process.pid) + (256 << 10);
+	ck_assert_int_eq(prlimit(daemon_process.pid, RLIMIT_AS, &small, NULL), 0);
+	while (n < 400 && result == 0) {
+		snprintf(name, sizeof(name), "many/%d", n);
+		result = shmb_channel_open(client, name, (uint32_t)strlen(name), &options,
+					   &channels[n]);
+		n += result == 0;
+	}
+	ck_assert_msg(result == -ENOSPC, "%d channels, %d (%s)", n, result, why());
+	says("memory");
+	one_sentence();
+	stream_flows();
+	ck_assert_uint_eq(process_objects(&daemon_process), before + (unsigned)n);
+	ck_assert_int_eq(prlimit(daemon_process.pid, RLIMIT_AS, &usual, NULL), 0);
+	ok(shmb_channel_open(client, name, (uint32_t)strlen(name), &options, &channels[n++]));
+	while (n)
+		ok(shmb_channel_close(channels[--n]));
+	objects_become(before);
+}
+END_TEST
+
+/* Root may lock what it likes; now it, and what it executes, may not. */
+static void give_up_locking(void)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct sets[2];
+
+	if (prctl(PR_CAPBSET_DROP, CAP_IPC_LOCK) < 0 || syscall(SYS_capget, &head, sets) < 0)
+		_exit(EXIT_SKIP);
+	sets[0].effective &= ~(1u << CAP_IPC_LOCK);
+	sets[0].permitted &= ~(1u << CAP_IPC_LOCK);
+	sets[0].inheritable &= ~(1u << CAP_IPC_LOCK);
+	if (syscall(SYS_capset, &head, sets) < 0)
+		_exit(EXIT_SKIP);
+}
+
+/* As programs do that must not wait for a page: all that they will ever map is locked. */
+static _Noreturn void lock_and_open(void)
+{
+	struct shmb_publisher *big;
+	struct rlimit limit;
+	struct shmb_channel *channel;
+	struct shmb_client *own;
+	unsigned fds;
+
+	give_up_locking();
+	own = connect_to(daemon_process.address);
+	channel = channel_of(own, "big", 1 << 20);
+	fds = n_fds();
+	getrlimit(RLIMIT_MEMLOCK, &limit);
+	if (limit.rlim_max < 4 << 20)
+		_exit(EXIT_SKIP);
+	limit.rlim_cur = 256 << 10;
+	ck_assert_int_eq(setrlimit(RLIMIT_MEMLOCK, &limit), 0);
+	ck_assert_int_eq(mlockall(MCL_FUTURE), 0);
+	for (int i = 0; i < 3; i++) {
+		refused(shmb_publisher_open(channel, NULL, &big), -ENOMEM);
+		says("RLIMIT_MEMLOCK");
+		one_sentence();
+	}
+	ck_assert_uint_eq(n_fds(), fds);
+	limit.rlim_cur = limit.rlim_max;
+	ck_assert_int_eq(setrlimit(RLIMIT_MEMLOCK, &limit), 0);
+	ok(shmb_publisher_open(channel, NULL, &big));
+	ok(shmb_publisher_send(big, "locked", 6));
+	ok(shmb_publisher_close(big));
+	ck_assert_uint_eq(n_fds(), fds);
+	ok(shmb_channel_close(channel));
+	ok(shmb_client_close(own));
+	_exit(0);
+}
+
+START_TEST(what_may_not_be_locked_in_memory_is_refused_until_it_may)
+{
+	unsigned before = process_objects(&daemon_process);
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0)
+		lock_and_open();
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_msg(status == 0 || status == EXIT_SKIP << 8, "the client ended with 0x%x",
+		      status);
+	objects_become(before);
+}
+END_TEST
+
+static void no_locked_memory(void)
+{
+	struct rlimit limit = { 0, 0 };
+
+	give_up_locking();
+	setrlimit(RLIMIT_MEMLOCK, &limit);
+}
+
+static void set_up_no_locked_memory(void)
+{
+	begin(no_locked_memory);
+}
+
+START_TEST(a_broker_that_may_lock_no_memory_serves_as_any_other)
+{
+	unsigned before = process_objects(&daemon_process);
+
+	for (int i = 0; i < 3; i++) {
+		struct newcomer newcomer;
+
+		ok(newcomer_open(&newcomer));
+		newcomer_works(&newcomer);
+		newcomer_close(&newcomer);
+	}
+	objects_become(before);
+}
+END_TEST
+
 /* ---- memory control group ----------------------------------------------------------------------- */
 
 static int write_file(const char *path, const char *text)
@@ -580,8 +726,8 @@ static int make_place(void)
 
 int main(void)
 {
-	TCase *cases[] = { gated_case("shortage"), gated_case("few fds"),
-			   gated_case("small files") };
+	TCase *cases[] = { gated_case("shortage"), gated_case("few fds"), gated_case("small files"),
+			   gated_case("no locked memory") };
 
 	if (make_place() < 0) {
 		printf("SKIP: cannot mount a /dev/shm of its own: %s\n", strerror(errno));
@@ -590,7 +736,8 @@ int main(void)
 	tcase_add_checked_fixture(cases[0], set_up_shortage, tear_down_shortage);
 	tcase_add_checked_fixture(cases[1], set_up_few_fds, tear_down_shortage);
 	tcase_add_checked_fixture(cases[2], set_up_small_files, tear_down_shortage);
-	for (int i = 0; i < 3; i++)
+	tcase_add_checked_fixture(cases[3], set_up_no_locked_memory, tear_down_shortage);
+	for (int i = 0; i < N_CASES; i++)
 		tcase_set_timeout(cases[i], 60);
 	tcase_add_test(cases[0], a_lane_that_does_not_fit_is_refused_and_a_smaller_one_is_not);
 	tcase_add_test(cases[0], with_any_room_left_a_newcomer_works_or_is_refused_without_a_trace);
@@ -600,11 +747,16 @@ int main(void)
 			    2);
 	tcase_add_test(cases[0], a_client_out_of_fds_is_told_and_keeps_none);
 	tcase_add_test(cases[0], a_file_size_limit_refuses_a_lane_and_kills_nobody);
-	/* Sanitizers reserve terabytes. */
-	if (!process_is_sanitized())
+	/* Sanitizers reserve terabytes, and let nobody lock them. */
+	if (!process_is_sanitized()) {
 		tcase_add_test(cases[0], without_address_space_a_lane_is_refused_with_enomem);
+		tcase_add_test(cases[0],
+			       a_broker_without_address_space_refuses_and_serves_again_later);
+		tcase_add_test(cases[0], what_may_not_be_locked_in_memory_is_refused_until_it_may);
+	}
+	tcase_add_test(cases[3], a_broker_that_may_lock_no_memory_serves_as_any_other);
 	tcase_add_test(cases[0], a_control_group_without_memory_refuses_a_lane_and_kills_nobody);
 	tcase_add_test(cases[1], a_broker_out_of_fds_does_not_spin_and_serves_again_later);
 	tcase_add_test(cases[2], a_file_size_limit_of_the_broker_refuses_and_does_not_kill_it);
-	return run_suite("shortage", cases, 3);
+	return run_suite("shortage", cases, N_CASES);
 }

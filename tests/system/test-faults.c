@@ -504,7 +504,7 @@ END_TEST
 static bool start_again(bool with_fault)
 {
 	const char *build = getenv("top_builddir");
-	char program[512], line[512] = "", number[16];
+	char program[512], line[512], number[16];
 	struct pollfd entry = { .events = POLLIN };
 	int ready[2], status;
 	bool started;
@@ -532,8 +532,8 @@ static bool start_again(bool with_fault)
 		supervise();
 	entry.fd = ready[0];
 	ck_assert_msg(poll(&entry, 1, 20000) == 1, "%s: it neither starts nor ends", fault());
-	started = read(ready[0], line, sizeof(line) - 1) >= 5 && strncmp(line, "ready", 5) == 0;
-	close(ready[0]);
+	process_read_ready(ready[0], line, sizeof(line));
+	started = strcmp(line, "ready\n") == 0;
 	if (!started) {
 		ck_assert_int_eq(waitpid(daemon_process.pid, &status, 0), daemon_process.pid);
 		ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 1,

@@ -572,7 +572,7 @@ static pid_t run_as_pid(pid_t wanted, void (*child)(void))
 static void restart_broker(pid_t between, pid_t *ret_impostor)
 {
 	const char *build = getenv("top_builddir");
-	char program[512], line[8] = "", number[16];
+	char program[512], line[512], number[16];
 	int ready[2];
 
 	kill(daemon_process.pid, SIGKILL);
@@ -597,8 +597,8 @@ static void restart_broker(pid_t between, pid_t *ret_impostor)
 		_exit(127);
 	}
 	close(ready[1]);
-	ck_assert_int_eq(read(ready[0], line, 5), 5);
-	close(ready[0]);
+	process_read_ready(ready[0], line, sizeof(line));
+	ck_assert_str_eq(line, "ready\n");
 }
 
 START_TEST(another_process_with_the_same_id_is_not_taken_for_the_dead)

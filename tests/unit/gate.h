@@ -58,8 +58,8 @@ static inline unsigned gate_mappings(int print)
 	return n;
 }
 
-/* Marks what is open; with @before counts and prints what was not. */
-static inline unsigned gate_fds(uint8_t open[GATE_FDS_MAX], const uint8_t *before)
+/* Marks what is open; with @before counts what was not, and prints it if wanted. */
+static inline unsigned gate_fds(uint8_t open[GATE_FDS_MAX], const uint8_t *before, int print)
 {
 	char path[32], link[256];
 	struct dirent *found;
@@ -76,6 +76,8 @@ static inline unsigned gate_fds(uint8_t open[GATE_FDS_MAX], const uint8_t *befor
 		if (!before || before[fd])
 			continue;
 		n_new++;
+		if (!print)
+			continue;
 		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 		len = readlink(path, link, sizeof(link) - 1);
 		link[len > 0 ? len : 0] = '\0';
@@ -86,7 +88,7 @@ static inline unsigned gate_fds(uint8_t open[GATE_FDS_MAX], const uint8_t *befor
 	return n_new;
 }
 
-static inline unsigned gate_objects(void)
+static inline unsigned gate_objects(int print)
 {
 	DIR *shm = opendir("/dev/shm");
 	struct dirent *found;
@@ -97,8 +99,9 @@ static inline unsigned gate_objects(void)
 			if (strncmp(found->d_name, "shmb.", 5) != 0 ||
 			    strncmp(found->d_name + 5, gate.instances[i], 16) != 0)
 				continue;
-			printf("in /dev/shm: %s\n", found->d_name);
 			n++;
+			if (print)
+				printf("in /dev/shm: %s\n", found->d_name);
 		}
 	}
 	if (shm)
@@ -121,8 +124,16 @@ static inline void gate_before(void)
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	memset(gate.open, 0, sizeof(gate.open));
 	gate.n_instances = 0;
-	gate_fds(gate.open, NULL);
+	gate_fds(gate.open, NULL, 0);
 	gate.n_mappings = gate_mappings(0);
+}
+
+static inline int gate_is_clean(void)
+{
+	uint8_t open[GATE_FDS_MAX] = { 0 };
+
+	return !gate_runs() && gate_fds(open, gate.open, 0) == 0 && gate_objects(0) == 0 &&
+	       gate_mappings(0) <= gate.n_mappings;
 }
 
 static inline void gate_after(void)
@@ -131,11 +142,11 @@ static inline void gate_after(void)
 	unsigned n_fds, n_objects;
 
 	/* The last ones may still be on their way out. */
-	for (int i = 0; i < 500 && gate_runs(); i++)
+	for (int i = 0; i < 500 && !gate_is_clean(); i++)
 		usleep(10000);
 	ck_assert_msg(!gate_runs(), "leak: a process that the test has started still runs");
-	n_fds = gate_fds(open, gate.open);
-	n_objects = gate_objects();
+	n_fds = gate_fds(open, gate.open, 1);
+	n_objects = gate_objects(1);
 	fflush(stdout);
 	ck_assert_msg(n_fds == 0, "leak: %u fds are open that were not", n_fds);
 	ck_assert_msg(n_objects == 0, "leak: %u objects are left in /dev/shm", n_objects);
