@@ -233,7 +233,7 @@ static bool still_ours(void *data)
 /* In this order; broker_free() undoes as much as was done. */
 static int broker_start(struct broker *broker)
 {
-	bool adopt = false;
+	bool adopt = false, tidied;
 	int r;
 
 	r = start_address(broker);
@@ -241,6 +241,7 @@ static int broker_start(struct broker *broker)
 		r = start_directory(broker);
 	if (r == 0)
 		r = take_lock(broker);
+	tidied = !broker->maker.instance;
 	if (r == 0)
 		r = start_key(broker);
 	if (r == 0)
@@ -251,14 +252,18 @@ static int broker_start(struct broker *broker)
 		r = start_registry(broker, &adopt);
 	if (r < 0)
 		return r;
+	/* Whatever fails from here on leaves it to the next broker. */
+	broker->adopting = adopt;
 	registry_start(&broker->registry, broker->address);
 	if (adopt)
 		r = registry_supersede(&broker->registry);
+	/* Who had the lock file and has given up the lock is dead, and needs no object of its own. */
+	if (r < 0 && shmb_fd_passing(-r) && !broker->config.replace && !tidied)
+		r = 0;
 	if (r < 0)
 		return shmb_fail(r, "no registry in shared memory: %s", strerrordesc_np(-r));
 	loop_set_gate(broker->loop, still_ours, broker);
 	if (adopt) {
-		broker->adopting = true;
 		r = adopt_all(broker);
 		if (r < 0)
 			return shmb_fail(r, "cannot go on where the last broker ended: %s",

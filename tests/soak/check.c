@@ -23,9 +23,12 @@ static unsigned say(uint32_t session, uint32_t publication, const char *what, ui
 	return 1;
 }
 
-/* A reliable subscriber that lived to the end owes itself all that was acknowledged. */
-static unsigned check_all_arrived(const struct history *history, uint32_t id, bool strict,
-				  unsigned *missed)
+/*
+ * A reliable subscriber that lived to the end owes itself all that was acknowledged. Of a publisher
+ * that came and ended while it could not speak to a broker, stopped or without fds, it cannot know;
+ * but that one had to wait for it, with a full lane.
+ */
+static unsigned check_all_arrived(const struct history *history, uint32_t id, unsigned *missed)
 {
 	const struct session *session = &history->sessions[id];
 	unsigned bad = 0;
@@ -37,9 +40,11 @@ static unsigned check_all_arrived(const struct history *history, uint32_t id, bo
 
 		if (publication->channel != session->channel || !publication->state)
 			continue;
-		if (from_start && publication->acked && !seen && strict)
-			bad += say(id, i, "nothing came, acknowledged were", publication->acked, 0);
-		*missed += from_start && publication->acked && !seen;
+		if (from_start && !seen && publication->acked_len > LANE_LEN)
+			bad += say(id, i, "nothing came, acknowledged were", publication->acked,
+				   publication->acked_len);
+		else if (from_start && !seen && publication->acked)
+			++*missed;
 		if (!seen)
 			continue;
 		if (from_start && seen->first != 0)
@@ -83,7 +88,7 @@ static unsigned check_losses(const struct history *history, uint32_t id)
 	return say(id, 0, "lost by the library's count, by ours", session->lost, session->gaps);
 }
 
-unsigned soak_check(const struct history *history, bool strict)
+unsigned soak_check(const struct history *history)
 {
 	unsigned bad = 0, missed = 0;
 
@@ -98,8 +103,8 @@ unsigned soak_check(const struct history *history, bool strict)
 		if (session->state != 2)
 			continue;
 		bad += session->lossy ? check_losses(history, id)
-				      : check_all_arrived(history, id, strict, &missed);
+				      : check_all_arrived(history, id, &missed);
 	}
-	printf("%u times a publisher was gone before a subscriber could be told of it\n", missed);
+	printf("%u times a publisher came and ended while a subscriber was away\n", missed);
 	return bad;
 }
