@@ -77,6 +77,8 @@ stress_tests += %D%/test-undertaking
 %C%_test_undertaking_LDADD = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 
 check_PROGRAMS += $(stress_tests) $(stress_once_tests)
+TESTS += %D%/sealed-undertaking.sh
+EXTRA_DIST += %D%/sealed-undertaking.sh
 TESTS += $(stress_tests)
 once_tests += $(stress_once_tests)
 endif
