@@ -47,8 +47,8 @@ check_PROGRAMS += $(service_tests)
 TESTS += $(service_tests)
 endif
 
-once_tests += %D%/installed-units.sh
-EXTRA_DIST += %D%/installed-units.sh
+once_tests += %D%/installed-units.sh %D%/wall-clock.sh
+EXTRA_DIST += %D%/installed-units.sh %D%/wall-clock.sh %D%/wall-clock.c
 check_PROGRAMS += %D%/without-uring %D%/backend
 %C%_without_uring_SOURCES = %D%/without-uring.c
 %C%_backend_SOURCES = %D%/backend.c
