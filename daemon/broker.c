@@ -31,6 +31,7 @@
 #include "daemon/listener.h"
 
 #define AWAY_NS_DEFAULT (30 * 1000000000ull)
+#define REPLACE_NS_DEFAULT (2 * 1000000000ull)
 
 static void on_accepted(void *data, int fd)
 {
@@ -176,9 +177,6 @@ static int start_idle(struct broker *broker)
 	return r;
 }
 
-/* How long a broker that is asked to go has for it. */
-#define REPLACE_NS (2000 * 1000000ull)
-
 /* Asks the broker that is there to go, if it is one that can be asked. */
 static void ask_to_go(const char *dir)
 {
@@ -206,7 +204,7 @@ static void ask_to_go(const char *dir)
 static int take_lock(struct broker *broker)
 {
 	const char *dir = broker->config.directory;
-	uint64_t until = shmb_clock_now_ns() + REPLACE_NS;
+	uint64_t until = shmb_clock_now_ns() + broker->config.replace_ns;
 	struct timespec pause = { .tv_nsec = 2000000 };
 	int r = lock_take(&broker->lock, dir, &broker->maker.instance);
 
@@ -291,6 +289,8 @@ int broker_new(const struct broker_config *config, struct broker **ret_broker)
 	broker->config = *config;
 	if (!broker->config.away_ns)
 		broker->config.away_ns = AWAY_NS_DEFAULT;
+	if (!broker->config.replace_ns)
+		broker->config.replace_ns = REPLACE_NS_DEFAULT;
 	broker->policy = config->policy;
 	broker->log = config->log;
 	broker->maker.store = config->store;

@@ -304,6 +304,20 @@ static void deinit(struct shmb_member *member)
 	member->epoll_fd = shmb_fd_close(member->epoll_fd);
 }
 
+/* A broker that was killed had thrown us out, and could not say so any more. */
+static int put_eviction(struct shmb_member *member)
+{
+	struct shmb_event *event = calloc(1, sizeof(*event));
+
+	if (!event)
+		return -ENOMEM;
+	event->type = SHMB_MSG_EVICTED;
+	if (shmb_inbox_put(&member->inbox, event) == 0)
+		return 0;
+	shmb_event_free(event);
+	return -ENOMEM;
+}
+
 /* After a broker restart, client locked: the same member, with a new doorbell. */
 static int resume(struct shmb_resumable *resumable)
 {
@@ -342,7 +356,7 @@ static int resume(struct shmb_resumable *resumable)
 		}
 	}
 	shmb_received_deinit(&received);
-	return result == -ENOENT ? -ESTALE : result;
+	return result == -ENOENT || result == -ESTALE ? put_eviction(member) : result;
 }
 
 /* Both round trips, client locked. What fails leaves nothing behind, so that it can be tried again. */
