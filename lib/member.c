@@ -481,15 +481,25 @@ static struct shmb_event *take_move(struct shmb_member *member, struct shmb_even
 	return NULL;
 }
 
+static bool is_staged(const struct shmb_member *member, uint64_t pair_id)
+{
+	const struct shmb_event *at = member->staged;
+
+	while (at && (at->type != SHMB_MSG_PAIR || at->pair.pair_id != pair_id))
+		at = at->next;
+	return at != NULL;
+}
+
 /*
  * A pair for the segment that we move to waits until we have, and so does the end of the pair that
- * it replaces.
+ * it replaces, and its own: the two may know each other by another pair until then.
  */
 static struct shmb_event *take_staged(struct shmb_member *member, struct shmb_event *event)
 {
 	bool wanted = event->type == SHMB_MSG_PAIR
 			      ? event->pair.segment == (uint32_t)member->next_id
-			      : event->unpair.reason == SHMB_GONE_MOVED && member->staged;
+			      : (event->unpair.reason == SHMB_GONE_MOVED && member->staged) ||
+					is_staged(member, event->unpair.pair_id);
 	struct shmb_event **end = &member->staged;
 
 	if (!member->asked || !wanted)

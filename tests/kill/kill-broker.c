@@ -37,8 +37,8 @@
 #define IDLE_MS	     150u
 #define MS	     1000000ll
 /* Instructions after a system call that are looked at; a key exchange takes more. */
-#define PATIENCE       5000u
-#define PATIENCE_QUICK 4000u
+#define PATIENCE     1500u
+#define PATIENCE_ALL 5000u
 /* Of so many brokers that are killed one is left stopped for a while. */
 #define EXCHANGE_STRIDE 16u
 
@@ -71,7 +71,7 @@ static struct step step;
 static struct world_broker how;
 static struct places grant_places, recover_places, replace_places;
 static pid_t bystander;
-static bool quick;
+static bool quick, all;
 static struct {
 	uint32_t go;
 	uint32_t slow; /* the broker may think that we are */
@@ -202,10 +202,12 @@ static void loop_close(struct loop *loop)
 	world_must(shmb_channel_close(loop->channel), "close channel, sealed");
 }
 
-static void loop_turn(struct loop *loop)
+/* One record is sent, and received. Returns how many others came. */
+static uint32_t loop_turn(struct loop *loop)
 {
 	struct world_record record = { loop->n_sent, world_mix(loop->n_sent) };
 	int32_t result = shmb_publisher_send(loop->publisher, &record, sizeof(record));
+	uint32_t n_others = 0;
 
 	if (result != -EAGAIN)
 		world_must(result, "send, sealed");
@@ -214,8 +216,10 @@ static void loop_turn(struct loop *loop)
 		if (record.mixed != world_mix(record.number))
 			step_fail(&step, "a record is torn, sealed");
 		if (shmb_subscriber_view(loop->subscriber)->publisher_id !=
-		    shmb_publisher_view(loop->publisher)->publisher_id)
+		    shmb_publisher_view(loop->publisher)->publisher_id) {
+			n_others++;
 			continue;
+		}
 		if (record.number != loop->n_received++)
 			step_fail(&step, "record %llu came, not %llu, sealed",
 				  (unsigned long long)record.number,
@@ -223,6 +227,19 @@ static void loop_turn(struct loop *loop)
 	}
 	if (result != -EAGAIN)
 		world_must(result, "receive, sealed");
+	return n_others;
+}
+
+/* Whoever was there before is heard, in whatever segment it is by now. */
+static void loop_hear(struct loop *loop)
+{
+	uint64_t end = shmb_clock_now_ns() + 20000 * MS;
+
+	while (!loop_turn(loop)) {
+		if (shmb_clock_now_ns() > end)
+			step_fail(&step, "nobody else is heard, sealed");
+		nap();
+	}
 }
 
 static void be_stranger(void)
@@ -242,7 +259,7 @@ static void be_stranger(void)
 	send_some(publisher);
 	report_last(subscriber);
 	loop_open(&loop, client);
-	loop_turn(&loop);
+	loop_hear(&loop);
 	loop_close(&loop);
 	world_must(shmb_subscriber_close(subscriber), "close subscriber");
 	world_must(shmb_publisher_close(publisher), "close publisher");
@@ -348,7 +365,7 @@ static void add_place(struct places *places, uint32_t n_syscalls, uint32_t n_ins
  */
 static uint32_t explore_window(struct places *places, uint32_t n_syscalls, bool *ret_complete)
 {
-	uint32_t n = 0, patience = quick ? PATIENCE_QUICK : PATIENCE;
+	uint32_t n = 0, patience = all ? PATIENCE_ALL : PATIENCE;
 
 	world_watch_new(true);
 	world_has_changed();
@@ -563,9 +580,9 @@ static void kill_all(uint32_t stride)
 
 int main(int argc, char **argv)
 {
-	bool all = argc > 1 && !strcmp(argv[1], "--all");
 	uint32_t stride;
 
+	all = argc > 1 && !strcmp(argv[1], "--all");
 	quick = step_quick(argc, argv);
 	/* All of them are minutes. */
 	stride = all ? 1 : quick ? 41 : 6;
