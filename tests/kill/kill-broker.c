@@ -37,10 +37,10 @@
 #define IDLE_MS	     150u
 #define MS	     1000000ll
 /* Instructions after a system call that are looked at; a key exchange takes more. */
-#define PATIENCE     1500u
+#define PATIENCE     1000u
 #define PATIENCE_ALL 5000u
 /* Of so many brokers that are killed one is left stopped for a while. */
-#define EXCHANGE_STRIDE 16u
+#define EXCHANGE_STRIDE 64u
 
 /* An instant: after so many stops at system calls, and so many instructions more. */
 struct place {
@@ -585,7 +585,7 @@ int main(int argc, char **argv)
 	all = argc > 1 && !strcmp(argv[1], "--all");
 	quick = step_quick(argc, argv);
 	/* All of them are minutes. */
-	stride = all ? 1 : quick ? 41 : 6;
+	stride = all ? 1 : quick ? 41 : 12;
 	signs = mmap(NULL, sizeof(*signs), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
 		     0);
 	if (signs == MAP_FAILED)

@@ -695,6 +695,18 @@ static void check_awake(void)
 		step_fail(stopped, "the publisher sleeps, and nobody has rung");
 }
 
+/* The broker says that it has died, of the pair that was told last. */
+static void bury_publisher(void)
+{
+	const struct sub_lane *lane = find_publisher(&stage->subscriber, PUBLISHER_ID);
+	struct shmb_msg_unpair unpair = { .reason = SHMB_GONE_DIED };
+
+	if (!lane)
+		return;
+	unpair.pair_id = lane->pair_id;
+	on_subscriber_unpair(&stage->subscriber.member, &unpair);
+}
+
 /* Both calls are over, or one is and the other one's process is @gone. */
 static void judge(enum side gone)
 {
@@ -711,9 +723,7 @@ static void judge(enum side gone)
 		check_awake();
 	receive_all();
 	if (gone == PUBLISHER) {
-		if (stage->subscriber.n_lanes)
-			set_gone(&stage->subscriber,
-				 find_publisher(&stage->subscriber, PUBLISHER_ID));
+		bury_publisher();
 		receive_all();
 		if (stage->subscriber.n_lanes)
 			step_fail(stopped, "the lane of the dead is there for ever");
