@@ -106,10 +106,10 @@ kill_mutants += %D%/mutant-broker-gate
 %C%_mutant_broker_gate_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(world_files)
 %C%_mutant_broker_gate_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=registry_is_superseded
 %C%_mutant_broker_gate_LDADD = daemon/libbroker.la lib/libshmb.la
-kill_mutants += %D%/mutant-broker-prepare
-%C%_mutant_broker_prepare_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(world_files)
-%C%_mutant_broker_prepare_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=member_prepare
-%C%_mutant_broker_prepare_LDADD = daemon/libbroker.la lib/libshmb.la
+kill_mutants += %D%/mutant-broker-resume
+%C%_mutant_broker_resume_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(world_files)
+%C%_mutant_broker_resume_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=member_resume
+%C%_mutant_broker_resume_LDADD = daemon/libbroker.la lib/libshmb.la
 
 check_PROGRAMS += $(kill_tests) $(kill_once_tests) $(kill_mutants)
 TESTS += $(kill_tests)

@@ -19,7 +19,7 @@ int __wrap_member_adopt(struct channel *channel, struct client *client,
 
 void __wrap_adopt_announce(struct broker *broker);
 bool __wrap_registry_is_superseded(const struct registry *registry);
-int __wrap_member_prepare(struct member *member);
+int __wrap_member_resume(struct member *member);
 
 /* Nobody hears of a successor: the epochs stay as they were. */
 void __wrap_adopt_announce(struct broker *broker)
@@ -34,10 +34,10 @@ bool __wrap_registry_is_superseded(const struct registry *registry)
 	return false;
 }
 
-/* Whose segment is lost is not given another one. */
-int __wrap_member_prepare(struct member *member)
+/* Who comes back is not shown its pairs anew, nor given another segment for one that is lost. */
+int __wrap_member_resume(struct member *member)
 {
-	(void)member;
+	member->present = true;
 	return 0;
 }
 
