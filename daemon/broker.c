@@ -30,7 +30,7 @@
 #include "daemon/idle.h"
 #include "daemon/listener.h"
 
-#define AWAY_NS_DEFAULT (30 * 1000000000ull)
+#define AWAY_NS_DEFAULT	   (30 * 1000000000ull)
 #define REPLACE_NS_DEFAULT (2 * 1000000000ull)
 
 static void on_accepted(void *data, int fd)

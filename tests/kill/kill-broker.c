@@ -191,7 +191,8 @@ struct loop {
 static void loop_open(struct loop *loop, struct shmb_client *client)
 {
 	*loop = (struct loop){ .channel = world_open_sealed(client) };
-	world_must(shmb_subscriber_open(loop->channel, NULL, &loop->subscriber), "subscribe, sealed");
+	world_must(shmb_subscriber_open(loop->channel, NULL, &loop->subscriber),
+		   "subscribe, sealed");
 	world_must(shmb_publisher_open(loop->channel, NULL, &loop->publisher), "publish, sealed");
 }
 

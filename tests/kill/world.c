@@ -89,7 +89,8 @@ static struct shmb_channel *open_channel(struct shmb_client *of, const char *nam
 						.backing = backing };
 	struct shmb_channel *opened = NULL;
 
-	world_must(shmb_channel_open(of, name, (uint32_t)strlen(name), &options, &opened), "channel");
+	world_must(shmb_channel_open(of, name, (uint32_t)strlen(name), &options, &opened),
+		   "channel");
 	return opened;
 }
 

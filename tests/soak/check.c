@@ -42,8 +42,8 @@ static unsigned check_all_arrived(const struct history *history, uint32_t id, un
 		if (publication->channel != session->channel || !publication->state)
 			continue;
 		if (from_start && !seen && publication->acked_len > LANE_LEN)
-			bad += say(history, id, i, "nothing came, acknowledged were", publication->acked,
-				   publication->acked_len);
+			bad += say(history, id, i, "nothing came, acknowledged were",
+				   publication->acked, publication->acked_len);
 		else if (from_start && !seen && publication->acked)
 			++*missed;
 		if (!seen)
@@ -52,7 +52,8 @@ static unsigned check_all_arrived(const struct history *history, uint32_t id, un
 			bad += say(history, id, i, "the first that came, of", seen->first,
 				   publication->acked);
 		if (seen->next < publication->acked)
-			bad += say(history, id, i, "came, acknowledged", seen->next, publication->acked);
+			bad += say(history, id, i, "came, acknowledged", seen->next,
+				   publication->acked);
 	}
 	return bad;
 }
@@ -68,7 +69,8 @@ static unsigned check_sent(const struct history *history, uint32_t id)
 
 		if (seen->publication >= history->n_publications ||
 		    seen->next > history->publications[seen->publication].tried)
-			bad += say(history, id, seen->publication, "came, never sent", seen->next, 0);
+			bad += say(history, id, seen->publication, "came, never sent", seen->next,
+				   0);
 	}
 	return bad;
 }
@@ -86,7 +88,8 @@ static unsigned check_losses(const struct history *history, uint32_t id)
 			before += history->publications[i].tried;
 	if (session->lost >= session->gaps && session->lost <= session->gaps + before)
 		return 0;
-	return say(history, id, 0, "lost by the library's count, by ours", session->lost, session->gaps);
+	return say(history, id, 0, "lost by the library's count, by ours", session->lost,
+		   session->gaps);
 }
 
 unsigned soak_check(const struct history *history)

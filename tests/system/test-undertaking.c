@@ -363,8 +363,7 @@ START_TEST(memory_comes_back_after_a_death)
 		ck_assert_uint_gt(blocks(), before);
 		kill(pid, SIGKILL);
 		since = now_ns();
-		while (segments(NULL) != objects_alone &&
-		       now_ns() < since + 5 * 1000000000ull)
+		while (segments(NULL) != objects_alone && now_ns() < since + 5 * 1000000000ull)
 			usleep(100); /* on a processor of two, do not keep the broker from its work */
 		times[i] = now_ns() - since;
 		ck_assert_uint_eq(segments(NULL), objects_alone);
