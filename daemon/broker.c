@@ -30,7 +30,8 @@
 #include "daemon/idle.h"
 #include "daemon/listener.h"
 
-#define AWAY_NS_DEFAULT (30 * 1000000000ull)
+#define AWAY_NS_DEFAULT	   (30 * 1000000000ull)
+#define REPLACE_NS_DEFAULT (2 * 1000000000ull)
 
 static void on_accepted(void *data, int fd)
 {
@@ -182,9 +183,6 @@ static int start_idle(struct broker *broker)
 	return r;
 }
 
-/* How long a broker that is asked to go has for it. */
-#define REPLACE_NS (2000 * 1000000ull)
-
 /* Asks the broker that is there to go, if it is one that can be asked. */
 static void ask_to_go(const char *dir)
 {
@@ -212,7 +210,7 @@ static void ask_to_go(const char *dir)
 static int take_lock(struct broker *broker)
 {
 	const char *dir = broker->config.directory;
-	uint64_t until = shmb_clock_now_ns() + REPLACE_NS;
+	uint64_t until = shmb_clock_now_ns() + broker->config.replace_ns;
 	struct timespec pause = { .tv_nsec = 2000000 };
 	int r = lock_take(&broker->lock, dir, &broker->maker.instance);
 
@@ -250,7 +248,7 @@ static int start_engine(struct broker *broker)
 }
 
 /* Everything that can be taken up is, or nothing has changed but the epoch. */
-static int start_adoption(struct broker *broker)
+static int start_adoption(struct broker *broker, bool tidied)
 {
 	const struct broker_config *config = &broker->config;
 	struct quota_limits none;
@@ -262,6 +260,9 @@ static int start_adoption(struct broker *broker)
 	none.handshakes_per_s = none.handshake_burst = 0;
 	quota_reload(&broker->quota, &none, NULL, 0);
 	r = registry_supersede(&broker->registry);
+	/* Who had the lock file and has given up the lock is dead, and needs no object of its own. */
+	if (r < 0 && !shmb_fd_conclusive(-r) && !config->replace && !tidied)
+		r = 0;
 	if (r == 0)
 		r = adopt_all(broker);
 	quota_reload(&broker->quota, &config->limits, config->quota_rules, config->n_quota_rules);
@@ -274,6 +275,7 @@ static int start_adoption(struct broker *broker)
 /* In this order; broker_free() undoes as much as was done. */
 static int broker_start(struct broker *broker)
 {
+	bool tidied;
 	int r;
 
 	r = start_address(broker);
@@ -281,6 +283,7 @@ static int broker_start(struct broker *broker)
 		r = start_directory(broker);
 	if (r == 0)
 		r = take_lock(broker);
+	tidied = !broker->maker.instance;
 	if (r == 0)
 		r = start_key(broker);
 	if (r == 0)
@@ -292,7 +295,7 @@ static int broker_start(struct broker *broker)
 	registry_start(&broker->registry, broker->address);
 	loop_set_gate(broker->loop, still_ours, broker);
 	if (broker->adopting)
-		r = start_adoption(broker);
+		r = start_adoption(broker, tidied);
 	if (r == 0)
 		r = start_listening(broker);
 	if (r == 0)
@@ -316,6 +319,8 @@ int broker_new(const struct broker_config *config, struct broker **ret_broker)
 	broker->config = *config;
 	if (!broker->config.away_ns)
 		broker->config.away_ns = AWAY_NS_DEFAULT;
+	if (!broker->config.replace_ns)
+		broker->config.replace_ns = REPLACE_NS_DEFAULT;
 	broker->policy = config->policy;
 	broker->log = config->log;
 	broker->maker.store = config->store;

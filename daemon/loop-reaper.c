@@ -146,14 +146,14 @@ void reaper_free(struct loop *loop)
 	pthread_cond_signal(&reaper->wake);
 	pthread_mutex_unlock(&reaper->lock);
 
-	clock_gettime(CLOCK_REALTIME, &until);
+	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_nsec += JOIN_MSEC * 1000000L;
 	if (until.tv_nsec >= 1000000000L) {
 		until.tv_sec++;
 		until.tv_nsec -= 1000000000L;
 	}
 	/* Stuck on a client's fd: it frees itself when that lets go. */
-	if (pthread_timedjoin_np(reaper->thread, NULL, &until))
+	if (pthread_clockjoin_np(reaper->thread, NULL, CLOCK_MONOTONIC, &until))
 		pthread_detach(reaper->thread);
 	reaper_unref(reaper);
 	loop->reaper = NULL;

@@ -308,6 +308,7 @@ struct pair {
  * @remove_all:	  when it stops, leave nothing behind, not even for clients that live on
  * @store:	  keeps fds while there is no broker; the caller's; NULL: none
  * @replace:	  take the place of a broker that is there and does not go
+ * @replace_ns:	  how long such a broker has for going; 0: 2 s
  * @policy:	  who may do what; the caller's
  * @limits:	  of each uid
  * @quota_rules:  exceptions; the caller's
@@ -326,6 +327,7 @@ struct broker_config {
 	bool remove_all;
 	struct store *store;
 	bool replace;
+	uint64_t replace_ns;
 	const struct policy *policy;
 	struct quota_limits limits;
 	const struct quota_rule *quota_rules;

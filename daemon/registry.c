@@ -29,11 +29,11 @@ static struct shmb_registry_entry *entry_at(const struct registry *registry, uin
 	return (void *)(entries + (size_t)slot * ENTRY_LEN);
 }
 
-static uint64_t now_ns(void)
+static uint64_t now_ns(clockid_t clock)
 {
 	struct timespec now;
 
-	clock_gettime(CLOCK_REALTIME, &now);
+	clock_gettime(clock, &now);
 	return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
 }
 
@@ -162,7 +162,8 @@ void registry_start(struct registry *registry, const char *address)
 	map->address_len = 0;
 	memcpy(map->address, address, len);
 	map->address_len = (uint32_t)len;
-	map->started_ns = now_ns();
+	/* What is compared must not be stepped; nothing in /dev/shm is older than the boot. */
+	map->started_ns = now_ns(CLOCK_BOOTTIME);
 	map->broker_pid = (uint32_t)getpid();
 	registry->epoch = map->broker_epoch + 1;
 	/*
@@ -342,7 +343,7 @@ int registry_add(struct registry *registry, const struct shmb_registry_entry *en
 	live = entry_at(registry, slot);
 	memcpy((uint8_t *)live + sizeof(live->state), (const uint8_t *)entry + sizeof(entry->state),
 	       ENTRY_LEN - sizeof(live->state));
-	live->created_ns = now_ns();
+	live->created_ns = now_ns(CLOCK_REALTIME);
 	/*
 	 * Killed before: a FREE entry, and a segment that will be swept; after: all of it is there.
 	 * pairs with the acquire load of an inspector: LIVE means the rest is written

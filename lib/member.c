@@ -308,6 +308,20 @@ static void deinit(struct shmb_member *member)
 	member->epoll_fd = shmb_fd_close(member->epoll_fd);
 }
 
+/* A broker that was killed had thrown us out, and could not say so any more. */
+static int put_eviction(struct shmb_member *member)
+{
+	struct shmb_event *event = calloc(1, sizeof(*event));
+
+	if (!event)
+		return -ENOMEM;
+	event->type = SHMB_MSG_EVICTED;
+	if (shmb_inbox_put(&member->inbox, event) == 0)
+		return 0;
+	shmb_event_free(event);
+	return -ENOMEM;
+}
+
 /* After a broker restart, client locked: the same member, with a new doorbell. */
 static int resume(struct shmb_resumable *resumable)
 {
@@ -346,7 +360,7 @@ static int resume(struct shmb_resumable *resumable)
 		}
 	}
 	shmb_received_deinit(&received);
-	return result == -ENOENT ? -ESTALE : result;
+	return result == -ENOENT || result == -ESTALE ? put_eviction(member) : result;
 }
 
 /* Both round trips, client locked. What fails leaves nothing behind, so that it can be tried again. */
@@ -471,15 +485,25 @@ static struct shmb_event *take_move(struct shmb_member *member, struct shmb_even
 	return NULL;
 }
 
+static bool is_staged(const struct shmb_member *member, uint64_t pair_id)
+{
+	const struct shmb_event *at = member->staged;
+
+	while (at && (at->type != SHMB_MSG_PAIR || at->pair.pair_id != pair_id))
+		at = at->next;
+	return at != NULL;
+}
+
 /*
  * A pair for the segment that we move to waits until we have, and so does the end of the pair that
- * it replaces.
+ * it replaces, and its own: the two may know each other by another pair until then.
  */
 static struct shmb_event *take_staged(struct shmb_member *member, struct shmb_event *event)
 {
 	bool wanted = event->type == SHMB_MSG_PAIR
 			      ? event->pair.segment == (uint32_t)member->next_id
-			      : event->unpair.reason == SHMB_GONE_MOVED && member->staged;
+			      : (event->unpair.reason == SHMB_GONE_MOVED && member->staged) ||
+					is_staged(member, event->unpair.pair_id);
 	struct shmb_event **end = &member->staged;
 
 	if (!member->asked || !wanted)

@@ -271,6 +271,8 @@ static struct sleeper sleeper_of(const struct pub_pair *pair)
 static struct pub_pair *replace_pair(struct shmb_publisher *publisher, struct pub_pair *pair,
 				     struct pub_pair *fresh)
 {
+	bool accused = pair->accused;
+
 	/* Who has never read from us yet begins where it would have; who has, goes on where it is. */
 	fresh->start_position = pair->start_position;
 	fresh->start_sequence = pair->start_sequence;
@@ -280,8 +282,10 @@ static struct pub_pair *replace_pair(struct shmb_publisher *publisher, struct pu
 	 * its position in the new slot, too, or we see here what it has stored in the old one.
 	 */
 	shmb_fence();
+	/* In a slot that both have, the fresh pair may have its position by now: that is no lie. */
+	pair->accused = true;
 	fresh->head = read_head(publisher, pair);
-	fresh->accused = pair->accused;
+	fresh->accused = accused;
 	/* It has not moved yet, and goes on in the cursor that we know. */
 	if (!fresh->slot) {
 		fresh->cursor = pair->cursor;

@@ -400,6 +400,24 @@ static inline void ring_publisher(struct shmb_subscriber *subscriber, struct sub
 		wake_publisher(subscriber, lane, sleep);
 }
 
+/*
+ * Has another publisher got the slot? The broker gives it away when its owner has gone, which we
+ * may hear of later than of the next one, or of the last of several lanes only.
+ */
+static SHMB_SELDOM bool slot_is_taken(const struct shmb_subscriber *subscriber,
+				      const struct sub_lane *lane)
+{
+	uint64_t owner = SHMB_LOAD(&lane->slot->pair_id);
+
+	for (uint32_t i = 0; i < subscriber->n_lanes; i++) {
+		const struct sub_lane *other = subscriber->lanes[i];
+
+		if (other->pair_id == owner && other->slot == lane->slot)
+			return other->publisher_id != lane->publisher_id;
+	}
+	return false;
+}
+
 /* The publisher may look at the slot of a lane that we do not read yet, and sleep there. */
 static void store_ahead(struct shmb_subscriber *subscriber, const struct sub_lane *lane)
 {
@@ -411,7 +429,8 @@ static void store_ahead(struct shmb_subscriber *subscriber, const struct sub_lan
 	 */
 	shmb_fence();
 	for (struct sub_lane *at = lane->successor; at; at = at->successor) {
-		if (at->gone || !shmb_bell_started(at->bell_words, &position, &sequence))
+		if (at->gone || slot_is_taken(subscriber, at) ||
+		    !shmb_bell_started(at->bell_words, &position, &sequence))
 			continue;
 		shmb_cursor_store(at->slot, lane->reader.position, lane->reader.sequence);
 		shmb_cursor_start(at->slot, at->pair_id);
@@ -423,6 +442,9 @@ static void store_ahead(struct shmb_subscriber *subscriber, const struct sub_lan
 static inline void store_cursor(struct shmb_subscriber *subscriber, struct sub_lane *lane)
 {
 	if (shmb_unlikely(lane->gone))
+		return;
+	if (shmb_unlikely(SHMB_LOAD(&lane->slot->pair_id) != lane->pair_id) &&
+	    slot_is_taken(subscriber, lane))
 		return;
 	shmb_cursor_store(lane->slot, lane->reader.position, lane->reader.sequence);
 	ring_publisher(subscriber, lane);
@@ -546,7 +568,7 @@ static void carry_over(struct shmb_subscriber *subscriber, const struct sub_lane
 			      lane->reader.position, lane->reader.sequence);
 	next->attached = true;
 	next->end = next->reader.position + subscriber->member.channel->lane_len;
-	if (next->gone)
+	if (next->gone || slot_is_taken(subscriber, next))
 		return;
 	SHMB_STORE(&next->slot->lost, SHMB_LOAD(&lane->slot->lost));
 	SHMB_STORE(&next->slot->sequence, next->reader.sequence);

@@ -389,7 +389,7 @@ SHMB_SIZE(shmb_registry_entry, 512);
  * @header:	   see there; @header.segment_len is only what it was at creation, the file grows
  * @broker_epoch:  how often a broker has started on this registry
  * @next_id:	   ids below this may be in use
- * @started_ns:	   CLOCK_REALTIME of the last start, for display
+ * @started_ns:	   CLOCK_BOOTTIME of the last start
  * @broker_pid:	   the broker that wrote last
  * @entry_len:	   bytes of an entry, 512
  * @address_len:   bytes of @address

@@ -11,7 +11,9 @@
  * channel loses no record; and soon nothing is left but what was there before.
  *
  * In the same way the successor is killed while it takes over, with somebody to be buried and
- * somebody who lives on, and the successor of that one.
+ * somebody who lives on, and the successor of that one. There is a sealed channel, too, whose members
+ * move to other segments each time. And a successor that takes the place of a broker that is stopped
+ * is killed; then that one wakes up.
  */
 
 #include <errno.h>
@@ -35,8 +37,10 @@
 #define IDLE_MS	     150u
 #define MS	     1000000ll
 /* Instructions after a system call that are looked at; a key exchange takes more. */
-#define PATIENCE       5000u
-#define PATIENCE_QUICK 4000u
+#define PATIENCE     1000u
+#define PATIENCE_ALL 5000u
+/* Of so many brokers that are killed one is left stopped for a while. */
+#define EXCHANGE_STRIDE 64u
 
 /* An instant: after so many stops at system calls, and so many instructions more. */
 struct place {
@@ -53,19 +57,21 @@ enum row {
 	ROW_GRANT,
 	ROW_RECOVER,
 	ROW_RECOVER_AGAIN,
+	ROW_REPLACE,
 	N_ROWS
 };
 
 static struct step_row rows[N_ROWS] = {
 	[ROW_GRANT] = { .name = "grants and undertakings", .min = { [STEP_KILL] = 400 } },
 	[ROW_RECOVER] = { .name = "recovery", .min = { [STEP_KILL] = 200 } },
+	[ROW_REPLACE] = { .name = "taking the place of another", .min = { [STEP_KILL] = 70 } },
 	[ROW_RECOVER_AGAIN] = { .name = "recovery of the recovery", .min = { [STEP_KILL] = 70 } },
 };
 static struct step step;
 static struct world_broker how;
-static struct places grant_places, recover_places;
+static struct places grant_places, recover_places, replace_places;
 static pid_t bystander;
-static bool quick;
+static bool quick, all;
 static struct {
 	uint32_t go;
 	uint32_t slow; /* the broker may think that we are */
@@ -174,12 +180,76 @@ static struct shmb_client *connect_patiently(void)
 	step_fail(&step, "nobody listens again");
 }
 
+/* Sends itself records over a sealed channel; others may publish and subscribe there, too. */
+struct loop {
+	struct shmb_channel *channel;
+	struct shmb_publisher *publisher;
+	struct shmb_subscriber *subscriber;
+	uint64_t n_sent, n_received;
+};
+
+static void loop_open(struct loop *loop, struct shmb_client *client)
+{
+	*loop = (struct loop){ .channel = world_open_sealed(client) };
+	world_must(shmb_subscriber_open(loop->channel, NULL, &loop->subscriber),
+		   "subscribe, sealed");
+	world_must(shmb_publisher_open(loop->channel, NULL, &loop->publisher), "publish, sealed");
+}
+
+static void loop_close(struct loop *loop)
+{
+	world_must(shmb_subscriber_close(loop->subscriber), "close subscriber, sealed");
+	world_must(shmb_publisher_close(loop->publisher), "close publisher, sealed");
+	world_must(shmb_channel_close(loop->channel), "close channel, sealed");
+}
+
+/* One record is sent, and received. Returns how many others came. */
+static uint32_t loop_turn(struct loop *loop)
+{
+	struct world_record record = { loop->n_sent, world_mix(loop->n_sent) };
+	int32_t result = shmb_publisher_send(loop->publisher, &record, sizeof(record));
+	uint32_t n_others = 0;
+
+	if (result != -EAGAIN)
+		world_must(result, "send, sealed");
+	loop->n_sent += result == 0;
+	while ((result = shmb_subscriber_recv(loop->subscriber, &record, sizeof(record))) >= 0) {
+		if (record.mixed != world_mix(record.number))
+			step_fail(&step, "a record is torn, sealed");
+		if (shmb_subscriber_view(loop->subscriber)->publisher_id !=
+		    shmb_publisher_view(loop->publisher)->publisher_id) {
+			n_others++;
+			continue;
+		}
+		if (record.number != loop->n_received++)
+			step_fail(&step, "record %llu came, not %llu, sealed",
+				  (unsigned long long)record.number,
+				  (unsigned long long)loop->n_received - 1);
+	}
+	if (result != -EAGAIN)
+		world_must(result, "receive, sealed");
+	return n_others;
+}
+
+/* Whoever was there before is heard, in whatever segment it is by now. */
+static void loop_hear(struct loop *loop)
+{
+	uint64_t end = shmb_clock_now_ns() + 20000 * MS;
+
+	while (!loop_turn(loop)) {
+		if (shmb_clock_now_ns() > end)
+			step_fail(&step, "nobody else is heard, sealed");
+		nap();
+	}
+}
+
 static void be_stranger(void)
 {
 	struct shmb_publisher *publisher = NULL;
 	struct shmb_subscriber *subscriber;
 	struct shmb_channel *channel;
 	struct shmb_client *client;
+	struct loop loop;
 
 	while (!is_set(&signs->go))
 		nap();
@@ -189,6 +259,9 @@ static void be_stranger(void)
 	world_must(shmb_publisher_open(channel, NULL, &publisher), "publish");
 	send_some(publisher);
 	report_last(subscriber);
+	loop_open(&loop, client);
+	loop_hear(&loop);
+	loop_close(&loop);
 	world_must(shmb_subscriber_close(subscriber), "close subscriber");
 	world_must(shmb_publisher_close(publisher), "close publisher");
 	world_must(shmb_channel_close(channel), "close channel");
@@ -207,8 +280,10 @@ static void be_there(void)
 	struct shmb_channel *channel = world_open_channel(client);
 	struct shmb_subscriber *subscriber = subscribe(channel);
 	struct shmb_publisher *publisher = NULL;
+	struct loop loop;
 
 	world_must(shmb_publisher_open(channel, NULL, &publisher), "publish");
+	loop_open(&loop, client);
 	set(&signs->ready);
 	for (;;) {
 		struct world_record record;
@@ -219,19 +294,26 @@ static void be_there(void)
 		while (shmb_subscriber_recv(subscriber, &record, sizeof(record)) >= 0)
 			if (record.mixed != world_mix(record.number))
 				step_fail(&step, "a bystander's record is torn");
+		loop_turn(&loop);
 	}
 }
 
-static void await_end(pid_t pid)
+static void await_end(pid_t pid, int *ret_status)
 {
 	uint64_t end = shmb_clock_now_ns() + 20000 * MS;
-	int status;
 
-	while (waitpid(pid, &status, WNOHANG) != pid) {
+	while (waitpid(pid, ret_status, WNOHANG) != pid) {
 		if (shmb_clock_now_ns() > end)
-			step_fail(&step, "the stranger does not come to an end");
+			step_fail(&step, "process %d does not come to an end", (int)pid);
 		nap();
 	}
+}
+
+static void await_stranger(pid_t pid)
+{
+	int status;
+
+	await_end(pid, &status);
 	if (status)
 		step_fail(&step, "the stranger ended with status 0x%x", (unsigned int)status);
 }
@@ -284,7 +366,7 @@ static void add_place(struct places *places, uint32_t n_syscalls, uint32_t n_ins
  */
 static uint32_t explore_window(struct places *places, uint32_t n_syscalls, bool *ret_complete)
 {
-	uint32_t n = 0, patience = quick ? PATIENCE_QUICK : PATIENCE;
+	uint32_t n = 0, patience = all ? PATIENCE_ALL : PATIENCE;
 
 	world_watch_new(true);
 	world_has_changed();
@@ -331,6 +413,7 @@ static void explore(struct places *places, const char *what)
 /* Steps there, or as far as the broker goes, and kills it. */
 static void kill_at(const struct place *place, const char *what)
 {
+	static uint32_t n;
 	int running = 1;
 
 	snprintf(step.scenario, sizeof(step.scenario),
@@ -344,8 +427,9 @@ static void kill_at(const struct place *place, const char *what)
 	for (uint32_t i = 0; running == 1 && i < place->n_instructions && !step_at_syscall(&step);
 	     i++)
 		running = step_next(&step);
-	/* It stands still: traffic goes on. */
-	world_exchange(2);
+	/* It stands still: traffic goes on, but may wait a second for what it was about to say. */
+	if (n++ % EXCHANGE_STRIDE == 0)
+		world_exchange(2);
 	step_kill(&step);
 	world_exchange(2);
 }
@@ -364,7 +448,7 @@ static void explore_grants(void)
 	step_kill(&step);
 	load_broker();
 	run_broker();
-	await_end(stranger);
+	await_stranger(stranger);
 	world_ping();
 	world_wait_clean();
 }
@@ -378,7 +462,7 @@ static void kill_granting(const struct place *place)
 	kill_at(place, "grants");
 	load_broker();
 	run_broker();
-	await_end(stranger);
+	await_stranger(stranger);
 	world_ping();
 	world_wait_clean();
 	check_bystander();
@@ -427,6 +511,55 @@ static void kill_recovering_twice(const struct place *first, const struct place 
 	rows[ROW_RECOVER_AGAIN].n[STEP_KILL]++;
 }
 
+/* ---- taking the place of another ---------------------------------------------------------------- */
+
+static struct step stopped;
+
+/* The broker stands still, wherever it is; a successor stands in front of its first instruction. */
+static void load_replacement(void)
+{
+	struct step_shared *shared = stopped.shared;
+
+	step_interrupt(&step);
+	stopped = step;
+	step = (struct step){ .shared = shared };
+	how.replace = true;
+	load_broker();
+}
+
+/* The one that was stopped wakes up, and finds that nothing is its own any more. */
+static void wake_stopped(void)
+{
+	int status;
+
+	recover();
+	how.replace = false;
+	step_release(&stopped);
+	await_end(stopped.pid, &status);
+	if (status)
+		step_fail(&step, "the broker that was stopped ended with status 0x%x",
+			  (unsigned int)status);
+	world_ping();
+	world_wait_clean();
+	check_bystander();
+}
+
+static void explore_replacing(void)
+{
+	load_replacement();
+	explore(&replace_places, "taking the place of another");
+	step_kill(&step);
+	wake_stopped();
+}
+
+static void kill_replacing(const struct place *place)
+{
+	load_replacement();
+	kill_at(place, "taking the place of another");
+	wake_stopped();
+	rows[ROW_REPLACE].n[STEP_KILL]++;
+}
+
 /* ---- all of it --------------------------------------------------------------------------------- */
 
 static void kill_all(uint32_t stride)
@@ -439,18 +572,21 @@ static void kill_all(uint32_t stride)
 	explore_recovery();
 	for (uint32_t i = 0; i < recovery->n; i += stride)
 		kill_recovering(&recovery->at[i]);
+	explore_replacing();
+	for (uint32_t i = 0; i < replace_places.n; i += 2 * stride)
+		kill_replacing(&replace_places.at[i]);
 	for (uint32_t i = 0; i < recovery->n; i += 3 * stride)
 		kill_recovering_twice(&recovery->at[i], &recovery->at[(7 * i + 11) % recovery->n]);
 }
 
 int main(int argc, char **argv)
 {
-	bool all = argc > 1 && !strcmp(argv[1], "--all");
 	uint32_t stride;
 
+	all = argc > 1 && !strcmp(argv[1], "--all");
 	quick = step_quick(argc, argv);
 	/* All of them are minutes. */
-	stride = all ? 1 : quick ? 29 : 12;
+	stride = all ? 1 : quick ? 41 : 12;
 	signs = mmap(NULL, sizeof(*signs), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
 		     0);
 	if (signs == MAP_FAILED)

@@ -10,6 +10,9 @@
  * then the other one does. Then whoever is left goes on: no record is torn, lost or there twice,
  * and nobody sleeps on although there is something for it to do and nobody has rung.
  *
+ * They also meet, with some history; and one of them moves to another segment meanwhile, as both
+ * have been told to by the broker.
+ *
  * Built with -DSHMB_MUTATE_*, one of them has a mistake in it, and this test must fail.
  */
 
@@ -23,6 +26,8 @@
 #include <stdlib.h>
 
 static void accuse(struct shmb_member *member, uint64_t pair_id, uint32_t reason);
+static int stage_map(struct shmb_map *map, int token);
+static void *stage_lane(void);
 static uint64_t next_ns(void);
 static void sleep_in_lane(void);
 static void ring_publisher_bell(void);
@@ -38,10 +43,26 @@ static void ring_publisher_bell(void);
 		return;              \
 	} while (0)
 
+/* The segments are on the stage, and named by what stands for an fd. */
+#define shmb_map_reader(map, fd, descriptor, kind) ((void)(descriptor), stage_map((map), (fd)))
+#define shmb_map_writer(map, fd, descriptor, kind) ((void)(descriptor), stage_map((map), (fd)))
+#define shmb_map_deinit(map)			   ((void)(map))
+
+#ifdef SHMB_MUTATE_HISTORY
+#include "lib/history.h"
+/* A late subscriber begins with a record that it is told to be another one. */
+#define shmb_history_start(writer, n, position, sequence) \
+	((shmb_history_start)((writer), (n), (position), (sequence)), --*(sequence))
+#endif
+
 #include "lib/publisher.c"
 
 #undef shmb_clock_now_ns
 #undef shmb_member_sleep
+
+#define free(pointer)	 ((void)(pointer))
+#define calloc(n, len)	 stage_lane()
+#define realloc(at, len) NULL
 
 #ifdef SHMB_MUTATE_RECHECK
 /* A lossy subscriber believes what it has copied. */
@@ -66,6 +87,9 @@ static uint32_t late_asleep;
 #pragma GCC diagnostic ignored "-Wunused-function"
 #include "lib/subscriber.c"
 #pragma GCC diagnostic pop
+#undef free
+#undef calloc
+#undef realloc
 
 #include <stdio.h>
 #include <sys/mman.h>
@@ -97,16 +121,25 @@ enum row {
 	ROW_LOSSY,
 	ROW_SLEEP,
 	ROW_SPACE,
+	ROW_MEET,
+	ROW_MOVE,
+	ROW_FOLLOW,
+	ROW_CURSOR,
 	N_ROWS
 };
 
 static struct step_row rows[N_ROWS] = {
-	[ROW_RECV] = { .name = "send x recv", .min = { 0, 100000 } },
-	[ROW_MANY] = { .name = "send_many x recv_many", .min = { 0, 270000 } },
-	[ROW_ROOM] = { .name = "send, ring full x peek, release", .min = { 0, 135000 } },
-	[ROW_LOSSY] = { .name = "send, lap x lossy recv", .min = { 0, 255000 } },
-	[ROW_SLEEP] = { .name = "send x announce a sleep", .min = { 0, 125000 } },
-	[ROW_SPACE] = { .name = "wait for space x recv", .min = { 0, 135000 } },
+	[ROW_RECV] = { .name = "send x recv", .min = { 42000, 55000 } },
+	[ROW_MANY] = { .name = "send_many x recv_many", .min = { 95000, 145000 } },
+	[ROW_ROOM] = { .name = "send, ring full x peek, release", .min = { 58000, 70000 } },
+	[ROW_LOSSY] = { .name = "send, lap x lossy recv", .min = { 100000, 185000 } },
+	[ROW_SLEEP] = { .name = "send x announce a sleep", .min = { 48000, 65000 } },
+	[ROW_SPACE] = { .name = "wait for space x recv", .min = { 55000, 65000 } },
+	[ROW_MEET] = { .name = "meet, with history x recv", .min = { 95000, 95000 } },
+	[ROW_MOVE] = { .name = "move to another lane, send x recv", .min = { 150000, 150000 } },
+	[ROW_FOLLOW] = { .name = "send x follow to another lane, recv", .min = { 75000, 75000 } },
+	[ROW_CURSOR] = { .name = "meet again, send x move to another cursor, recv",
+			 .min = { 160000, 160000 } },
 };
 
 /* The segments, and the private state of both, so that a rewind is one copy. */
@@ -115,13 +148,19 @@ struct stage {
 	struct shmb_cursor_segment cursor;
 	struct shmb_cursor_lane slot;
 	struct shmb_bell_segment bell;
+	_Alignas(64) uint8_t next_lane[LANE_LEN];
+	struct shmb_cursor_segment next_cursor;
+	struct shmb_cursor_lane next_slot;
+	struct shmb_bell_segment next_bell;
 	uint8_t shared_end;
 	_Alignas(64) struct shmb_publisher publisher;
-	struct pub_pair pair;
-	struct sleeper sleeper;
+	struct pub_pair pair[2];
+	struct sleeper sleeper[2];
 	_Alignas(64) struct shmb_subscriber subscriber;
-	struct sub_lane sub_lane;
-	struct sub_lane *sub_lane_array[1];
+	struct sub_lane sub_lane, next_sub_lane;
+	struct sub_lane *sub_lane_array[2];
+	struct sub_cursor spare;
+	struct shmb_event move, staged, told;
 	struct shmb_channel channel;
 	uint64_t epoch;
 	uint64_t now_ns;
@@ -138,6 +177,30 @@ struct stage {
 	uint32_t lens[N_CALL];
 	uint8_t out[N_CALL * LEN_MAX];
 };
+
+enum token {
+	TOKEN_LANE,
+	TOKEN_CURSOR,
+	TOKEN_BELL,
+	TOKEN_NEXT_LANE,
+	TOKEN_NEXT_CURSOR,
+	TOKEN_NEXT_BELL,
+};
+
+#define PUBLISHER_ID  20u
+#define SUBSCRIBER_ID 30u
+#define HISTORY	      5u
+
+_Static_assert(offsetof(struct stage, slot) - offsetof(struct stage, cursor) == SHMB_BLOCK_LEN, "");
+_Static_assert(offsetof(struct stage, next_slot) - offsetof(struct stage, next_cursor) ==
+		       SHMB_BLOCK_LEN,
+	       "");
+
+/* For the library's member.c: there is no broker, and what it has said is on the stage. */
+int __wrap_shmb_client_drain(struct shmb_client *client);
+void __wrap_shmb_event_free(struct shmb_event *event);
+static struct shmb_bell_segment broker_bell;
+static struct shmb_client nobody = { .lock = PTHREAD_MUTEX_INITIALIZER, .bell = &broker_bell };
 
 static struct stage *stage;
 static struct step steps[N_SIDES];
@@ -190,6 +253,32 @@ static void accuse(struct shmb_member *member, uint64_t pair_id, uint32_t reason
 	stage->accused = true;
 }
 
+int __wrap_shmb_client_drain(struct shmb_client *client)
+{
+	(void)client;
+	return 0;
+}
+
+void __wrap_shmb_event_free(struct shmb_event *event)
+{
+	(void)event;
+}
+
+static int stage_map(struct shmb_map *map, int token)
+{
+	void *bases[] = { stage->lane,	    &stage->cursor,	 &stage->bell,
+			  stage->next_lane, &stage->next_cursor, &stage->next_bell };
+
+	*map = (struct shmb_map){ .base = bases[token] };
+	return 0;
+}
+
+/* The only memory that a subscriber asks for. */
+static void *stage_lane(void)
+{
+	return memset(&stage->next_sub_lane, 0, sizeof(stage->next_sub_lane));
+}
+
 static uint64_t next_ns(void)
 {
 	return stage->now_ns += ARM_LOOK_NS / 2 + 1;
@@ -222,6 +311,15 @@ static void run_publisher(void *context)
 
 	(void)context;
 	switch (stage->row) {
+	case ROW_MEET:
+	case ROW_CURSOR:
+		(on_pair)(&stage->publisher.member, &stage->told);
+		stage->sent = send_next();
+		break;
+	case ROW_MOVE:
+		shmb_member_sync(&stage->publisher.member);
+		stage->sent = send_next();
+		break;
 	case ROW_MANY:
 		for (uint32_t i = 0; i < N_CALL; i++) {
 			lens[i] = len_of(index + i);
@@ -257,6 +355,14 @@ static void look_and_release(struct shmb_subscriber *subscriber)
 		stage->got = -EPROTO;
 }
 
+static void recv_one(struct shmb_subscriber *subscriber)
+{
+	stage->got = shmb_subscriber_recv(subscriber, stage->out, sizeof(stage->out));
+	stage->lens[0] = (uint32_t)stage->got;
+	if (stage->got >= 0)
+		stage->got = 1;
+}
+
 static void run_subscriber(void *context)
 {
 	struct shmb_subscriber *subscriber = &stage->subscriber;
@@ -277,11 +383,12 @@ static void run_subscriber(void *context)
 		SHMB_STORE(late_word, late_asleep);
 #endif
 		break;
+	case ROW_CURSOR:
+		shmb_member_sync(&subscriber->member);
+		recv_one(subscriber);
+		break;
 	default:
-		stage->got = shmb_subscriber_recv(subscriber, stage->out, sizeof(stage->out));
-		stage->lens[0] = (uint32_t)stage->got;
-		if (stage->got >= 0)
-			stage->got = 1;
+		recv_one(subscriber);
 		break;
 	}
 }
@@ -309,6 +416,17 @@ static void prepare_lane(uint64_t position)
 	shmb_bell_start(&stage->bell, position, SEQUENCE);
 }
 
+#ifdef SHMB_MUTATE_PREPARE
+/* What it moves to does not hold what its subscriber has not read yet. */
+static int forget_to_prepare(struct shmb_member *member, void *to)
+{
+	(void)member;
+	(void)to;
+	return 0;
+}
+#define publisher_on_prepare forget_to_prepare
+#endif
+
 static void prepare_publisher(bool lossy)
 {
 	struct shmb_publisher *publisher = &stage->publisher;
@@ -317,16 +435,28 @@ static void prepare_publisher(bool lossy)
 	publisher->member.epoch = &stage->epoch;
 	publisher->record_len_max = shmb_record_len_max(RING_LEN);
 	publisher->full_sequence = UINT64_MAX;
-	stage->pair = (struct pub_pair){ .id = 1,
-					 .words = &stage->cursor,
-					 .slot = &stage->slot,
-					 .bell_words = &stage->bell,
-					 .lossy = lossy,
-					 .head = publisher->writer.position };
-	stage->sleeper.sleep = &stage->cursor.sleep;
-	publisher->pairs = &stage->pair;
-	publisher->sleepers = &stage->sleeper;
-	publisher->n_pairs = publisher->cap_pairs = 1;
+	stage->pair[0] = (struct pub_pair){ .id = 1,
+					    .peer_id = SUBSCRIBER_ID,
+					    .words = &stage->cursor,
+					    .slot = &stage->slot,
+					    .bell_words = &stage->bell,
+					    .lossy = lossy,
+					    .head = publisher->writer.position,
+					    .start_position = publisher->writer.position,
+					    .start_sequence = publisher->writer.sequence };
+	stage->sleeper[0].sleep = &stage->cursor.sleep;
+	publisher->pairs = stage->pair;
+	publisher->sleepers = stage->sleeper;
+	publisher->n_pairs = 1;
+	publisher->cap_pairs = 2;
+	publisher->member.channel = &stage->channel;
+	publisher->member.client = &nobody;
+	publisher->member.own = (struct shmb_map){ stage->lane, LANE_LEN };
+	publisher->member.own_id = 1;
+	publisher->member.on_pair = on_pair;
+	publisher->member.on_prepare = publisher_on_prepare;
+	publisher->member.is_complete = publisher_is_complete;
+	publisher->member.on_move = publisher_on_move;
 }
 
 static void prepare_reader(bool lossy)
@@ -334,6 +464,16 @@ static void prepare_reader(bool lossy)
 	struct shmb_subscriber *subscriber = &stage->subscriber;
 
 	stage->channel.lane_len = RING_LEN;
+	stage->channel.max_publishers = 1;
+	subscriber->member.client = &nobody;
+	subscriber->member.own = (struct shmb_map){ &stage->cursor, SHMB_BLOCK_LEN };
+	subscriber->member.own_id = 1;
+	subscriber->member.on_pair = on_subscriber_pair;
+	subscriber->member.on_prepare = subscriber_on_prepare;
+	subscriber->member.is_complete = subscriber_is_complete;
+	subscriber->member.on_move = subscriber_on_move;
+	subscriber->spare = &stage->spare;
+	subscriber->cap_lanes = 2;
 	subscriber->member.fork_guard = &stage->fork_guard;
 	subscriber->member.epoch = &stage->epoch;
 	subscriber->member.channel = &stage->channel;
@@ -342,13 +482,76 @@ static void prepare_reader(bool lossy)
 	subscriber->lossy = lossy;
 	stage->sub_lane_array[0] = &stage->sub_lane;
 	stage->sub_lane = (struct sub_lane){ .pair_id = 1,
-					     .publisher_id = 20,
+					     .publisher_id = PUBLISHER_ID,
 					     .lane.base = stage->lane,
 					     .bell_words = &stage->bell,
+					     .words = &stage->cursor,
 					     .slot = &stage->slot };
 	subscriber->n_lanes = 1;
 	set_hot(subscriber);
 	attach_lane(subscriber, &stage->sub_lane);
+}
+
+/* What the broker says to one of the two of the pair. */
+static void announce(struct shmb_event *event, uint64_t id, bool publisher, enum token peer,
+		     enum token bell)
+{
+	*event = (struct shmb_event){
+		.type = SHMB_MSG_PAIR,
+		.pair = { .pair_id = id,
+			  .peer_id = publisher ? SUBSCRIBER_ID : PUBLISHER_ID,
+			  .lane_len = RING_LEN,
+			  .history = HISTORY },
+		.n_fds = 2,
+		.fds = { (int)peer, (int)bell },
+		.descriptors = { { .role = SHMB_FD_ROLE_PEER,
+				   .segment_len = publisher ? SHMB_BLOCK_LEN + sizeof(stage->slot)
+							    : LANE_LEN },
+				 { .role = SHMB_FD_ROLE_BELL } },
+	};
+}
+
+/* The broker has granted another segment, was asked to tell of it, and has told. */
+static void prepare_move(struct shmb_member *member, void *to)
+{
+	member->move = &stage->move;
+	member->next = (struct shmb_map){ to, member->own.len };
+	member->next_id = 2;
+	member->asked = member->answered = true;
+	member->staged = &stage->staged;
+}
+
+static void prepare_moves(enum row row)
+{
+	struct shmb_subscriber *subscriber = &stage->subscriber;
+
+	if (row == ROW_CURSOR) {
+		announce(&stage->staged, 2, false, TOKEN_LANE, TOKEN_NEXT_BELL);
+		announce(&stage->told, 2, true, TOKEN_NEXT_CURSOR, TOKEN_NEXT_BELL);
+		prepare_move(&subscriber->member, &stage->next_cursor);
+		return;
+	}
+	if (row != ROW_MOVE && row != ROW_FOLLOW)
+		return;
+	/* The subscriber was told first. */
+	announce(&stage->told, 2, false, TOKEN_NEXT_LANE, TOKEN_NEXT_BELL);
+	on_subscriber_pair(&subscriber->member, &stage->told);
+	announce(&stage->staged, 2, true, TOKEN_CURSOR, TOKEN_NEXT_BELL);
+	prepare_move(&stage->publisher.member, stage->next_lane);
+	if (row == ROW_FOLLOW)
+		shmb_member_sync(&stage->publisher.member);
+}
+
+/* They have never met; the publisher has published for others. */
+static void part(void)
+{
+	stage->publisher.n_pairs = 0;
+	stage->pair[0] = (struct pub_pair){ 0 };
+	memset(&stage->bell, 0, sizeof(stage->bell));
+	memset(&stage->slot, 0, sizeof(stage->slot));
+	stage->sub_lane.attached = false;
+	stage->sub_lane.reader = (struct shmb_lane_reader){ 0 };
+	announce(&stage->told, 1, true, TOKEN_CURSOR, TOKEN_BELL);
 }
 
 static void must_send(void)
@@ -382,11 +585,21 @@ static void prepare_stage(uint32_t offset, enum row row)
 		break;
 	case ROW_SLEEP:
 		break;
+	case ROW_MEET:
+		part();
+		for (uint32_t i = 0; i < offset / 8 % 32; i++)
+			must_send();
+		break;
 	default:
 		for (uint32_t i = 0; i < offset / 8 % 3; i++)
 			must_send();
+		/* Who moves may have a full ring. */
+		while (row >= ROW_MOVE && offset / 8 % 4 == 3 &&
+		       fits(&stage->publisher, len_of(writer->sequence - SEQUENCE)))
+			must_send();
 		break;
 	}
+	prepare_moves(row);
 	stage->n_sent = writer->sequence - SEQUENCE;
 }
 
@@ -396,6 +609,10 @@ static void prepare_stage(uint32_t offset, enum row row)
 static void receive(const uint8_t *data, uint32_t len, uint64_t index)
 {
 	check_record(data, len, index);
+	/* Of the history it gets the last records, but no more than half a ring. */
+	if (stage->row == ROW_MEET && !stage->n_received && index + HISTORY >= stage->n_sent &&
+	    index <= stage->n_sent)
+		stage->first = index;
 	if (index < stage->first || (index > stage->first && stage->row != ROW_LOSSY))
 		step_fail(stopped, "record %llu comes, not %llu", (unsigned long long)index,
 			  (unsigned long long)stage->first);
@@ -425,7 +642,7 @@ static void receive_all(void)
 		receive(stage->out, (uint32_t)result, stage->subscriber.view.sequence - SEQUENCE);
 	if (result != -EAGAIN)
 		step_fail(stopped, "the subscriber does not go on: %d", result);
-	if (stage->n_received + stage->subscriber.lost != stage->first)
+	if (stage->row != ROW_MEET && stage->n_received + stage->subscriber.lost != stage->first)
 		step_fail(stopped, "%llu records received, %llu lost: are not %llu",
 			  (unsigned long long)stage->n_received,
 			  (unsigned long long)stage->subscriber.lost,
@@ -437,11 +654,17 @@ static void succeed_subscriber(void)
 {
 	const struct shmb_lane_writer *writer = &stage->publisher.writer;
 	uint64_t position = stage->slot.position, lost = 0;
+	const struct pub_pair *pair = stage->publisher.pairs;
 	struct shmb_lane_reader reader;
 	struct shmb_record record;
 	uint32_t index = 0;
 	int result;
 
+	/* Nobody has read anything, if they have not met. */
+	if (stage->row == ROW_MEET && stage->slot.pair_id != 1)
+		return;
+	if (stage->row == ROW_CURSOR && pair->slot == &stage->next_slot && pair->slot->pair_id == 2)
+		position = pair->slot->position;
 	/* Behind the record before it, where a pad may come, or directly in front of it. */
 	while (index < N_RECORDS && positions[index].after != position &&
 	       positions[index].from != position)
@@ -472,6 +695,18 @@ static void check_awake(void)
 		step_fail(stopped, "the publisher sleeps, and nobody has rung");
 }
 
+/* The broker says that it has died, of the pair that was told last. */
+static void bury_publisher(void)
+{
+	const struct sub_lane *lane = find_publisher(&stage->subscriber, PUBLISHER_ID);
+	struct shmb_msg_unpair unpair = { .reason = SHMB_GONE_DIED };
+
+	if (!lane)
+		return;
+	unpair.pair_id = lane->pair_id;
+	on_subscriber_unpair(&stage->subscriber.member, &unpair);
+}
+
 /* Both calls are over, or one is and the other one's process is @gone. */
 static void judge(enum side gone)
 {
@@ -488,6 +723,12 @@ static void judge(enum side gone)
 		check_awake();
 	receive_all();
 	if (gone == PUBLISHER) {
+		bury_publisher();
+		receive_all();
+		if (stage->subscriber.n_lanes)
+			step_fail(stopped, "the lane of the dead is there for ever");
+		if (stage->row == ROW_MEET && !stage->n_received)
+			return;
 		if (stage->first != stage->n_sent && stage->first != stage->n_sent + n)
 			step_fail(stopped, "%llu records are there",
 				  (unsigned long long)stage->first);
@@ -529,7 +770,8 @@ static void preempt_once(enum side first)
 	judge(N_SIDES);
 	memcpy(stage, &before, sizeof(before));
 	step_restore(&steps[first], state);
-	rows[stage->row].n[STEP_PAIR] += 2;
+	rows[stage->row].n[STEP_SNAPSHOT]++;
+	rows[stage->row].n[STEP_PAIR]++;
 }
 
 /* The same, but the other one is preempted in turn, after each instruction, until the first is done. */
@@ -572,11 +814,17 @@ static void step_pair(uint32_t offset, enum row row, enum side first, bool twice
 	while (running) {
 		preempt_once(first);
 		/* Between two stores it makes no difference to the other one where it stands. */
-		if (twice && memcmp(before, stage, sizeof(before)))
+		if (twice && row < ROW_MEET && memcmp(before, stage, sizeof(before)))
 			preempt_twice(first);
 		memcpy(before, stage, sizeof(before));
 		running = step_next(&steps[first]);
 	}
+}
+
+/* A lane is copied, which takes long: not at every offset, but with a full ring at some. */
+static bool has_row(uint32_t offset, enum row row)
+{
+	return row != ROW_MOVE || offset / 8 % 8 == 0 || offset / 8 % 8 == 3;
 }
 
 int main(int argc, char **argv)
@@ -596,8 +844,9 @@ int main(int argc, char **argv)
 		step_start(&steps[side], calls[side], NULL);
 	for (uint32_t offset = 0; offset < RING_LEN; offset += quick ? 8 * QUICK_STRIDE : 8)
 		for (uint32_t i = 0; i < N_ROWS * N_SIDES; i++)
-			step_pair(offset, (enum row)(i / N_SIDES), (enum side)(i % N_SIDES),
-				  offset % (quick ? RING_LEN : TWICE_STRIDE) == 0);
+			if (has_row(offset, (enum row)(i / N_SIDES)))
+				step_pair(offset, (enum row)(i / N_SIDES), (enum side)(i % N_SIDES),
+					  offset % (quick ? RING_LEN : TWICE_STRIDE) == 0);
 	for (uint32_t side = 0; side < N_SIDES; side++)
 		step_kill(&steps[side]);
 	step_table("kill-pair", rows, N_ROWS, quick ? QUICK_DIVISOR : 1);

@@ -1,6 +1,7 @@
 # Processes killed at every instruction. SHMB_TEST_QUICK=1 takes a sample.
 step_files = %D%/step.c %D%/step.h %D%/step-machine.c %D%/step-machine.h %D%/mutate.h
 
+pair_wraps = -Wl,--wrap=shmb_client_drain -Wl,--wrap=shmb_event_free
 world_files = %D%/world.c %D%/world.h $(step_files)
 
 kill_tests =
@@ -14,6 +15,7 @@ kill_once_tests += %D%/kill-consume
 %C%_kill_consume_LDADD = lib/libshmb.la
 kill_once_tests += %D%/kill-pair
 %C%_kill_pair_SOURCES = %D%/kill-pair.c $(step_files)
+%C%_kill_pair_LDFLAGS = $(AM_LDFLAGS) $(pair_wraps)
 %C%_kill_pair_LDADD = lib/libshmb.la
 kill_tests += %D%/kill-attach
 %C%_kill_attach_SOURCES = %D%/kill-attach.c $(world_files)
@@ -67,11 +69,23 @@ kill_mutants += %D%/mutant-slot
 kill_mutants += %D%/mutant-pair-recheck
 %C%_mutant_pair_recheck_SOURCES = %D%/kill-pair.c $(step_files)
 %C%_mutant_pair_recheck_CPPFLAGS = $(AM_CPPFLAGS) -DSHMB_MUTATE_RECHECK
+%C%_mutant_pair_recheck_LDFLAGS = $(AM_LDFLAGS) $(pair_wraps)
 %C%_mutant_pair_recheck_LDADD = lib/libshmb.la
 kill_mutants += %D%/mutant-pair-look
 %C%_mutant_pair_look_SOURCES = %D%/kill-pair.c $(step_files)
 %C%_mutant_pair_look_CPPFLAGS = $(AM_CPPFLAGS) -DSHMB_MUTATE_LOOK
+%C%_mutant_pair_look_LDFLAGS = $(AM_LDFLAGS) $(pair_wraps)
 %C%_mutant_pair_look_LDADD = lib/libshmb.la
+kill_mutants += %D%/mutant-pair-history
+%C%_mutant_pair_history_SOURCES = %D%/kill-pair.c $(step_files)
+%C%_mutant_pair_history_CPPFLAGS = $(AM_CPPFLAGS) -DSHMB_MUTATE_HISTORY
+%C%_mutant_pair_history_LDFLAGS = $(AM_LDFLAGS) $(pair_wraps)
+%C%_mutant_pair_history_LDADD = lib/libshmb.la
+kill_mutants += %D%/mutant-pair-prepare
+%C%_mutant_pair_prepare_SOURCES = %D%/kill-pair.c $(step_files)
+%C%_mutant_pair_prepare_CPPFLAGS = $(AM_CPPFLAGS) -DSHMB_MUTATE_PREPARE
+%C%_mutant_pair_prepare_LDFLAGS = $(AM_LDFLAGS) $(pair_wraps)
+%C%_mutant_pair_prepare_LDADD = lib/libshmb.la
 kill_mutants += %D%/mutant-broker-sweep
 %C%_mutant_broker_sweep_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(world_files)
 %C%_mutant_broker_sweep_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=shm_unlink
@@ -84,6 +98,18 @@ kill_mutants += %D%/mutant-broker-adopt
 %C%_mutant_broker_adopt_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(world_files)
 %C%_mutant_broker_adopt_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=member_adopt
 %C%_mutant_broker_adopt_LDADD = daemon/libbroker.la lib/libshmb.la
+kill_mutants += %D%/mutant-broker-announce
+%C%_mutant_broker_announce_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(world_files)
+%C%_mutant_broker_announce_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=adopt_announce
+%C%_mutant_broker_announce_LDADD = daemon/libbroker.la lib/libshmb.la
+kill_mutants += %D%/mutant-broker-gate
+%C%_mutant_broker_gate_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(world_files)
+%C%_mutant_broker_gate_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=registry_is_superseded
+%C%_mutant_broker_gate_LDADD = daemon/libbroker.la lib/libshmb.la
+kill_mutants += %D%/mutant-broker-resume
+%C%_mutant_broker_resume_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(world_files)
+%C%_mutant_broker_resume_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=member_resume
+%C%_mutant_broker_resume_LDADD = daemon/libbroker.la lib/libshmb.la
 
 check_PROGRAMS += $(kill_tests) $(kill_once_tests) $(kill_mutants)
 TESTS += $(kill_tests)

@@ -80,16 +80,28 @@ struct shmb_client *world_connect(void)
 	return connected;
 }
 
-struct shmb_channel *world_open_channel(struct shmb_client *of)
+static struct shmb_channel *open_channel(struct shmb_client *of, const char *name, uint32_t backing)
 {
 	struct shmb_channel_options options = { .options_len = sizeof(options),
 						.flags = SHMB_CHANNEL_CREATE,
 						.lane_len = LANE_LEN,
-						.history = N_HISTORY };
+						.history = N_HISTORY,
+						.backing = backing };
 	struct shmb_channel *opened = NULL;
 
-	world_must(shmb_channel_open(of, CHANNEL, strlen(CHANNEL), &options, &opened), "channel");
+	world_must(shmb_channel_open(of, name, (uint32_t)strlen(name), &options, &opened),
+		   "channel");
 	return opened;
+}
+
+struct shmb_channel *world_open_channel(struct shmb_client *of)
+{
+	return open_channel(of, CHANNEL, SHMB_BACKING_AUTO);
+}
+
+struct shmb_channel *world_open_sealed(struct shmb_client *of)
+{
+	return open_channel(of, CHANNEL "/sealed", SHMB_BACKING_SEALED);
 }
 
 /* ---- the broker -------------------------------------------------------------------------------- */
@@ -158,13 +170,19 @@ void world_serve(void *context)
 		.backend = how->uring ? LOOP_AUTO : LOOP_EPOLL,
 		.remove_all = true,
 		.policy = &policy,
+		.replace = how->replace,
+		.replace_ns = 1, /* it never goes by itself */
 		.log = { .fd = -1 },
 	};
 	struct loop_watch *watch;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (broker) {
-		world_must(broker_run(broker), "the broker runs");
+		int result = broker_run(broker);
+
+		/* It was stopped, and another one has taken its place. */
+		if (result != -ESTALE)
+			world_must(result, "the broker runs");
 		broker_free(broker);
 		_exit(EXIT_SUCCESS);
 	}

@@ -32,6 +32,7 @@ struct inventory {
 /* Context of world_serve(). */
 struct world_broker {
 	bool uring; /* if the kernel has it */
+	bool replace; /* one that is there, and does not go */
 };
 
 /**
@@ -76,6 +77,7 @@ void world_end(void);
 int32_t world_must(int32_t result, const char *what);
 struct shmb_client *world_connect(void);
 struct shmb_channel *world_open_channel(struct shmb_client *of);
+struct shmb_channel *world_open_sealed(struct shmb_client *of);
 uint64_t world_mix(uint64_t number);
 
 /* The honest pair. */

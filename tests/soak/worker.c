@@ -59,7 +59,9 @@ static bool connect_and_open(struct history *history, unsigned number)
 					       .connect_timeout_ns = 2000 * MS };
 	struct shmb_channel_options wanted = { .options_len = sizeof(wanted),
 					       .flags = SHMB_CHANNEL_CREATE,
-					       .lane_len = LANE_LEN };
+					       .lane_len = LANE_LEN,
+					       .backing = number % N_CHANNELS ? SHMB_BACKING_SEALED
+									      : SHMB_BACKING_AUTO };
 	char name[32];
 	int len = snprintf(name, sizeof(name), "soak/%u", number % N_CHANNELS);
 
@@ -102,8 +104,10 @@ static void publish(struct history *history, unsigned number, struct publication
 		continue;
 #endif
 		result = shmb_publisher_send_wait(publisher, record, len, 200 * MS);
-		if (result == 0)
+		if (result == 0) {
+			mine->acked_len += len;
 			__atomic_store_n(&mine->acked, mine->acked + 1, __ATOMIC_RELEASE);
+		}
 		if (soak_random(&random) % 64 == 0)
 			nap((long)(soak_random(&random) % 4));
 	}
@@ -223,6 +227,9 @@ static bool subscribe(struct history *history, unsigned number, struct session *
 		}
 		if (shmb_subscriber_wait(subscriber, 50 * MS) == -ETIMEDOUT)
 			quiet_ms += 50;
+		/* Who is not connected has not heard of everybody yet. */
+		if (!shmb_client_connected(client))
+			quiet_ms = 0;
 		if (is_set(&history->drain) && quiet_ms >= QUIET_MS)
 			return true;
 	}

@@ -47,8 +47,8 @@ check_PROGRAMS += $(service_tests)
 TESTS += $(service_tests)
 endif
 
-once_tests += %D%/installed-units.sh
-EXTRA_DIST += %D%/installed-units.sh
+once_tests += %D%/installed-units.sh %D%/wall-clock.sh
+EXTRA_DIST += %D%/installed-units.sh %D%/wall-clock.sh %D%/wall-clock.c
 check_PROGRAMS += %D%/without-uring %D%/backend
 %C%_without_uring_SOURCES = %D%/without-uring.c
 %C%_backend_SOURCES = %D%/backend.c
@@ -77,6 +77,8 @@ stress_tests += %D%/test-undertaking
 %C%_test_undertaking_LDADD = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 
 check_PROGRAMS += $(stress_tests) $(stress_once_tests)
+TESTS += %D%/sealed-undertaking.sh
+EXTRA_DIST += %D%/sealed-undertaking.sh
 TESTS += $(stress_tests)
 once_tests += $(stress_once_tests)
 endif

@@ -50,22 +50,20 @@ static inline size_t process_read_ready(int fd, char *line, size_t cap)
 }
 
 /*
- * @limit is called in the new process before it becomes a broker, and @meanwhile in this one before
- * it is waited for; or NULL.
+ * Starts shmbrokerd in its directory. @limit is called in the new process before it becomes a broker,
+ * and @meanwhile in this one before it is waited for; or NULL.
  */
-static inline struct process process_begin_watched(void (*limit)(void), void (*meanwhile)(void))
+static inline void process_start(struct process *process, void (*limit)(void),
+				 void (*meanwhile)(void))
 {
-	struct process process = { .dir = "/tmp/shmb-test.XXXXXX" };
 	const char *build = getenv("top_builddir");
-	char program[512], line[512], number[16], instance[17];
+	char program[512], line[512], number[16];
 	int ready[2];
 
-	ck_assert_ptr_nonnull(mkdtemp(process.dir));
-	snprintf(process.address, sizeof(process.address), "%s/" SHMB_SOCKET_FILE, process.dir);
 	snprintf(program, sizeof(program), "%s/shmbrokerd", build ? build : ".");
 	ck_assert_int_eq(pipe(ready), 0);
-	process.pid = fork();
-	if (process.pid == 0) {
+	process->pid = fork();
+	if (process->pid == 0) {
 		int null = open("/dev/null", O_WRONLY);
 
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -75,7 +73,7 @@ static inline struct process process_begin_watched(void (*limit)(void), void (*m
 		snprintf(number, sizeof(number), "%d", ready[1]);
 		if (limit)
 			limit();
-		execl(program, program, "--user", "--idle-exit=0", "--directory", process.dir,
+		execl(program, program, "--user", "--idle-exit=0", "--directory", process->dir,
 		      "--ready-fd", number, NULL);
 		_exit(127);
 	}
@@ -84,6 +82,22 @@ static inline struct process process_begin_watched(void (*limit)(void), void (*m
 		meanwhile();
 	process_read_ready(ready[0], line, sizeof(line));
 	ck_assert_msg(strcmp(line, "ready\n") == 0, "%s does not start: %s", program, line);
+}
+
+static inline void process_kill(const struct process *process)
+{
+	kill(process->pid, SIGKILL);
+	ck_assert_int_eq(waitpid(process->pid, NULL, 0), process->pid);
+}
+
+static inline struct process process_begin_watched(void (*limit)(void), void (*meanwhile)(void))
+{
+	struct process process = { .dir = "/tmp/shmb-test.XXXXXX" };
+	char instance[17];
+
+	ck_assert_ptr_nonnull(mkdtemp(process.dir));
+	snprintf(process.address, sizeof(process.address), "%s/" SHMB_SOCKET_FILE, process.dir);
+	process_start(&process, limit, meanwhile);
 	ck_assert_int_eq(shmb_runtime_instance(process.dir, &process.instance), 0);
 	snprintf(instance, sizeof(instance), "%016llx", (unsigned long long)process.instance);
 	gate_watch(instance);

@@ -272,6 +272,21 @@ START_TEST(a_broker_that_finds_no_room_says_so_and_leaves_nothing)
 }
 END_TEST
 
+/* What runs goes on, and nobody is thrown out. */
+START_TEST(a_broker_that_is_killed_while_there_is_no_room_has_a_successor)
+{
+	for (int i = 0; i < 3; i++) {
+		fill_but(0);
+		process_kill(&daemon_process);
+		stream_flows();
+		process_start(&daemon_process, NULL, NULL);
+		ok(shmb_client_ping(client, 5000 * MS));
+		stream_flows();
+		unlink(FILLER);
+	}
+}
+END_TEST
+
 /* ---- file descriptors --------------------------------------------------------------------------- */
 
 static unsigned n_fds(void)
@@ -743,6 +758,7 @@ int main(void)
 	tcase_add_test(cases[0], with_any_room_left_a_newcomer_works_or_is_refused_without_a_trace);
 	tcase_add_test(cases[0], with_any_number_of_inodes_left_too);
 	tcase_add_test(cases[0], a_broker_that_finds_no_room_says_so_and_leaves_nothing);
+	tcase_add_test(cases[0], a_broker_that_is_killed_while_there_is_no_room_has_a_successor);
 	tcase_add_loop_test(cases[0], who_waits_out_of_fds_is_told_and_hears_the_publisher_later, 0,
 			    2);
 	tcase_add_test(cases[0], a_client_out_of_fds_is_told_and_keeps_none);

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
@@ -46,6 +47,63 @@ static uint64_t now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
+static bool is_segment(const char *name, const char *target)
+{
+	char prefix[32];
+
+	/* Sealed ones have no name: the broker has them open. */
+	if (target)
+		return strncmp(target, "/memfd:shmb", 11) == 0;
+	snprintf(prefix, sizeof(prefix), "shmb.%016llx.",
+		 (unsigned long long)daemon_process.instance);
+	return strncmp(name, prefix, strlen(prefix)) == 0;
+}
+
+static unsigned segments_in(const char *dir, bool links, uint64_t *blocks)
+{
+	char path[300], target[64];
+	DIR *opened = opendir(dir);
+	struct dirent *found;
+	struct stat status;
+	unsigned n = 0;
+
+	while (opened && (found = readdir(opened))) {
+		ssize_t len = 0;
+
+		snprintf(path, sizeof(path), "%s/%s", dir, found->d_name);
+		if (links)
+			len = readlink(path, target, sizeof(target) - 1);
+		if (len < 0)
+			continue;
+		target[len] = '\0';
+		if (!is_segment(found->d_name, links ? target : NULL))
+			continue;
+		n++;
+		if (blocks && stat(path, &status) == 0)
+			*blocks += (uint64_t)status.st_blocks;
+	}
+	if (opened)
+		closedir(opened);
+	return n;
+}
+
+/* Segments of the broker, with a name or without. Adds what they take. */
+static unsigned segments(uint64_t *blocks)
+{
+	char fds[32];
+
+	snprintf(fds, sizeof(fds), "/proc/%d/fd", daemon_process.pid);
+	return segments_in("/dev/shm", false, blocks) + segments_in(fds, true, blocks);
+}
+
+static uint64_t blocks(void)
+{
+	uint64_t all = 0;
+
+	segments(&all);
+	return all;
+}
+
 static void set_up_undertaking(void)
 {
 	shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -54,7 +112,7 @@ static void set_up_undertaking(void)
 	client = connect_to(daemon_process.address);
 	channel = channel_of(client, "graves", LANE_LEN);
 	subscriber = subscriber_of(channel, 0);
-	objects_alone = process_objects(&daemon_process);
+	objects_alone = segments(NULL);
 }
 
 static void tear_down_undertaking(void)
@@ -68,9 +126,9 @@ static void tear_down_undertaking(void)
 
 static void objects_become(unsigned wanted)
 {
-	for (int i = 0; i < 5000 && process_objects(&daemon_process) != wanted; i++)
+	for (int i = 0; i < 5000 && segments(NULL) != wanted; i++)
 		usleep(1000);
-	ck_assert_uint_eq(process_objects(&daemon_process), wanted);
+	ck_assert_uint_eq(segments(NULL), wanted);
 }
 
 static void becomes(const uint64_t *number, uint64_t wanted)
@@ -287,29 +345,10 @@ static int compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static uint64_t shm_blocks(void)
-{
-	char prefix[32], path[300];
-	struct dirent *found;
-	DIR *shm = opendir("/dev/shm");
-	uint64_t blocks = 0;
-	struct stat status;
-
-	snprintf(prefix, sizeof(prefix), "shmb.%016llx.",
-		 (unsigned long long)daemon_process.instance);
-	while ((found = readdir(shm))) {
-		snprintf(path, sizeof(path), "/dev/shm/%s", found->d_name);
-		if (strncmp(found->d_name, prefix, strlen(prefix)) == 0 && stat(path, &status) == 0)
-			blocks += (uint64_t)status.st_blocks;
-	}
-	closedir(shm);
-	return blocks;
-}
-
 START_TEST(memory_comes_back_after_a_death)
 {
 	int n = is_quick() ? 20 : 200;
-	uint64_t times[200], blocks = shm_blocks();
+	uint64_t times[200], before = blocks();
 
 	shared->n_records = 1;
 	for (int i = 0; i < n; i++) {
@@ -321,15 +360,14 @@ START_TEST(memory_comes_back_after_a_death)
 		child_is_done();
 		ok(shmb_subscriber_wait(subscriber, PATIENCE));
 		ck_assert_int_eq(shmb_subscriber_recv(subscriber, &value, sizeof(value)), 8);
-		ck_assert_uint_gt(shm_blocks(), blocks);
+		ck_assert_uint_gt(blocks(), before);
 		kill(pid, SIGKILL);
 		since = now_ns();
-		while (process_objects(&daemon_process) != objects_alone &&
-		       now_ns() < since + 5 * 1000000000ull)
+		while (segments(NULL) != objects_alone && now_ns() < since + 5 * 1000000000ull)
 			usleep(100); /* on a processor of two, do not keep the broker from its work */
 		times[i] = now_ns() - since;
-		ck_assert_uint_eq(process_objects(&daemon_process), objects_alone);
-		ck_assert_uint_eq(shm_blocks(), blocks);
+		ck_assert_uint_eq(segments(NULL), objects_alone);
+		ck_assert_uint_eq(blocks(), before);
 		bury(pid, SIGKILL);
 	}
 	qsort(times, (size_t)n, sizeof(times[0]), compare);
@@ -446,13 +484,13 @@ START_TEST(who_stands_still_is_waited_for)
 	pid = run(receive);
 	child_is_done();
 	ok(shmb_channel_wait_members(channel, 1, 1, PATIENCE));
-	objects = process_objects(&daemon_process);
+	objects = segments(NULL);
 	halt(pid);
 	usleep(50000);
 	while (shmb_publisher_send(publisher, &value, sizeof(value)) == 0)
 		value++;
 	refused(shmb_publisher_send_wait(publisher, &value, sizeof(value), 1000 * MS), -ETIMEDOUT);
-	ck_assert_uint_eq(process_objects(&daemon_process), objects);
+	ck_assert_uint_eq(segments(NULL), objects);
 	go_on(pid);
 	ok(shmb_publisher_send_wait(publisher, &value, sizeof(value), PATIENCE));
 	becomes(&shared->received, value + 1);
@@ -527,7 +565,7 @@ START_TEST(who_is_killed_while_frozen_is_dead_once_the_kernel_says_so)
 	drains(30);
 	if (_i == 2) {
 		usleep(200000);
-		ck_assert_uint_gt(process_objects(&daemon_process), objects_alone);
+		ck_assert_uint_gt(segments(NULL), objects_alone);
 		go_on(pid);
 	}
 	bury(pid, SIGKILL);
@@ -571,34 +609,13 @@ static pid_t run_as_pid(pid_t wanted, void (*child)(void))
 
 static void restart_broker(pid_t between, pid_t *ret_impostor)
 {
-	const char *build = getenv("top_builddir");
-	char program[512], line[512], number[16];
-	int ready[2];
-
-	kill(daemon_process.pid, SIGKILL);
-	ck_assert_int_eq(waitpid(daemon_process.pid, NULL, 0), daemon_process.pid);
+	process_kill(&daemon_process);
 	if (between) {
 		kill(between, SIGKILL);
 		bury(between, SIGKILL);
 		*ret_impostor = run_as_pid(between, sleep_for_ever);
 	}
-	snprintf(program, sizeof(program), "%s/shmbrokerd", build ? build : ".");
-	ck_assert_int_eq(pipe(ready), 0);
-	daemon_process.pid = fork();
-	if (daemon_process.pid == 0) {
-		int null = open("/dev/null", O_WRONLY);
-
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		close(ready[0]);
-		dup2(null, 2);
-		snprintf(number, sizeof(number), "%d", ready[1]);
-		execl(program, program, "--user", "--idle-exit=0", "--directory",
-		      daemon_process.dir, "--ready-fd", number, NULL);
-		_exit(127);
-	}
-	close(ready[1]);
-	process_read_ready(ready[0], line, sizeof(line));
-	ck_assert_str_eq(line, "ready\n");
+	process_start(&daemon_process, NULL, NULL);
 }
 
 START_TEST(another_process_with_the_same_id_is_not_taken_for_the_dead)
@@ -665,7 +682,7 @@ START_TEST(clients_in_another_pid_namespace_live_and_die)
 		restart_broker(0, NULL);
 	ok(shmb_client_ping(client, PATIENCE));
 	usleep(100000);
-	ck_assert_uint_gt(process_objects(&daemon_process), objects_alone);
+	ck_assert_uint_gt(segments(NULL), objects_alone);
 	kill(pid, SIGKILL); /* and with it, by its parent-death signal, the publisher */
 	bury(pid, SIGKILL);
 	drains(30);
