@@ -191,6 +191,10 @@ impl ChannelOptions {
             max_subscribers: self.max_subscribers,
             history: self.history,
             backing: self.backing as u32,
+            pattern: 0,
+            max_keys: 0,
+            value_len: 0,
+            pad: 0,
         };
         let mut handle = ptr::null_mut();
         // SAFETY: the client is open; name and options live until it returns.
