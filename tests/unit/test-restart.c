@@ -817,6 +817,77 @@ START_TEST(claims_and_values_survive_the_broker)
 }
 END_TEST
 
+static void put_number(struct shmb_publisher *publisher, uint64_t value)
+{
+	ok(shmb_publisher_put(publisher, 0, &value, sizeof(value)));
+}
+
+/* Nobody has kept a sealed segment: who lives has to move, and until then newcomers have to wait. */
+START_TEST(values_move_with_the_next_call_of_their_publisher)
+{
+	struct shmb_client *clients[3] = { connect_to(address), connect_to(address),
+					   connect_to(address) };
+	struct shmb_subscriber *old, *late;
+	struct shmb_channel *channels[3];
+	struct shmb_publisher *publisher;
+	uint64_t n = 1, value;
+
+	setenv("SHMB_TEST_BACKING", "sealed", 1);
+	for (int i = 0; i < 3; i++)
+		channels[i] = state_of(clients[i]);
+	publisher = publisher_of(channels[0], 0);
+	old = subscriber_of(channels[1], 0);
+	ck_assert_int_eq(shmb_publisher_claim(publisher, "k", 1), 0);
+	put_number(publisher, n);
+	for (int round = 0; round < 4; round++) {
+		kill_daemon();
+		start_daemon();
+		late = subscriber_of(channels[2], 0);
+		ck_assert_int_eq(shmb_subscriber_find(late, "k", 1), 0);
+		refused(shmb_subscriber_get(late, 0, &value, sizeof(value)), -EAGAIN);
+		says("on its way");
+		ck_assert_uint_eq(state_value(old), n);
+		/* A broker that dies in the middle of it all changes nothing. */
+		if (round == 2) {
+			put_number(publisher, ++n);
+			ck_assert_uint_eq(state_value(old), n);
+			kill_daemon();
+			put_number(publisher, ++n);
+			ck_assert_uint_eq(state_value(old), n);
+			start_daemon();
+			/* A publisher waits for subscribers that have still to come back. */
+			for (int i = 0; i < 3; i++)
+				ok(shmb_client_ping(clients[i], 5000 * MS));
+		}
+		for (int i = 0; i < 20; i++) {
+			put_number(publisher, ++n);
+			ck_assert_uint_eq(state_value(old), n);
+			ck_assert_uint_eq(state_value(late), n);
+			ck_assert_uint_eq(shmb_subscriber_view(old)->sequence,
+					  shmb_subscriber_view(late)->sequence);
+		}
+		ck_assert_int_eq(shmb_subscriber_next(late), -EAGAIN);
+		put_number(publisher, ++n);
+		ok(shmb_subscriber_wait(late, 5000 * MS));
+		ck_assert_int_eq(shmb_subscriber_next(late), 0);
+		ok(shmb_subscriber_close(late));
+	}
+	ok(shmb_publisher_close(publisher));
+	late = subscriber_of(channels[2], 0);
+	ck_assert_uint_eq(state_value(old), n);
+	ck_assert_uint_eq(state_value(late), n);
+	ck_assert_uint_eq(shmb_subscriber_view(late)->sequence, n);
+	ck_assert_uint_eq(shmb_subscriber_view(late)->publisher_id, 0);
+	ok(shmb_subscriber_close(late));
+	ok(shmb_subscriber_close(old));
+	for (int i = 0; i < 3; i++) {
+		ok(shmb_channel_close(channels[i]));
+		ok(shmb_client_close(clients[i]));
+	}
+	wait_daemon();
+}
+END_TEST
+
 START_TEST(an_idle_broker_leaves_nothing)
 {
 	char instance[17];
@@ -922,6 +993,7 @@ int main(void)
 	tcase_add_test(cases[0], a_newer_build_takes_over_under_load);
 	tcase_add_test(cases[0], what_the_service_manager_keeps_is_taken_over_as_it_is);
 	tcase_add_test(cases[0], claims_and_values_survive_the_broker);
+	tcase_add_test(cases[0], values_move_with_the_next_call_of_their_publisher);
 	tcase_add_test(cases[0], an_idle_broker_leaves_nothing);
 	tcase_add_test(cases[0], a_second_broker_in_the_same_place_is_refused);
 	return run_suite("restart", cases, 1);
