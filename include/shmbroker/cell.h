@@ -29,7 +29,9 @@ extern "C" {
 #endif
 
 /* A reader that has met the writer so often gives up: it would not be slower than any other. */
+#ifndef SHMB_CELL_TRIES
 #define SHMB_CELL_TRIES 64
+#endif
 
 /* Bytes of the longest value of a cell. */
 SHMB_INLINE uint32_t shmb_cell_value_len_max(uint32_t cell_len)
