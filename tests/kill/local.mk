@@ -24,7 +24,7 @@ kill_once_tests += %D%/kill-broker
 
 kill_tests += %D%/kill-cell
 %C%_kill_cell_SOURCES = %D%/kill-cell.c $(step_files)
-%C%_kill_cell_LDADD = lib/libshmb.la
+%C%_kill_cell_LDADD = daemon/libbroker.la lib/libshmb.la
 
 # The same test with a mistake built in: it must fail, or it would not find that mistake.
 kill_mutants =
@@ -92,11 +92,11 @@ kill_mutants += %D%/mutant-broker-adopt
 kill_mutants += %D%/mutant-term
 %C%_mutant_term_SOURCES = %D%/kill-cell.c $(step_files)
 %C%_mutant_term_CPPFLAGS = $(AM_CPPFLAGS) -DSHMB_MUTATE_TERM
-%C%_mutant_term_LDADD = lib/libshmb.la
+%C%_mutant_term_LDADD = daemon/libbroker.la lib/libshmb.la
 kill_mutants += %D%/mutant-one-slot
 %C%_mutant_one_slot_SOURCES = %D%/kill-cell.c $(step_files)
 %C%_mutant_one_slot_CPPFLAGS = $(AM_CPPFLAGS) -DSHMB_MUTATE_ONE_SLOT
-%C%_mutant_one_slot_LDADD = lib/libshmb.la
+%C%_mutant_one_slot_LDADD = daemon/libbroker.la lib/libshmb.la
 
 check_PROGRAMS += $(kill_tests) $(kill_once_tests) $(kill_mutants)
 TESTS += $(kill_tests)
