@@ -17,6 +17,14 @@ class State(BrokerTest):
         channel = self.state(schema, **options)
         return channel.publisher(), channel.subscriber()
 
+    def wait_unowned(self, subscriber):
+        """The broker hears of it a moment later."""
+        for _ in range(2000):
+            if not subscriber.owner("k"):
+                return
+            time.sleep(0.01)
+        self.fail("the key is still claimed")
+
     def test_the_latest_value(self):
         publisher, subscriber = self.members()
         self.assertIsNone(subscriber.get("k"))
@@ -103,6 +111,7 @@ class State(BrokerTest):
         second["k"] = b"two"
         self.assertEqual((subscriber["k"], subscriber.sequence), (b"two", 2))
         second.close()
+        self.wait_unowned(subscriber)
         self.assertEqual((subscriber["k"], subscriber.publisher_id), (b"two", 0))
         with self.assertRaises(shmbroker.Closed):
             second.claim("k")
@@ -166,10 +175,7 @@ time.sleep(60)
             channel.publisher().claim("k")
         process.kill()
         process.wait()
-        for _ in range(1000):
-            if not subscriber.owner("k"):
-                break
-            time.sleep(0.01)
+        self.wait_unowned(subscriber)
         self.assertEqual(subscriber["k"].time_ns, 5)
         self.assertEqual(channel.subscriber()["k"].time_ns, 5)
 

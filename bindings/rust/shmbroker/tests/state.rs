@@ -57,6 +57,11 @@ fn values_outlive_their_publisher() {
     assert_eq!(second.put(key, &tick(2)).unwrap_err().kind(), ErrorKind::PermissionDenied);
     drop(first);
     assert_eq!(subscriber.get(key).unwrap(), Some(tick(1)));
+    // Closing waits for nobody: the broker hears of it a moment later.
+    while subscriber.owner(key).unwrap().is_some() {
+        thread::yield_now();
+    }
+    assert_eq!(subscriber.get(key).unwrap(), Some(tick(1)));
     assert_eq!(subscriber.last().publisher_id, None);
     assert_eq!(second.claim("k").unwrap(), key);
     assert_eq!(state.subscriber().unwrap().get(key).unwrap(), Some(tick(1)));
