@@ -185,6 +185,11 @@ static void disclaim(const struct channel *channel, uint32_t index, int fd)
 {
 	struct shmb_state_key *key = key_at(channel, index);
 
+	if (key->source && fd < 0)
+		log_line(&channel->broker->log, LOG_WARNING, "value-lost",
+			 "channel=%llu key=%u publisher=%llu error=%d",
+			 (unsigned long long)object_id(&channel->object), index,
+			 (unsigned long long)key->source, -fd);
 	if (key->source)
 		copy_value(channel, index, fd, true);
 	/*
@@ -251,6 +256,6 @@ void key_settle(const struct channel *channel)
 		uint64_t owner = key_at(channel, i)->owner;
 
 		if (owner && !broker_find(channel->broker, owner, SHMB_ENTRY_PUBLISHER))
-			disclaim(channel, i, -1);
+			disclaim(channel, i, -ESTALE);
 	}
 }

@@ -78,8 +78,8 @@ static int check_history(const struct shmb_channel_options *options)
 }
 
 /* The broker said that its channel differs from ours: say where. */
-static int explain_mismatch(const struct shmb_message *message, const void *schema,
-			    uint32_t schema_len)
+static int explain_mismatch(const struct shmb_message *message, uint32_t pattern,
+			    const void *schema, uint32_t schema_len)
 {
 	const uint8_t *theirs = message->body + sizeof(struct shmb_msg_error);
 	struct shmb_msg_error error;
@@ -87,7 +87,9 @@ static int explain_mismatch(const struct shmb_message *message, const void *sche
 
 	memcpy(&error, message->body, sizeof(error));
 	if (error.code == SHMB_CODE_PATTERN)
-		return shmb_fail(-EPROTOTYPE, "the channel has another pattern");
+		return shmb_fail(-EPROTOTYPE,
+				 "the channel has another pattern: it is no %s channel",
+				 pattern == SHMB_PATTERN_STATE ? "state" : "stream");
 	if (!theirs_len)
 		return shmb_fail(-EPROTOTYPE, "the channel is untyped, you have a schema");
 	if (!schema_len)
@@ -247,7 +249,8 @@ static int open_channel(struct shmb_channel *channel, const struct shmb_channel_
 	if (result == 0)
 		result = take_opened(channel, &received);
 	else if (result == -EPROTOTYPE)
-		result = explain_mismatch(&received.message, options->schema, request.schema_len);
+		result = explain_mismatch(&received.message, request.pattern, options->schema,
+					  request.schema_len);
 	shmb_received_deinit(&received);
 	if (result == 0) {
 		shmb_client_add(client, &channel->resumable);

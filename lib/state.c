@@ -125,6 +125,11 @@ SHMB_API int32_t shmb_publisher_claim(struct shmb_publisher *publisher, const vo
 		memcpy(&claimed, received.message.body, sizeof(claimed));
 	shmb_received_deinit(&received);
 	pthread_mutex_unlock(&writer->member->client->lock);
+	if (result == -EDQUOT)
+		return shmb_fail(-EDQUOT,
+				 "all %u keys of the channel are taken: create it with a larger "
+				 "max_keys",
+				 writer->max_keys);
 	if (result < 0)
 		return result;
 	if (claimed.index >= writer->max_keys || !claimed.term)

@@ -272,6 +272,7 @@ START_TEST(a_snapshot_has_every_value)
 	}
 	ok(shmb_publisher_erase(publisher, keys[6]));
 	refused(shmb_publisher_claim(publisher, "one too many", 12), -EDQUOT);
+	says("all 8 keys");
 	refused(shmb_subscriber_snapshot(subscriber, NULL, 0), -EMSGSIZE);
 	needed = shmb_subscriber_view(subscriber)->len;
 	ck_assert_uint_eq(needed, 6 * 32 + 5 * 8);
