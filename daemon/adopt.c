@@ -15,6 +15,7 @@
 #include "daemon/bell.h"
 #include "daemon/channel.h"
 #include "daemon/client.h"
+#include "daemon/key.h"
 #include "daemon/member.h"
 #include "daemon/pair.h"
 
@@ -33,6 +34,8 @@ static int adopt_member(struct broker *broker, const struct shmb_registry_entry 
 	struct object *channel = broker_find(broker, entry->channel_id, SHMB_ENTRY_CHANNEL);
 	struct object *client = broker_find(broker, entry->client_id, SHMB_ENTRY_CLIENT);
 
+	if (channel && !client)
+		member_inherit(shmb_container_of(channel, struct channel, object), entry);
 	if (!channel || !client)
 		return -ESRCH;
 	return member_adopt(shmb_container_of(channel, struct channel, object),
@@ -217,9 +220,13 @@ int adopt_all(struct broker *broker)
 	store_sweep(broker->maker.store);
 	list_for_each(link, safe, &broker->channels)
 	{
-		r = complete_pairs(list_entry(link, struct channel, link));
+		struct channel *channel = list_entry(link, struct channel, link);
+
+		r = complete_pairs(channel);
 		if (r < 0)
 			return r;
+		if (channel->pattern == SHMB_PATTERN_STATE)
+			key_settle(channel);
 	}
 	r = loop_timer_at(broker->loop, shmb_clock_now_ns() + broker->config.away_ns,
 			  on_adoption_end, broker, &broker->adoption);

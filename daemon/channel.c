@@ -6,6 +6,8 @@
 
 #include <sodium.h>
 
+#include <shmbroker/cell.h>
+
 #include "lib/history.h"
 
 #include "daemon/channel.h"
@@ -29,9 +31,14 @@ static uint64_t name_hash(const struct broker *broker, const void *name, uint32_
 	return hash;
 }
 
-static uint64_t segment_len(uint32_t schema_len)
+static uint64_t segment_len(uint32_t schema_len, uint32_t max_keys, uint32_t lane_len)
 {
-	return (SHMB_BLOCK_LEN + (uint64_t)schema_len + PAGE_LEN - 1) & ~(uint64_t)(PAGE_LEN - 1);
+	uint64_t len = SHMB_BLOCK_LEN + (uint64_t)schema_len;
+
+	/* Room for the values of all keys, so that none is lost for want of it when somebody dies. */
+	if (max_keys)
+		len = shmb_state_cells_offset(schema_len, max_keys) + lane_len;
+	return (len + PAGE_LEN - 1) & ~(uint64_t)(PAGE_LEN - 1);
 }
 
 struct channel *channel_find(const struct broker *broker, const void *name, uint32_t name_len)
@@ -77,7 +84,7 @@ fail:
 
 static int channel_charge(struct channel *channel, struct quota_user *user)
 {
-	uint64_t len = segment_len(channel->schema_len);
+	uint64_t len = segment_len(channel->schema_len, channel->max_keys, channel->lane_len);
 
 	if (quota_charge(user, QUOTA_CHANNELS, 1) < 0)
 		return -EDQUOT;
@@ -96,7 +103,8 @@ static void channel_fill(struct channel *channel, const void *schema)
 	struct shmb_channel_segment *map = channel->object.segment.map;
 
 	map->channel_id = object_id(&channel->object);
-	map->pattern = SHMB_PATTERN_STREAM;
+	map->pattern = channel->pattern;
+	map->max_keys = channel->max_keys;
 	map->lane_len = channel->lane_len;
 	map->max_publishers = channel->max_publishers;
 	map->max_subscribers = channel->max_subscribers;
@@ -117,7 +125,8 @@ static int channel_register(struct channel *channel, uint32_t uid)
 		.id = object_id(&channel->object),
 		.segment_len = channel->object.segment.len,
 		.uid = uid,
-		.pattern = SHMB_PATTERN_STREAM,
+		.pattern = channel->pattern,
+		.max_keys = channel->max_keys,
 		.lane_len = channel->lane_len,
 		.max_publishers = channel->max_publishers,
 		.max_subscribers = channel->max_subscribers,
@@ -144,6 +153,8 @@ int channel_new(struct broker *broker, struct quota_user *user, uint32_t uid,
 				open->name_len);
 	if (!channel)
 		return -ENOMEM;
+	channel->pattern = open->pattern;
+	channel->max_keys = open->max_keys;
 	channel->lane_len = open->lane_len;
 	channel->max_publishers = open->max_publishers;
 	channel->max_subscribers = open->max_subscribers;
@@ -153,7 +164,7 @@ int channel_new(struct broker *broker, struct quota_user *user, uint32_t uid,
 	channel->backing =
 		open->backing == SHMB_MEMORY_SEALED ? SHMB_MEMORY_SEALED : SHMB_MEMORY_POSIX;
 	spec.id = spec.owner_id = object_id(&channel->object);
-	spec.len = segment_len(open->schema_len);
+	spec.len = segment_len(open->schema_len, open->max_keys, open->lane_len);
 	spec.flags = SEGMENT_ALLOCATE | SEGMENT_MAP;
 	r = channel_charge(channel, user);
 	if (r == 0)
@@ -170,15 +181,32 @@ int channel_new(struct broker *broker, struct quota_user *user, uint32_t uid,
 	return 0;
 }
 
+bool channel_geometry_valid(uint32_t pattern, uint32_t lane_len, uint32_t max_keys)
+{
+	if (pattern == SHMB_PATTERN_STREAM)
+		return lane_len >= SHMB_LANE_LEN_MIN && lane_len <= SHMB_LANE_LEN_MAX &&
+		       (lane_len & (lane_len - 1)) == 0 && max_keys == 0;
+	return pattern == SHMB_PATTERN_STATE && max_keys && max_keys <= SHMB_STATE_KEYS_MAX &&
+	       lane_len <= SHMB_CELLS_LEN_MAX && lane_len % max_keys == 0 &&
+	       lane_len / max_keys >= SHMB_CELL_LEN_MIN &&
+	       lane_len / max_keys <= SHMB_CELL_LEN_MAX &&
+	       lane_len / max_keys % SHMB_CELL_LEN_MIN == 0;
+}
+
+uint32_t channel_history_max(uint32_t pattern, uint32_t lane_len, uint32_t record_len)
+{
+	return pattern == SHMB_PATTERN_STREAM ? shmb_history_max(lane_len, record_len) : 0;
+}
+
 static bool entry_valid(const struct shmb_registry_entry *entry)
 {
-	uint32_t len = entry->lane_len;
-
-	return len >= SHMB_LANE_LEN_MIN && len <= SHMB_LANE_LEN_MAX && (len & (len - 1)) == 0 &&
+	return channel_geometry_valid(entry->pattern, entry->lane_len, entry->max_keys) &&
 	       entry->max_publishers && entry->max_publishers <= CHANNEL_MEMBERS_MAX &&
 	       entry->max_subscribers && entry->max_subscribers <= CHANNEL_MEMBERS_MAX &&
-	       entry->history <= shmb_history_max(len, 0) && entry->name_len &&
-	       entry->segment_len == segment_len(entry->schema_len) &&
+	       entry->history <= channel_history_max(entry->pattern, entry->lane_len, 0) &&
+	       entry->name_len &&
+	       entry->segment_len ==
+		       segment_len(entry->schema_len, entry->max_keys, entry->lane_len) &&
 	       entry->backing <= SHMB_MEMORY_SEALED;
 }
 
@@ -197,6 +225,8 @@ int channel_adopt(struct broker *broker, const struct shmb_registry_entry *entry
 		r = -ENOMEM;
 		goto out;
 	}
+	channel->pattern = entry->pattern;
+	channel->max_keys = entry->max_keys;
 	channel->lane_len = entry->lane_len;
 	channel->max_publishers = entry->max_publishers;
 	channel->max_subscribers = entry->max_subscribers;
@@ -392,7 +422,9 @@ void channel_free(struct channel *channel, bool keep)
 	loop_timer_cancel(channel->patience);
 	if (channel->user) {
 		quota_release(channel->user, QUOTA_CHANNELS, 1);
-		quota_release(channel->user, QUOTA_BYTES, segment_len(channel->schema_len));
+		quota_release(
+			channel->user, QUOTA_BYTES,
+			segment_len(channel->schema_len, channel->max_keys, channel->lane_len));
 		quota_user_put(&broker->quota, channel->user);
 	}
 	free(channel->slots[0]);

@@ -24,6 +24,11 @@ struct channel *channel_find(const struct broker *broker, const void *name, uint
 int channel_new(struct broker *broker, struct quota_user *user, uint32_t uid,
 		const struct shmb_msg_open *open, const void *schema, struct channel **ret_channel);
 
+/* May a channel of this pattern have these lengths? */
+bool channel_geometry_valid(uint32_t pattern, uint32_t lane_len, uint32_t max_keys);
+/* The longest history of a channel; only streams have one. @record_len: 0 if untyped. */
+uint32_t channel_history_max(uint32_t pattern, uint32_t lane_len, uint32_t record_len);
+
 /* Takes over what an earlier broker has noted. */
 int channel_adopt(struct broker *broker, const struct shmb_registry_entry *entry, uint32_t slot);
 

@@ -13,6 +13,7 @@
 #include "daemon/channel.h"
 #include "daemon/client.h"
 #include "daemon/control.h"
+#include "daemon/key.h"
 #include "daemon/member.h"
 #include "daemon/pair.h"
 #include "daemon/view.h"
@@ -28,7 +29,7 @@
  * @parcel:	rides with the answer
  * @granted:	member whose doorbell rides with the answer
  * @resumed:	tell it of its pairs after the answer
- * @limit:	-EDQUOT: which limit was reached
+ * @limit:	-EDQUOT: which limit was reached; -EBUSY: pid of whose it is
  * @asked:	-EDQUOT: by which number
  * @mismatch:	-EPROTOTYPE: the channel that has another schema
  */
@@ -41,6 +42,7 @@ struct request {
 		struct shmb_msg_joined joined;
 		struct shmb_msg_opened opened;
 		struct shmb_msg_grant grant;
+		struct shmb_msg_claimed claimed;
 	} body;
 	uint32_t body_len;
 	struct parcel parcel;
@@ -64,6 +66,7 @@ static const struct {
 	{ EBUSY, SHMB_CODE_BUSY },
 	{ ESTALE, SHMB_CODE_GONE },
 	{ EPROTOTYPE, SHMB_CODE_SCHEMA },
+	{ ENOTTY, SHMB_CODE_PATTERN },
 	{ EEXIST, SHMB_CODE_EXISTS },
 	{ ENOSPC, SHMB_CODE_NO_MEMORY },
 	{ ENOMEM, SHMB_CODE_NO_MEMORY },
@@ -176,24 +179,24 @@ static int open_check(struct shmb_msg_open *open, const void *schema, uint32_t s
 {
 	uint32_t known = SHMB_OPEN_CREATE | SHMB_OPEN_EXCLUSIVE | SHMB_OPEN_ANY_SCHEMA;
 
-	if ((open->flags & ~known) || open->pattern != SHMB_PATTERN_STREAM ||
-	    open->backing > SHMB_MEMORY_SEALED || open->zero ||
+	if ((open->flags & ~known) || open->backing > SHMB_MEMORY_SEALED ||
 	    open->name_len > SHMB_NAME_LEN_MAX || open->schema_len != schema_len)
 		return -EINVAL;
 	if (shmb_name_check((const char *)open->name, open->name_len) < 0)
 		return -EINVAL;
 	if (schema_len && shmb_schema_check(schema, schema_len) < 0)
 		return -EINVAL;
-	if (!open->lane_len)
+	if (!open->lane_len && open->pattern == SHMB_PATTERN_STREAM)
 		open->lane_len = SHMB_LANE_LEN_DEFAULT;
 	if (!open->max_publishers)
 		open->max_publishers = CHANNEL_MEMBERS_DEFAULT;
 	if (!open->max_subscribers)
 		open->max_subscribers = CHANNEL_MEMBERS_DEFAULT;
-	if (open->lane_len < SHMB_LANE_LEN_MIN || open->lane_len > SHMB_LANE_LEN_MAX ||
-	    (open->lane_len & (open->lane_len - 1)) || open->max_publishers > CHANNEL_MEMBERS_MAX ||
+	if (!channel_geometry_valid(open->pattern, open->lane_len, open->max_keys) ||
+	    open->max_publishers > CHANNEL_MEMBERS_MAX ||
 	    open->max_subscribers > CHANNEL_MEMBERS_MAX ||
-	    open->history > shmb_history_max(open->lane_len, record_len(schema, schema_len)))
+	    open->history > channel_history_max(open->pattern, open->lane_len,
+						record_len(schema, schema_len)))
 		return -EINVAL;
 	return 0;
 }
@@ -208,6 +211,8 @@ static int open_existing(struct request *request, struct channel *channel,
 		return -EACCES;
 	if (open->flags & SHMB_OPEN_EXCLUSIVE)
 		return -EEXIST;
+	if (open->pattern != channel->pattern)
+		return -ENOTTY;
 	if (open->flags & SHMB_OPEN_ANY_SCHEMA)
 		return 0;
 	if (!channel->schema_len && !open->schema_len)
@@ -276,7 +281,8 @@ static int handle_open(struct request *request)
 	request->body.opened = (struct shmb_msg_opened){
 		.channel_id = object_id(&channel->object),
 		.created = created,
-		.pattern = SHMB_PATTERN_STREAM,
+		.pattern = channel->pattern,
+		.max_keys = channel->max_keys,
 		.lane_len = channel->lane_len,
 		.max_publishers = channel->max_publishers,
 		.max_subscribers = channel->max_subscribers,
@@ -568,6 +574,99 @@ static int handle_report(struct request *request)
 	return 0;
 }
 
+static int handle_claim(struct request *request)
+{
+	struct shmb_msg_claim claim;
+	struct channel *channel;
+	struct member *member;
+	struct object *object;
+	uint32_t index;
+	uint64_t owner;
+	int r;
+
+	r = request_body(request, &claim, sizeof(claim));
+	if (r < 0)
+		return r;
+	if (claim.zero || !claim.key_len || claim.key_len > sizeof(claim.key) ||
+	    !sodium_is_zero(claim.key + claim.key_len, sizeof(claim.key) - claim.key_len))
+		return -EINVAL;
+	member = find_member(request, claim.member_id);
+	if (!member)
+		return -ESTALE;
+	channel = member->channel;
+	if (channel->pattern != SHMB_PATTERN_STATE || member->role != SHMB_ROLE_PUBLISHER ||
+	    !(member->flags & SHMB_MEMBER_ACTIVE))
+		return -EINVAL;
+	r = key_claim(channel, claim.member_id, claim.key, claim.key_len, &index, &owner);
+	if (r == -EUSERS) {
+		request->limit = channel->max_keys;
+		request->asked = request->limit + 1;
+	} else if (r == -EBUSY) {
+		object = broker_find(channel->broker, owner, SHMB_ENTRY_PUBLISHER);
+		if (object)
+			request->limit =
+				shmb_container_of(object, struct member, object)->client->pid;
+	}
+	if (r < 0)
+		return r;
+	request->type = SHMB_MSG_CLAIMED;
+	request->body.claimed = (struct shmb_msg_claimed){
+		.term = key_owned(channel, index, claim.member_id)->term,
+		.version = key_version(channel, index),
+		.index = index,
+	};
+	request->body_len = sizeof(request->body.claimed);
+	return 0;
+}
+
+/* The key of a request, if its publisher has claimed it. */
+static int request_key(struct request *request, struct member **ret_member,
+		       struct shmb_state_key **ret_key, uint32_t *ret_index)
+{
+	struct shmb_msg_key body;
+	int r;
+
+	r = request_body(request, &body, sizeof(body));
+	if (r < 0)
+		return r;
+	*ret_member = find_member(request, body.member_id);
+	if (!*ret_member)
+		return -ESTALE;
+	*ret_key = body.zero ? NULL : key_owned((*ret_member)->channel, body.index, body.member_id);
+	if (ret_index)
+		*ret_index = body.index;
+	return *ret_key ? 0 : -EINVAL;
+}
+
+static int handle_source(struct request *request)
+{
+	struct shmb_state_key *key;
+	struct member *member;
+	int r;
+
+	r = request_key(request, &member, &key, NULL);
+	if (r < 0 || key->source)
+		return r;
+	key_set_source(key);
+	channel_changed(member->channel);
+	return 0;
+}
+
+static int handle_disclaim(struct request *request)
+{
+	struct shmb_state_key *key;
+	struct member *member;
+	uint32_t index;
+	int r;
+
+	r = request_key(request, &member, &key, &index);
+	if (r < 0)
+		return r;
+	key_disclaim(member->channel, index, &member->object.segment);
+	channel_changed(member->channel);
+	return 0;
+}
+
 static int handle_ping(struct request *request)
 {
 	return request->message->body_len == 0 ? 0 : -EINVAL;
@@ -578,7 +677,8 @@ static int (*const handlers[])(struct request *request) = {
 	[SHMB_MSG_CLOSE] = handle_close,       [SHMB_MSG_ATTACH] = handle_attach,
 	[SHMB_MSG_ACTIVATE] = handle_activate, [SHMB_MSG_DETACH] = handle_detach,
 	[SHMB_MSG_RESUME] = handle_resume,     [SHMB_MSG_REPORT] = handle_report,
-	[SHMB_MSG_PING] = handle_ping,
+	[SHMB_MSG_PING] = handle_ping,	       [SHMB_MSG_CLAIM] = handle_claim,
+	[SHMB_MSG_SOURCE] = handle_source,     [SHMB_MSG_DISCLAIM] = handle_disclaim,
 };
 
 static int request_handle(struct request *request)

@@ -11,6 +11,7 @@
 #include "daemon/channel.h"
 #include "daemon/fence.h"
 #include "daemon/idle.h"
+#include "daemon/key.h"
 #include "daemon/member.h"
 #include "daemon/pair.h"
 #include "daemon/view.h"
@@ -25,6 +26,13 @@ uint64_t member_segment_len(const struct channel *channel, uint32_t role)
 	if (role == SHMB_ROLE_PUBLISHER)
 		return SHMB_BLOCK_LEN + (uint64_t)channel->lane_len;
 	return SHMB_BLOCK_LEN + (uint64_t)channel->max_publishers * sizeof(struct shmb_cursor_lane);
+}
+
+/* Has it values of keys? */
+static bool has_keys(const struct member *member)
+{
+	return member->channel->pattern == SHMB_PATTERN_STATE &&
+	       member->role == SHMB_ROLE_PUBLISHER && member->flags & SHMB_MEMBER_ACTIVE;
 }
 
 static struct segment_spec member_spec(const struct member *member, uint64_t id, uint32_t backing)
@@ -257,7 +265,31 @@ int member_adopt(struct channel *channel, struct client *client,
 	member->object.entry = slot;
 	member->flags |= SHMB_MEMBER_ACTIVE;
 	channel->n_active[role - 1]++;
+	if (has_keys(member) && !segment_exists(&member->object.segment))
+		key_drop_copies(channel, entry->id);
 	return 0;
+}
+
+void member_inherit(struct channel *channel, const struct shmb_registry_entry *entry)
+{
+	struct segment_spec spec = {
+		.kind = SHMB_SEGMENT_LANE,
+		.backing = entry->backing,
+		.id = entry->segment_id ? entry->segment_id : entry->id,
+		.owner_id = entry->id,
+		.len = member_segment_len(channel, SHMB_ROLE_PUBLISHER),
+	};
+	struct segment segment = { 0 };
+
+	if (channel->pattern != SHMB_PATTERN_STATE || entry->kind != SHMB_ENTRY_PUBLISHER ||
+	    !(entry->flags & SHMB_MEMBER_ACTIVE))
+		return;
+	if (segment_adopt(&channel->broker->maker, (const char *)entry->segment, &spec, &segment) <
+	    0)
+		segment.name[0] = '\0';
+	key_disclaim_all(channel, entry->id, &segment);
+	/* Its entry goes next, and then nobody else knows of it. */
+	segment_destroy(&segment);
 }
 
 static void pairs_free(struct member *member, const struct member *leaver, uint32_t reason)
@@ -314,6 +346,17 @@ static void pairs_drop(struct member *member, struct list *first, bool from)
 			pair_free(pair, NULL, SHMB_GONE_MOVED);
 		else if (!from && !seen)
 			pair_set_stale(pair);
+	}
+}
+
+/* A new subscriber cannot have the segments of these; the epoch has moved. */
+static void copy_unusable(const struct channel *channel)
+{
+	for (uint32_t i = 0; i < channel->n_slots[0]; i++) {
+		const struct member *member = channel->slots[0][i];
+
+		if (member && has_keys(member) && !member_usable(member))
+			key_copy_all(channel, object_id(&member->object), &member->object.segment);
 	}
 }
 
@@ -441,6 +484,8 @@ void member_lose(struct member *member, uint32_t id)
 
 	segment_destroy(&member->object.segment);
 	member->object.segment.id = id;
+	if (has_keys(member))
+		key_drop_copies(member->channel, object_id(&member->object));
 	if (member->role != SHMB_ROLE_PUBLISHER)
 		return;
 	list_for_each(link, safe, &member->pairs)
@@ -516,6 +561,8 @@ int member_activate(struct member *member)
 	list_for_each(link, safe, &member->pairs)
 		pair_announce(list_entry(link, struct pair, member_links[member->role - 1]));
 	channel_changed(member->channel);
+	if (member->role == SHMB_ROLE_SUBSCRIBER)
+		copy_unusable(member->channel);
 	return 0;
 }
 
@@ -553,6 +600,9 @@ void member_free(struct member *member, uint32_t reason)
 	struct client *client = member->client;
 	struct broker *broker = client->broker;
 
+	/* Killed before its entry is removed: a successor disclaims what is left. */
+	if (has_keys(member))
+		key_disclaim_all(channel, object_id(&member->object), &member->object.segment);
 	if (client->dead && member->role == SHMB_ROLE_PUBLISHER)
 		fence_lane(member);
 	/* First of all, so that a successor does not take up what is half gone. */

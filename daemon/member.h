@@ -23,6 +23,12 @@ int member_new(struct channel *channel, struct client *client, uint32_t role, ui
 int member_adopt(struct channel *channel, struct client *client,
 		 const struct shmb_registry_entry *entry, uint32_t slot);
 
+/*
+ * The channel inherits what a member has left whose process has died while there was no broker. Does
+ * nothing if it is no publisher of a state channel.
+ */
+void member_inherit(struct channel *channel, const struct shmb_registry_entry *entry);
+
 /**
  * member_activate() - let it meet the others
  * @member: its client has allocated its segment

@@ -166,7 +166,8 @@ struct opening {
  * @user:	who pays
  * @map:	its segment
  * @openings:	who has it open, by opening.channel_link
- * @lane_len, @max_publishers, @max_subscribers, @history, @schema_len, @name_len, @name: as in layout.h
+ * @pattern, @max_keys, @lane_len, @max_publishers, @max_subscribers, @history, @schema_len, @name_len,
+ *		@name: as in layout.h
  * @slots:	members by role - 1 and slot, grown as needed
  * @n_slots:	length of each of @slots
  * @n_members:	attached, by role - 1
@@ -185,6 +186,8 @@ struct channel {
 	struct quota_user *user;
 	struct shmb_channel_segment *map;
 	struct list openings;
+	uint32_t pattern;
+	uint32_t max_keys;
 	uint32_t lane_len;
 	uint32_t max_publishers;
 	uint32_t max_subscribers;

@@ -1,5 +1,6 @@
 shmbincludedir = $(includedir)/shmbroker
 shmbinclude_HEADERS = \
+	%D%/shmbroker/cell.h \
 	%D%/shmbroker/layout.h \
 	%D%/shmbroker/protocol.h \
 	%D%/shmbroker/ring.h \
@@ -14,7 +15,7 @@ dist_shmbdata_DATA = %D%/abi.json
 
 %D%/shmbroker.cdef: $(shmbinclude_HEADERS) scripts/make-cdef.awk
 	$(AM_V_GEN)$(MKDIR_P) %D% && { \
-		printf '#include <shmbroker/%s.h>\n' shmbroker schema ring | \
+		printf '#include <shmbroker/%s.h>\n' shmbroker schema ring cell | \
 			$(CC) -E -x c -DSHMB_INLINE= -I$(top_srcdir)/include -Iinclude - && \
 		echo --- && cat $(top_srcdir)/%D%/shmbroker/layout.h $(top_srcdir)/%D%/shmbroker/schema.h \
 			$(top_srcdir)/%D%/shmbroker/shmbroker.h; \

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <time.h>
 
-#include <shmbroker/ring.h>
+#include <shmbroker/cell.h>
 
 #include "lib/api.h"
 #include "lib/clock.h"
@@ -22,7 +22,9 @@
 #include "lib/name.h"
 #include "lib/options.h"
 
-#define MEMBER_LOOK_NS 5000000ull
+#define STATE_KEYS_DEFAULT	64u
+#define STATE_VALUE_LEN_DEFAULT 232u
+#define MEMBER_LOOK_NS		5000000ull
 
 static int check_options(const struct shmb_channel_options *options)
 {
@@ -30,6 +32,12 @@ static int check_options(const struct shmb_channel_options *options)
 
 	if (options->flags & ~known)
 		return shmb_fail(-EINVAL, "unknown channel flags 0x%x", options->flags & ~known);
+	if (options->pattern && options->pattern != SHMB_PATTERN_STREAM &&
+	    options->pattern != SHMB_PATTERN_STATE)
+		return shmb_fail(-EINVAL, "there is no pattern %u", options->pattern);
+	if (options->max_keys > SHMB_STATE_KEYS_MAX)
+		return shmb_fail(-EINVAL, "a channel has at most %u keys, not %u",
+				 SHMB_STATE_KEYS_MAX, options->max_keys);
 	if (options->lane_len & (options->lane_len - 1) ||
 	    (options->lane_len && options->lane_len < SHMB_LANE_LEN_MIN))
 		return shmb_fail(-EINVAL, "lane_len is a power of two from %u to %u, not %u",
@@ -58,6 +66,8 @@ static int check_history(const struct shmb_channel_options *options)
 
 	if (options->schema_len)
 		memcpy(&head, options->schema, sizeof(head));
+	if (options->pattern == SHMB_PATTERN_STATE && options->history)
+		return shmb_fail(-EINVAL, "a state channel has values, not a history");
 	history_max = shmb_history_max(lane_len, head.record_len);
 	if (options->history > history_max)
 		return shmb_fail(-EINVAL,
@@ -68,12 +78,18 @@ static int check_history(const struct shmb_channel_options *options)
 }
 
 /* The broker said that its channel differs from ours: say where. */
-static int explain_mismatch(const struct shmb_message *message, const void *schema,
-			    uint32_t schema_len)
+static int explain_mismatch(const struct shmb_message *message, uint32_t pattern,
+			    const void *schema, uint32_t schema_len)
 {
 	const uint8_t *theirs = message->body + sizeof(struct shmb_msg_error);
+	struct shmb_msg_error error;
 	uint32_t theirs_len = message->body_len - (uint32_t)sizeof(struct shmb_msg_error);
 
+	memcpy(&error, message->body, sizeof(error));
+	if (error.code == SHMB_CODE_PATTERN)
+		return shmb_fail(-EPROTOTYPE,
+				 "the channel has another pattern: it is no %s channel",
+				 pattern == SHMB_PATTERN_STATE ? "state" : "stream");
 	if (!theirs_len)
 		return shmb_fail(-EPROTOTYPE, "the channel is untyped, you have a schema");
 	if (!schema_len)
@@ -107,6 +123,20 @@ static int take_schema(struct shmb_channel *channel, uint32_t schema_len)
 	return 0;
 }
 
+/* As the broker may give it. */
+static bool geometry_valid(const struct shmb_msg_opened *opened)
+{
+	uint32_t len = opened->lane_len, max_keys = opened->max_keys;
+
+	if (opened->pattern == SHMB_PATTERN_STREAM)
+		return len >= SHMB_LANE_LEN_MIN && len <= SHMB_LANE_LEN_MAX && !(len & (len - 1)) &&
+		       opened->history <= shmb_history_max(len, 0);
+	return opened->pattern == SHMB_PATTERN_STATE && max_keys && opened->history == 0 &&
+	       max_keys <= SHMB_STATE_KEYS_MAX && len <= SHMB_CELLS_LEN_MAX &&
+	       len % max_keys == 0 && len / max_keys >= SHMB_CELL_LEN_MIN &&
+	       len / max_keys % SHMB_CELL_LEN_MIN == 0;
+}
+
 static int take_opened(struct shmb_channel *channel, struct shmb_received *received)
 {
 	const struct shmb_message *message = &received->message;
@@ -116,9 +146,7 @@ static int take_opened(struct shmb_channel *channel, struct shmb_received *recei
 	memcpy(&opened, message->body, sizeof(opened));
 	if (message->fd_count != 1 || message->descriptors[0].role != SHMB_FD_ROLE_PEER)
 		return shmb_fail(-EPROTO, "the broker gave no channel segment");
-	if (opened.lane_len < SHMB_LANE_LEN_MIN || opened.lane_len > SHMB_LANE_LEN_MAX ||
-	    opened.lane_len & (opened.lane_len - 1) || opened.max_publishers > 4096 ||
-	    opened.history > shmb_history_max(opened.lane_len, 0))
+	if (!geometry_valid(&opened) || opened.max_publishers > 4096)
 		return shmb_fail(-EPROTO, "the broker gave impossible limits");
 	result = shmb_map_reader(&channel->map, received->fds[0], &message->descriptors[0],
 				 SHMB_SEGMENT_CHANNEL);
@@ -126,11 +154,18 @@ static int take_opened(struct shmb_channel *channel, struct shmb_received *recei
 		return result;
 	channel->segment = channel->map.base;
 	channel->id = channel->resumable.channel_id = opened.channel_id;
+	channel->pattern = opened.pattern;
+	channel->max_keys = opened.max_keys;
 	channel->lane_len = opened.lane_len;
 	channel->max_publishers = opened.max_publishers;
 	channel->max_subscribers = opened.max_subscribers;
 	channel->history = opened.history;
-	return take_schema(channel, opened.schema_len);
+	result = take_schema(channel, opened.schema_len);
+	if (result == 0 && opened.pattern == SHMB_PATTERN_STATE &&
+	    channel->map.len <
+		    shmb_state_cells_offset(channel->schema_len, opened.max_keys) + opened.lane_len)
+		return shmb_fail(-EPROTO, "the channel's keys do not fit into its segment");
+	return result;
 }
 
 /* Sends OPEN with the channel's name and a schema behind it. Client locked. */
@@ -154,7 +189,9 @@ static int resume(struct shmb_resumable *resumable)
 {
 	struct shmb_channel *channel = shmb_container_of(resumable, struct shmb_channel, resumable);
 	struct shmb_msg_open request = { .flags = SHMB_OPEN_ANY_SCHEMA,
-					 .pattern = SHMB_PATTERN_STREAM };
+					 .pattern = channel->pattern,
+					 .lane_len = channel->lane_len,
+					 .max_keys = channel->max_keys };
 	struct shmb_msg_opened opened = { 0 };
 	struct shmb_received received;
 	int result = request_open(channel, &request, NULL, &received);
@@ -167,11 +204,33 @@ static int resume(struct shmb_resumable *resumable)
 	return result;
 }
 
+/* How many cells of which length the channel is to have, if it is made. */
+static int ask_for_cells(struct shmb_msg_open *request, const struct shmb_channel_options *options)
+{
+	uint32_t value_len = options->value_len ? options->value_len : STATE_VALUE_LEN_DEFAULT;
+	uint32_t cell_len;
+	struct shmb_schema head;
+
+	if (options->schema_len) {
+		memcpy(&head, options->schema, sizeof(head));
+		value_len = head.record_len;
+	}
+	request->max_keys = options->max_keys ? options->max_keys : STATE_KEYS_DEFAULT;
+	cell_len = shmb_cell_len_for(value_len);
+	if (!cell_len || (uint64_t)cell_len * request->max_keys > SHMB_CELLS_LEN_MAX)
+		return shmb_fail(-EINVAL,
+				 "values of %u bytes for %u keys are too much: twice as much, "
+				 "and 48 bytes for each key, are at most %u",
+				 value_len, request->max_keys, SHMB_CELLS_LEN_MAX);
+	request->lane_len = cell_len * request->max_keys;
+	return 0;
+}
+
 static int open_channel(struct shmb_channel *channel, const struct shmb_channel_options *options)
 {
 	struct shmb_msg_open request = {
 		.flags = options->flags, /* SHMB_CHANNEL_* are the SHMB_OPEN_* bits */
-		.pattern = SHMB_PATTERN_STREAM,
+		.pattern = options->pattern ? options->pattern : SHMB_PATTERN_STREAM,
 		.lane_len = options->lane_len,
 		.max_publishers = options->max_publishers,
 		.max_subscribers = options->max_subscribers,
@@ -181,14 +240,17 @@ static int open_channel(struct shmb_channel *channel, const struct shmb_channel_
 	};
 	struct shmb_received received;
 	struct shmb_client *client = channel->client;
-	int result;
+	int result = request.pattern == SHMB_PATTERN_STATE ? ask_for_cells(&request, options) : 0;
 
+	if (result < 0)
+		return result;
 	pthread_mutex_lock(&client->lock);
 	result = request_open(channel, &request, options->schema, &received);
 	if (result == 0)
 		result = take_opened(channel, &received);
 	else if (result == -EPROTOTYPE)
-		result = explain_mismatch(&received.message, options->schema, request.schema_len);
+		result = explain_mismatch(&received.message, request.pattern, options->schema,
+					  request.schema_len);
 	shmb_received_deinit(&received);
 	if (result == 0) {
 		shmb_client_add(client, &channel->resumable);
@@ -307,7 +369,12 @@ SHMB_API int32_t shmb_channel_info(struct shmb_channel *channel, struct shmb_cha
 	if (!info)
 		return shmb_fail(-EINVAL, "info is NULL");
 	all.lane_len = channel->lane_len;
-	all.record_len_max = shmb_record_len_max(channel->lane_len);
+	all.pattern = channel->pattern;
+	all.max_keys = channel->max_keys;
+	if (channel->pattern == SHMB_PATTERN_STATE)
+		all.value_len_max = shmb_cell_value_len_max(shmb_channel_cell_len(channel));
+	else
+		all.record_len_max = shmb_record_len_max(channel->lane_len);
 	all.record_len = channel->record_len;
 	all.max_publishers = channel->max_publishers;
 	all.max_subscribers = channel->max_subscribers;

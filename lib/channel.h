@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <shmbroker/cell.h>
 #include <shmbroker/schema.h>
 
 #include "lib/client.h"
@@ -16,7 +17,9 @@
  * @map:	    holds @segment
  * @segment:	    the broker's words, read-only
  * @id:		    of the channel
- * @lane_len:	    bytes of a ring, from the broker's answer
+ * @pattern:	    SHMB_PATTERN_*
+ * @lane_len:	    bytes of a ring or of all cells, from the broker's answer
+ * @max_keys:	    of a state channel, from the broker's answer
  * @max_publishers: limit, from the broker's answer
  * @max_subscribers: limit, from the broker's answer
  * @history:	    records of each publisher that a late subscriber gets, from the broker's answer
@@ -33,7 +36,9 @@ struct shmb_channel {
 	struct shmb_map map;
 	const struct shmb_channel_segment *segment;
 	uint64_t id;
+	uint32_t pattern;
 	uint32_t lane_len;
+	uint32_t max_keys;
 	uint32_t max_publishers;
 	uint32_t max_subscribers;
 	uint32_t history;
@@ -44,5 +49,26 @@ struct shmb_channel {
 	uint32_t name_len;
 	char name[SHMB_NAME_LEN_MAX];
 };
+
+/* Bytes of a cell of a state channel. */
+static inline uint32_t shmb_channel_cell_len(const struct shmb_channel *channel)
+{
+	return channel->lane_len / channel->max_keys;
+}
+
+/* The directory of a state channel, max_keys entries. */
+static inline const struct shmb_state_key *shmb_channel_keys(const struct shmb_channel *channel)
+{
+	const uint8_t *base = (const uint8_t *)channel->segment;
+
+	base += shmb_state_keys_offset(channel->schema_len);
+	return (const struct shmb_state_key *)(const void *)base;
+}
+
+/* The cells of those who have gone, max_keys of them. */
+static inline const uint8_t *shmb_channel_cells(const struct shmb_channel *channel)
+{
+	return (const uint8_t *)(shmb_channel_keys(channel) + channel->max_keys);
+}
 
 #endif

@@ -266,6 +266,9 @@ static int refusal(const struct shmb_message *message)
 	if (error.code == SHMB_CODE_QUOTA && error.limit)
 		return shmb_fail(-EDQUOT, "over the quota: asked for %llu, the limit is %llu",
 				 (unsigned long long)error.asked, (unsigned long long)error.limit);
+	if (error.code == SHMB_CODE_BUSY && error.limit)
+		return shmb_fail(-EBUSY, "process %llu has claimed the key",
+				 (unsigned long long)error.limit);
 	return shmb_fail(refusals[error.code].result, "%s", refusals[error.code].text);
 }
 

@@ -25,8 +25,10 @@ libshmb_files = \
 	%D%/member.c %D%/member.h \
 	%D%/ahead.h \
 	%D%/bell.h \
+	%D%/publisher.h %D%/subscriber.h \
+	%D%/state.c \
 	%D%/publisher.c \
-	%D%/subscriber.c %D%/subscriber.h \
+	%D%/subscriber.c \
 	%D%/poller.h \
 	%D%/poller-epoll.c \
 	%D%/waitset.c

@@ -519,6 +519,7 @@ static void handle_event(struct shmb_member *member, struct shmb_event *event)
 {
 	int result;
 
+	member->changes++;
 	switch (event->type) {
 	case SHMB_MSG_PAIR:
 		if (event->pair.segment && event->pair.segment != (uint32_t)member->own_id) {
@@ -615,6 +616,8 @@ static bool ask(struct shmb_member *member)
 	int result = map_next(member);
 
 	if (result == 0) {
+		if (member->on_granted)
+			member->on_granted(member, member->next.base);
 		member->asked = true;
 		result = activate_next(member);
 		member->answered = result == 0;

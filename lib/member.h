@@ -80,6 +80,7 @@ struct shmb_ringer {
  * @staged:	    PAIR events for that segment
  * @pinned:	    must not move now
  * @evicted:	    the broker has thrown it out
+ * @changes:	    counts peers that came or went
  * @doorbells:	    fds it can be woken by
  * @n_doorbells:    of @doorbells
  * @doorbell_changes: counts changes of @doorbells
@@ -89,6 +90,8 @@ struct shmb_ringer {
  * @on_pair:	    a peer came, or its ringer changed
  * @on_unpair:	    a peer went
  * @on_doorbell:    there is a new doorbell, and it is polled; may be NULL
+ * @on_granted:	    a segment to move to is mapped, at @to: fill what the peers see as soon as they are
+ *		    told of it; may be NULL
  * @on_prepare:	    the member is about to move: fill what it moves to. 0 or -ENOMEM
  * @is_complete:    do these PAIR events for the segment that it moves to replace all pairs that matter?
  * @on_move:	    go on in @own, which is another one now; @before is the caller's; the peers will
@@ -118,6 +121,7 @@ struct shmb_member {
 	struct shmb_event *staged;
 	bool pinned;
 	bool evicted;
+	uint32_t changes;
 	struct shmb_doorbell *doorbells;
 	uint32_t n_doorbells;
 	uint32_t doorbell_changes;
@@ -127,6 +131,7 @@ struct shmb_member {
 	int (*on_pair)(struct shmb_member *member, struct shmb_event *event);
 	void (*on_unpair)(struct shmb_member *member, const struct shmb_msg_unpair *unpair);
 	void (*on_doorbell)(struct shmb_member *member);
+	void (*on_granted)(struct shmb_member *member, void *to);
 	int (*on_prepare)(struct shmb_member *member, void *to);
 	bool (*is_complete)(const struct shmb_member *member, const struct shmb_event *staged);
 	void (*on_move)(struct shmb_member *member, struct shmb_map *before);

@@ -29,6 +29,7 @@
 #include "lib/history.h"
 #include "lib/member.h"
 #include "lib/options.h"
+#include "lib/publisher.h"
 
 /* One process sleeps on a bell, with few threads; a hostile one may queue thousands. */
 #define WAKE_MAX 8
@@ -101,6 +102,7 @@ struct shmb_publisher {
 	uint64_t dropped;
 	uint64_t refused;
 	uint64_t rings;
+	struct shmb_state_writer *state; /* NULL: not a state channel */
 };
 
 static struct shmb_publisher *to_publisher(struct shmb_member *member)
@@ -357,11 +359,25 @@ static void on_unpair(struct shmb_member *member, const struct shmb_msg_unpair *
 	publisher->writer.limit = 0;
 }
 
+/* Values are read from both as soon as subscribers are told: see put() in state.c. */
+static void publisher_on_granted(struct shmb_member *member, void *to)
+{
+	if (to_publisher(member)->state)
+		memcpy((uint8_t *)to + SHMB_BLOCK_LEN,
+		       (const uint8_t *)member->own.base + SHMB_BLOCK_LEN,
+		       member->own.len - SHMB_BLOCK_LEN);
+}
+
 /* All but the header, which is the broker's: positions, marks, intent, hints and the ring. */
 static int publisher_on_prepare(struct shmb_member *member, void *to)
 {
 	const size_t skip = sizeof(struct shmb_segment_header);
 
+	if (to_publisher(member)->state) {
+		memcpy((uint8_t *)to + skip, (const uint8_t *)member->own.base + skip,
+		       SHMB_BLOCK_LEN - skip);
+		return 0;
+	}
 	memcpy((uint8_t *)to + skip, (const uint8_t *)member->own.base + skip,
 	       member->own.len - skip);
 	return 0;
@@ -475,10 +491,51 @@ static inline void ring_sleepers(struct shmb_publisher *publisher)
 	}
 }
 
+struct shmb_state_writer *shmb_publisher_state(struct shmb_publisher *publisher)
+{
+	return publisher ? publisher->state : NULL;
+}
+
+void shmb_publisher_changed(struct shmb_publisher *publisher)
+{
+	struct shmb_lane_writer *writer = &publisher->writer;
+
+	writer->sequence++;
+	SHMB_STORE(&writer->lane->sequence_hint, writer->sequence);
+	/*
+	 * Z: pairs with the acquire load in the subscriber's scan(): the value is in its cell. Killed
+	 * before: the broker moves the epoch, and everybody looks at all cells.
+	 */
+	SHMB_STORE_RELEASE(&writer->lane->position_hint, writer->sequence);
+	/*
+	 * AE: pairs with the fence in the broker's key_copy_all(), which copies for those who cannot
+	 * have this segment: either it sees the value, or we see that the epoch has moved, and move.
+	 *
+	 * Also without subscribers: one that has come meanwhile either sees the value, or we see
+	 * that the epoch has moved, since the broker moves it before a subscriber can sleep.
+	 */
+	shmb_bell_published();
+	do {
+		for (uint32_t i = 0; i < publisher->n_pairs; i++) {
+			uint32_t sleep;
+
+			if (shmb_unlikely(shmb_bell_due(publisher->sleepers[i].sleep,
+							publisher->sleepers[i].rung, &sleep)))
+				ring(publisher, i, sleep);
+		}
+		if (shmb_likely(SHMB_LOAD(publisher->member.epoch) == publisher->member.seen_epoch))
+			return;
+		shmb_member_sync(&publisher->member);
+	} while (1);
+}
+
 /* ---- publishing -------------------------------------------------------------------------------- */
 
 static int check_len(const struct shmb_publisher *publisher, uint32_t len)
 {
+	if (publisher->state)
+		return shmb_fail(-EOPNOTSUPP,
+				 "on a state channel values are put, not records sent");
 	if (publisher->record_len && len != publisher->record_len)
 		return shmb_fail(-EINVAL, "a record of this channel has %u bytes, this one %u",
 				 publisher->record_len, len);
@@ -804,17 +861,29 @@ SHMB_API int32_t shmb_publisher_open(struct shmb_channel *channel,
 	publisher->record_len_max = shmb_record_len_max(channel->lane_len);
 	publisher->full_sequence = UINT64_MAX;
 	publisher->ahead_max = shmb_ahead_copy_max();
+	publisher->member.channel = channel;
+	if (channel->pattern == SHMB_PATTERN_STATE) {
+		/* No record has this length: whoever sends is told. */
+		publisher->record_len = UINT32_MAX;
+		publisher->state = shmb_state_writer_new(&publisher->member);
+		if (!publisher->state) {
+			free(publisher);
+			return shmb_fail(-ENOMEM, "no memory for a publisher");
+		}
+	}
 	publisher->member.role = SHMB_ROLE_PUBLISHER;
 	publisher->member.flags =
 		options.flags & SHMB_PUBLISHER_TRUSTING ? SHMB_MEMBER_TRUSTING : 0;
 	publisher->member.on_pair = on_pair;
 	publisher->member.on_unpair = on_unpair;
 	publisher->member.on_doorbell = on_doorbell;
+	publisher->member.on_granted = publisher_on_granted;
 	publisher->member.on_prepare = publisher_on_prepare;
 	publisher->member.is_complete = publisher_is_complete;
 	publisher->member.on_move = publisher_on_move;
 	result = shmb_member_open(&publisher->member, channel, prepare);
 	if (result < 0) {
+		free(publisher->state);
 		free(publisher);
 		return result;
 	}
@@ -836,6 +905,7 @@ SHMB_API int32_t shmb_publisher_close(struct shmb_publisher *publisher)
 	shmb_member_close(&publisher->member);
 	free(publisher->pairs);
 	free(publisher->sleepers);
+	free(publisher->state);
 	free(publisher);
 	return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The functions of ring.h as symbols, for languages that cannot inline C. The header is compiled a
+ * The functions of ring.h and cell.h as symbols, for languages that cannot inline C. The headers are compiled a
  * second time with external linkage, so there is one source for both.
  */
 
@@ -9,4 +9,5 @@
 
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
 #define SHMB_INLINE SHMB_API
+#include <shmbroker/cell.h>
 #include <shmbroker/ring.h>

@@ -70,6 +70,7 @@ struct futex_wait { /* struct futex_waitv of newer headers */
  * @end:	  of a publisher that has gone: no more than one ring is read, whoever writes it
  * @gone:	  the publisher has gone: read to the end, then forget
  * @unguarded:	  it lives on, and does not wait for us any more
+ * @left:	  of a state channel: nothing refers to it any more
  * @finished:	  never read again: it broke the layout, or has overwritten what was left to read
  */
 struct sub_lane {
@@ -89,6 +90,7 @@ struct sub_lane {
 	bool attached;
 	bool gone;
 	bool unguarded;
+	bool left;
 	bool finished;
 };
 
@@ -138,6 +140,7 @@ struct shmb_subscriber {
 	uint64_t sleeps;
 	uint64_t backstops;
 	void *waitset;
+	struct shmb_state_reader *state; /* NULL: not a state channel */
 };
 
 static struct shmb_subscriber *to_subscriber(struct shmb_member *member)
@@ -651,6 +654,81 @@ static inline int look_at(struct shmb_subscriber *subscriber, struct sub_lane *l
 	return look(subscriber, lane, record);
 }
 
+/* ---- state channels ---------------------------------------------------------------------------- */
+
+struct shmb_state_reader *shmb_subscriber_state(struct shmb_subscriber *subscriber)
+{
+	return subscriber ? subscriber->state : NULL;
+}
+
+uint32_t shmb_subscriber_n_lanes(const struct shmb_subscriber *subscriber)
+{
+	return subscriber->n_lanes;
+}
+
+/*
+ * Nothing is read from it any more: its publisher has gone, or puts into a newer segment that we have
+ * been told of, and rings the bell that came with it.
+ */
+static bool is_left(const struct sub_lane *lane)
+{
+	uint64_t position, sequence;
+
+	for (const struct sub_lane *at = lane; at; at = at->successor) {
+		if (at->gone)
+			return true;
+		/* L: pairs with K in the publisher's replace_pair(): all of its values are there. */
+		if (at != lane && shmb_bell_started(at->bell_words, &position, &sequence))
+			return true;
+	}
+	return false;
+}
+
+const struct shmb_lane_segment *shmb_subscriber_lane(struct shmb_subscriber *subscriber,
+						     uint32_t index, uint64_t *ret_publisher_id,
+						     bool *ret_moving)
+{
+	struct sub_lane *lane = subscriber->lanes[index];
+
+	*ret_moving = lane->successor != NULL;
+	lane->left |= is_left(lane);
+	if (lane->left)
+		return NULL;
+	if (!lane->attached)
+		attach_lane(subscriber, lane);
+	*ret_publisher_id = lane->publisher_id;
+	return lane->lane.base;
+}
+
+/* Its successor, if it has one, is the first of that publisher then. */
+bool shmb_subscriber_forget_left(struct shmb_subscriber *subscriber)
+{
+	bool any = false;
+
+	for (uint32_t i = 0; i < subscriber->n_lanes;) {
+		struct sub_lane *lane = subscriber->lanes[i];
+
+		/* The order is kept: whoever follows it stands behind it. */
+		if (!lane->follows && lane->left) {
+			if (lane->successor)
+				lane->successor->follows = false;
+			remove_lane(subscriber, i);
+			any = true;
+		} else {
+			i++;
+		}
+	}
+	return any;
+}
+
+bool shmb_subscriber_any_left(const struct shmb_subscriber *subscriber)
+{
+	for (uint32_t i = 0; i < subscriber->n_lanes; i++)
+		if (is_left(subscriber->lanes[i]))
+			return true;
+	return false;
+}
+
 /* ---- turns ------------------------------------------------------------------------------------- */
 
 /*
@@ -762,6 +840,14 @@ static int nothing(struct shmb_subscriber *subscriber)
 				   "any more");
 }
 
+/* Why a record cannot be received just now. */
+static int busy(const struct shmb_subscriber *subscriber)
+{
+	if (subscriber->state)
+		return shmb_fail(-EOPNOTSUPP, "a state channel has values to get, not records");
+	return shmb_fail(-EBUSY, "records are peeked at: release them first");
+}
+
 static inline int enter(struct shmb_subscriber *subscriber)
 {
 	int result;
@@ -814,7 +900,7 @@ static __attribute__((noinline)) int32_t recv_any(struct shmb_subscriber *subscr
 	if (shmb_unlikely(result < 0))
 		return result;
 	if (shmb_unlikely(subscriber->n_peeked))
-		return shmb_fail(-EBUSY, "records are peeked at: release them first");
+		return busy(subscriber);
 	do {
 		lane = next_record(subscriber, &record);
 		if (!lane)
@@ -896,7 +982,7 @@ SHMB_API int32_t shmb_subscriber_recv_many(struct shmb_subscriber *subscriber, v
 	if (!data || max == 0 || max > INT32_MAX)
 		return shmb_fail(-EINVAL, "data is NULL, or max %u is not 1 to %d", max, INT32_MAX);
 	if (subscriber->n_peeked)
-		return shmb_fail(-EBUSY, "records are peeked at: release them first");
+		return busy(subscriber);
 	while (n < max) {
 		lane = next_record(subscriber, &record);
 		if (subscriber->untold != lane)
@@ -958,7 +1044,7 @@ SHMB_API int32_t shmb_subscriber_peek(struct shmb_subscriber *subscriber, uint32
 	if (max == 0)
 		return shmb_fail(-EINVAL, "max is 0");
 	if (subscriber->n_peeked)
-		return (int32_t)subscriber->n_peeked;
+		return subscriber->state ? busy(subscriber) : (int32_t)subscriber->n_peeked;
 	do {
 		lane = next_record(subscriber, &record);
 		if (!lane)
@@ -983,6 +1069,8 @@ SHMB_API int32_t shmb_subscriber_release(struct shmb_subscriber *subscriber, uin
 		return shmb_fail(-EINVAL, "subscriber is NULL");
 	if (!*subscriber->member.fork_guard)
 		return shmb_fail(-ECHILD, "this handle belongs to the parent process");
+	if (subscriber->state)
+		return busy(subscriber);
 	if (count > subscriber->n_peeked)
 		return shmb_fail(-EINVAL, "%u records are peeked at, not %u", subscriber->n_peeked,
 				 count);
@@ -1016,6 +1104,8 @@ int shmb_subscriber_ready(struct shmb_subscriber *subscriber)
 	/* Another thread of this client may have read what is for us. */
 	if (shmb_unlikely(SHMB_LOAD(&subscriber->member.inbox.first) != NULL))
 		shmb_member_sync(&subscriber->member);
+	if (subscriber->state)
+		return shmb_state_reader_ready(subscriber->state);
 	if (subscriber->failed || subscriber->n_peeked)
 		return 1;
 	if (next_record(subscriber, &record)) {
@@ -1391,8 +1481,19 @@ SHMB_API int32_t shmb_subscriber_open(struct shmb_channel *channel,
 	subscriber->member.on_prepare = subscriber_on_prepare;
 	subscriber->member.is_complete = subscriber_is_complete;
 	subscriber->member.on_move = subscriber_on_move;
+	subscriber->member.channel = channel;
+	if (channel->pattern == SHMB_PATTERN_STATE) {
+		/* As if it always peeked: there is nothing to receive. */
+		subscriber->n_peeked = 1;
+		subscriber->state = shmb_state_reader_new(subscriber);
+		if (!subscriber->state) {
+			free(subscriber);
+			return shmb_fail(-ENOMEM, "no memory for a subscriber");
+		}
+	}
 	result = shmb_member_open(&subscriber->member, channel, prepare);
 	if (result < 0) {
+		shmb_state_reader_free(subscriber->state);
 		free(subscriber);
 		return result;
 	}
@@ -1433,6 +1534,7 @@ SHMB_API int32_t shmb_subscriber_close(struct shmb_subscriber *subscriber)
 	free(subscriber->spare);
 	shmb_member_close(&subscriber->member);
 	free(subscriber->lanes);
+	shmb_state_reader_free(subscriber->state);
 	free(subscriber);
 	return 0;
 }
@@ -1482,7 +1584,8 @@ SHMB_API int32_t shmb_subscriber_stats(struct shmb_subscriber *subscriber,
 		uint64_t published;
 
 		all.n_publishers += !lane->follows;
-		if (lane->follows || (!lane->attached && !attach_lane(subscriber, lane)))
+		if (subscriber->state || lane->follows ||
+		    (!lane->attached && !attach_lane(subscriber, lane)))
 			continue;
 		published = SHMB_LOAD(&words->sequence_hint);
 		if (published > lane->reader.sequence)

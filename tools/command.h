@@ -36,13 +36,16 @@ char *command_help_filter(int key, const char *text, void *input);
 
 int command_cat(int argc, char **argv);
 int command_doctor(int argc, char **argv);
+int command_get(int argc, char **argv);
 int command_keygen(int argc, char **argv);
 int command_ls(int argc, char **argv);
 int command_ping(int argc, char **argv);
 int command_pub(int argc, char **argv);
+int command_set(int argc, char **argv);
 int command_show(int argc, char **argv);
 int command_top(int argc, char **argv);
 int command_version(int argc, char **argv);
+int command_watch(int argc, char **argv);
 int command_why(int argc, char **argv);
 
 /* Parser of a subcommand that takes one channel; its input is where the name goes, NULL before. */

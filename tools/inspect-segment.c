@@ -199,6 +199,15 @@ static void read_channel(const struct inspect *inspect, struct inspect_item *ite
 	item->is_read = true;
 }
 
+/* Has its channel values of keys, which nobody is behind with? */
+static bool is_state(const struct inspect *inspect, const struct inspect_item *item)
+{
+	const struct inspect_item *channel;
+
+	channel = inspect_find(inspect, SHMB_ENTRY_CHANNEL, item->entry.channel_id);
+	return channel && channel->entry.pattern == SHMB_PATTERN_STATE;
+}
+
 static void read_lane(const struct inspect *inspect, struct inspect_item *item)
 {
 	struct shmb_lane_segment block;
@@ -206,7 +215,7 @@ static void read_lane(const struct inspect *inspect, struct inspect_item *item)
 	if (inspect_segment(inspect, item, 0, &block, sizeof(block), item->why) < 0)
 		return;
 	item->lane = (struct inspect_lane){
-		.position = block.position_hint,
+		.position = is_state(inspect, item) ? 0 : block.position_hint,
 		.sequence = block.sequence_hint,
 		.dropped = block.dropped,
 		.refused = block.refused,
@@ -276,7 +285,7 @@ static void read_pair(const struct inspect *inspect, struct inspect_item *item)
 	/* The hint is lazy: the reader may be past it. */
 	if (publisher->lane.position > pair->position)
 		pair->lag_len = publisher->lane.position - pair->position;
-	if (publisher->lane.sequence > pair->sequence)
+	if (publisher->lane.sequence > pair->sequence && !is_state(inspect, item))
 		pair->lag_records = publisher->lane.sequence - pair->sequence;
 }
 

@@ -162,6 +162,8 @@ int show_as_json(const struct inspect *inspect, const struct inspect_item *chann
 	set_u64(object, "max_publishers", entry->max_publishers);
 	set_u64(object, "max_subscribers", entry->max_subscribers);
 	set_u64(object, "history", entry->history);
+	if (entry->pattern == SHMB_PATTERN_STATE)
+		set_u64(object, "max_keys", entry->max_keys);
 	set_u64(object, "memory", sum.segments_len);
 	set_segment(object, entry);
 	json_object_set_new(object, "schema", decode ? schema_to_json(decode) : json_null());

@@ -101,7 +101,11 @@ static void print_channel(const struct inspect *inspect, const struct inspect_it
 	if (localtime_r(&created, &tm) && strftime(when, sizeof(when), "%F %T %z", &tm))
 		printf("  created: %s by uid %" PRIu32 "\n", when, entry->uid);
 	printf("  backing: %s\n", look_backing(entry));
-	print_bytes("  lane", entry->lane_len);
+	if (entry->pattern == SHMB_PATTERN_STATE)
+		printf("  keys: at most %" PRIu32 ", cells of %" PRIu32 " bytes\n", entry->max_keys,
+		       entry->max_keys ? entry->lane_len / entry->max_keys : 0);
+	else
+		print_bytes("  lane", entry->lane_len);
 	print_bytes("  memory", sum.segments_len);
 	printf("  segment: %s (%" PRIu64 " bytes)\n", (const char *)entry->segment,
 	       entry->segment_len);
@@ -110,10 +114,12 @@ static void print_channel(const struct inspect *inspect, const struct inspect_it
 	printf("  publishers: %" PRIu32 " of at most %" PRIu32 "\n  subscribers: %" PRIu32
 	       " of at most %" PRIu32 "\n",
 	       sum.n_publishers, entry->max_publishers, sum.n_subscribers, entry->max_subscribers);
-	printf("  history: %" PRIu32 " records of each publisher\n", entry->history);
+	if (entry->pattern != SHMB_PATTERN_STATE)
+		printf("  history: %" PRIu32 " records of each publisher\n", entry->history);
 	if (!decode) {
-		puts(entry->schema_len ? "  schema: unreadable"
-				       : "  schema: none, records are bytes");
+		puts(entry->schema_len			    ? "  schema: unreadable"
+		     : entry->pattern == SHMB_PATTERN_STATE ? "  schema: none, values are bytes"
+							    : "  schema: none, records are bytes");
 		return;
 	}
 	printf("  schema: %.48s, %" PRIu32 " bytes a record\n", decode->head.name,
@@ -149,19 +155,26 @@ static void print_member(const struct inspect *inspect, const struct inspect_ite
 	       entry->segment_len, entry->slot);
 }
 
-static void print_publisher(const struct inspect *inspect, const struct inspect_item *item)
+static void print_publisher(const struct inspect *inspect, const struct inspect_item *item,
+			    bool is_state)
 {
 	print_member(inspect, item, "publisher");
 	if (!item->is_read)
 		return;
-	printf("  published: %" PRIu64 " records, position %" PRIu64 "\n", item->lane.sequence,
-	       item->lane.position);
-	printf("  lane full: %" PRIu64 " refused, %" PRIu64 " dropped%s\n", item->lane.refused,
-	       item->lane.dropped, item->lane.is_waiting ? "; waits for space now" : "");
+	if (is_state) {
+		printf("  put: %" PRIu64 " values\n", item->lane.sequence);
+	} else {
+		printf("  published: %" PRIu64 " records, position %" PRIu64 "\n",
+		       item->lane.sequence, item->lane.position);
+		printf("  lane full: %" PRIu64 " refused, %" PRIu64 " dropped%s\n",
+		       item->lane.refused, item->lane.dropped,
+		       item->lane.is_waiting ? "; waits for space now" : "");
+	}
 	printf("  wake-ups sent: %" PRIu64 "\n", item->lane.rings);
 }
 
-static void print_subscriber(const struct inspect *inspect, const struct inspect_item *item)
+static void print_subscriber(const struct inspect *inspect, const struct inspect_item *item,
+			     bool is_state)
 {
 	const struct inspect_item *pair = NULL;
 
@@ -177,6 +190,8 @@ static void print_subscriber(const struct inspect *inspect, const struct inspect
 		printf("  from publisher %" PRIu64 ": ", pair->entry.publisher_id);
 		if (!pair->is_read)
 			puts("not connected yet");
+		else if (is_state)
+			puts("values of its keys");
 		else
 			printf("read %" PRIu64 " records, position %" PRIu64 "; behind %" PRIu64
 			       " records, %" PRIu64 " bytes; lost %" PRIu64 "\n",
@@ -192,13 +207,14 @@ static void print_subscriber(const struct inspect *inspect, const struct inspect
 static int print_all(const struct inspect *inspect, const struct inspect_item *channel,
 		     struct decode *decode)
 {
+	bool is_state = channel->entry.pattern == SHMB_PATTERN_STATE;
 	const struct inspect_item *item = NULL;
 
 	print_channel(inspect, channel, decode);
 	while ((item = inspect_next(inspect, item, SHMB_ENTRY_PUBLISHER, channel->entry.id)))
-		print_publisher(inspect, item);
+		print_publisher(inspect, item, is_state);
 	while ((item = inspect_next(inspect, item, SHMB_ENTRY_SUBSCRIBER, channel->entry.id)))
-		print_subscriber(inspect, item);
+		print_subscriber(inspect, item, is_state);
 	return 0;
 }
 

@@ -536,11 +536,30 @@ static void judge_traffic(struct why *why)
 			"records", sent);
 }
 
+/* Nobody holds anybody up: who puts never waits, and who gets finds what is there. */
+static void judge_values(struct why *why)
+{
+	const struct inspect_sum *before = &why->sum[0], *now = &why->sum[1];
+	uint64_t put = now->records > before->records ? now->records - before->records : 0;
+	struct cause *cause;
+
+	if (put)
+		cause = add_cause(why, RANK_FLOWS,
+				  "values change: %" PRIu64 " were put in the last %.1f s", put,
+				  MOMENT_NS / 1e9);
+	else
+		cause = add_cause(why, RANK_IDLE,
+				  "no value was put just now; those that are there can be read");
+	set_u64(cause, "values", put);
+}
+
 static void judge(struct why *why)
 {
+	bool is_state = why->channel->entry.pattern == SHMB_PATTERN_STATE;
 	const struct inspect_item *member = NULL;
 
-	judge_subscribers(why);
+	if (!is_state)
+		judge_subscribers(why);
 	while ((member = inspect_next(&why->now, member, SHMB_ENTRY_PUBLISHER,
 				      why->channel->entry.id)))
 		judge_member(why, member);
@@ -548,7 +567,10 @@ static void judge(struct why *why)
 				      why->channel->entry.id)))
 		judge_member(why, member);
 	judge_broker(why);
-	judge_traffic(why);
+	if (is_state)
+		judge_values(why);
+	else
+		judge_traffic(why);
 	/* A lane that is full says already that nothing is published. */
 	if (why->n_causes > 1 && why->causes[0].rank == RANK_FULL &&
 	    why->causes[why->n_causes - 1].rank == RANK_IDLE)

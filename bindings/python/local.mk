@@ -3,7 +3,9 @@ EXTRA_DIST += \
 	%D%/README.md \
 	%D%/build_backend.py \
 	%D%/examples/publish.py \
+	%D%/examples/set-state.py \
 	%D%/examples/subscribe.py \
+	%D%/examples/watch-state.py \
 	%D%/examples/telemetry.py \
 	%D%/pyproject.toml \
 	%D%/setup.py \
@@ -13,6 +15,7 @@ EXTRA_DIST += \
 	%D%/src/_core/module.c \
 	%D%/src/_core/publisher.c \
 	%D%/src/_core/record.c \
+	%D%/src/_core/state.c \
 	%D%/src/_core/subscriber.c \
 	%D%/src/_core/waitset.c \
 	%D%/src/shmbroker/__init__.py \
@@ -24,6 +27,7 @@ EXTRA_DIST += \
 	%D%/src/shmbroker/publisher.py \
 	%D%/src/shmbroker/py.typed \
 	%D%/src/shmbroker/schema.py \
+	%D%/src/shmbroker/state.py \
 	%D%/src/shmbroker/subscriber.py \
 	%D%/src/shmbroker/waitset.py \
 	%D%/tests/build.sh \
@@ -39,4 +43,5 @@ EXTRA_DIST += \
 	%D%/tests/test_record.py \
 	%D%/tests/test_schema.py \
 	%D%/tests/test_send_recv.py \
+	%D%/tests/test_state.py \
 	%D%/tests/test_waitset.py

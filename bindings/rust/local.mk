@@ -13,7 +13,9 @@ EXTRA_DIST += \
 	%D%/shmbroker/examples/aggregate.rs \
 	%D%/shmbroker/examples/common/mod.rs \
 	%D%/shmbroker/examples/publish.rs \
+	%D%/shmbroker/examples/set-state.rs \
 	%D%/shmbroker/examples/subscribe.rs \
+	%D%/shmbroker/examples/watch-state.rs \
 	%D%/shmbroker/src/broker.rs \
 	%D%/shmbroker/src/channel.rs \
 	%D%/shmbroker/src/client.rs \
@@ -21,6 +23,7 @@ EXTRA_DIST += \
 	%D%/shmbroker/src/lib.rs \
 	%D%/shmbroker/src/publisher.rs \
 	%D%/shmbroker/src/schema.rs \
+	%D%/shmbroker/src/state.rs \
 	%D%/shmbroker/src/subscriber.rs \
 	%D%/shmbroker/src/waitset.rs \
 	%D%/shmbroker/tests/channels.rs \
@@ -28,6 +31,7 @@ EXTRA_DIST += \
 	%D%/shmbroker/tests/processes.rs \
 	%D%/shmbroker/tests/records.rs \
 	%D%/shmbroker/tests/schema.rs \
+	%D%/shmbroker/tests/state.rs \
 	%D%/shmbroker/tests/waitset.rs
 
 clean-local: clean-rust

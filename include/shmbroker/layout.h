@@ -12,8 +12,10 @@
  *	segment   | written by       | mapped read-only by
  *	----------+------------------+--------------------------------------------
  *	registry  | broker           | nobody; inspectors read(2) it
- *	channel   | broker           | every client that has the channel open
- *	lane      | its publisher    | the subscribers of its channel
+ *	channel   | broker           | every client that has the channel open; values of those who have
+ *		  |		     | gone, too, where the pattern is state
+ *	lane      | its publisher    | the subscribers of its channel; cells instead of a ring where
+ *		  |		     | the pattern is state
  *	cursor    | its subscriber   | the publishers of its channel
  *	bell      | the ringer       | the one sleeper
  *
@@ -157,6 +159,39 @@ SHMB_AT(shmb_lane_segment, doorbell_generation, 388);
 SHMB_AT(shmb_lane_segment, marks, 512);
 SHMB_SIZE(shmb_lane_segment, SHMB_BLOCK_LEN);
 
+/* ---- cells: latest values of a state channel -------------------------------------------------- */
+
+/*
+ * A cell holds the latest value of one key: two slots of cell_len / 2 bytes, each a struct
+ * shmb_cell_slot and then the value. The slot that is not current is written, so one of them always
+ * holds the last whole value.
+ *
+ * Behind the first block of its segment a publisher of a state channel has one cell for each key, in
+ * the order of the channel's directory; its @position_hint and @sequence_hint count what was put. The
+ * channel's segment has as many behind its directory, for the values of those who have gone.
+ */
+#define SHMB_CELL_LEN_MIN  64u /* and a multiple of it */
+#define SHMB_CELL_LEN_MAX  (1u << 24)
+#define SHMB_CELLS_LEN_MAX (1u << 26) /* all cells of a publisher: a broker may have to copy them */
+#define SHMB_CELL_NO_VALUE 0x7fffffffu /* as @len: the value was erased */
+
+/**
+ * struct shmb_cell_slot - one of the two halves of a cell
+ * @version: counts what was put for the key, from 1, whoever puts it; 0: empty, or being written. The
+ *	     slot with the higher one is current
+ * @term:    under which claim it was put
+ * @len:     bytes of the value behind it, or SHMB_CELL_NO_VALUE
+ * @zero:    reserved
+ */
+struct shmb_cell_slot {
+	uint64_t version;
+	uint64_t term;
+	uint32_t len;
+	uint32_t zero;
+};
+SHMB_AT(shmb_cell_slot, len, 16);
+SHMB_SIZE(shmb_cell_slot, 24);
+
 /* ---- cursor: how far one subscriber has read each lane ------------------------------------- */
 
 /*
@@ -250,6 +285,34 @@ SHMB_SIZE(shmb_bell_segment, SHMB_BLOCK_LEN);
 /* ---- channel --------------------------------------------------------------------------------- */
 
 #define SHMB_PATTERN_STREAM 1u
+#define SHMB_PATTERN_STATE  4u /* latest values by key; 2 and 3 are taken */
+
+#define SHMB_STATE_KEY_LEN_MAX 64u
+#define SHMB_STATE_KEYS_MAX    4096u
+
+/**
+ * struct shmb_state_key - one key of a state channel, written by the broker
+ * @owner:   publisher that may write it now; 0: nobody
+ * @source:  as @owner, once its value is in the owner's cell of this key's index; 0: it is in the
+ *	     channel's cell of this index, if there is one
+ * @term:    of the last claim; grows with each, across all keys and restarts of the broker
+ * @key_len: bytes of @key; stored last, 0: free
+ * @key:     not terminated
+ *
+ * @max_keys of them follow the schema of a state channel, at the next multiple of 64 bytes; behind
+ * them its cells. An entry stays with its key for as long as there is the channel.
+ */
+struct shmb_state_key {
+	uint64_t owner;
+	uint64_t source;
+	uint64_t term;
+	uint32_t key_len;
+	uint8_t pad[36];
+	uint8_t key[SHMB_STATE_KEY_LEN_MAX];
+};
+SHMB_AT(shmb_state_key, key_len, 24);
+SHMB_AT(shmb_state_key, key, 64);
+SHMB_SIZE(shmb_state_key, 128);
 
 /**
  * struct shmb_channel_segment - the first block of a channel; its schema follows, if it has one
@@ -257,7 +320,8 @@ SHMB_SIZE(shmb_bell_segment, SHMB_BLOCK_LEN);
  * @epoch:	    moves whenever membership or rights change, after the control messages were sent
  * @channel_id:	    unique inside the instance
  * @pattern:	    SHMB_PATTERN_*
- * @lane_len:	    bytes of each publisher's ring, a power of two
+ * @lane_len:	    bytes of each publisher's ring, a power of two; of all its cells if the pattern
+ *		    is state
  * @max_publishers: publisher slots, hence slots in each cursor
  * @max_subscribers: limit
  * @schema_len:	    bytes at SHMB_BLOCK_LEN, 0: records are untyped
@@ -266,6 +330,7 @@ SHMB_SIZE(shmb_bell_segment, SHMB_BLOCK_LEN);
  * @n_subscribers:  subscribers active now
  * @history:	    records of each publisher that a late subscriber gets
  * @backing:	    SHMB_MEMORY_POSIX or _SEALED: of what is made for its members from now on
+ * @max_keys:	    state: entries of the directory, cells of each publisher
  * @name:	    not terminated
  */
 struct shmb_channel_segment {
@@ -283,7 +348,8 @@ struct shmb_channel_segment {
 	uint32_t n_subscribers;
 	uint32_t history;
 	uint32_t backing;
-	uint8_t pad1[80];
+	uint32_t max_keys;
+	uint8_t pad1[76];
 	uint8_t name[SHMB_NAME_LEN_MAX];
 	uint8_t pad2[SHMB_BLOCK_LEN - 512];
 };
@@ -292,6 +358,7 @@ SHMB_AT(shmb_channel_segment, channel_id, 256);
 SHMB_AT(shmb_channel_segment, n_subscribers, 292);
 SHMB_AT(shmb_channel_segment, history, 296);
 SHMB_AT(shmb_channel_segment, backing, 300);
+SHMB_AT(shmb_channel_segment, max_keys, 304);
 SHMB_AT(shmb_channel_segment, name, 384);
 SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
 
@@ -342,6 +409,7 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
  * @name:	    channel: its name; client: its label; not terminated
  * @segment_id:	    of @segment; 0: @id
  * @backing:	    channel: SHMB_MEMORY_* as wanted; others: POSIX (or 0) or SEALED, of @segment
+ * @max_keys:	    channel: as in its segment
  */
 struct shmb_registry_entry {
 	uint32_t state;
@@ -372,7 +440,8 @@ struct shmb_registry_entry {
 	uint8_t name[SHMB_NAME_LEN_MAX];
 	uint64_t segment_id;
 	uint32_t backing;
-	uint8_t pad1[148];
+	uint32_t max_keys;
+	uint8_t pad1[144];
 };
 SHMB_AT(shmb_registry_entry, id, 8);
 SHMB_AT(shmb_registry_entry, pid, 80);
@@ -382,6 +451,7 @@ SHMB_AT(shmb_registry_entry, segment, 160);
 SHMB_AT(shmb_registry_entry, name, 224);
 SHMB_AT(shmb_registry_entry, segment_id, 352);
 SHMB_AT(shmb_registry_entry, backing, 360);
+SHMB_AT(shmb_registry_entry, max_keys, 364);
 SHMB_SIZE(shmb_registry_entry, 512);
 
 /**

@@ -132,12 +132,16 @@ SHMB_SIZE(shmb_version_reject, 16);
 #define SHMB_MSG_RESUME	  8u /* struct shmb_msg_resume, u64 ids -> GRANT + doorbell */
 #define SHMB_MSG_REPORT	  9u /* struct shmb_msg_report -> OK; a peer broke the layout */
 #define SHMB_MSG_PING	  10u /* empty -> OK */
+#define SHMB_MSG_CLAIM	  11u /* struct shmb_msg_claim -> CLAIMED */
+#define SHMB_MSG_SOURCE	  12u /* struct shmb_msg_key -> OK; its first value is in the cell */
+#define SHMB_MSG_DISCLAIM 13u /* struct shmb_msg_key -> OK */
 /* broker to client: replies */
-#define SHMB_MSG_OK	64u /* empty */
-#define SHMB_MSG_ERROR	65u /* struct shmb_msg_error, then the channel's schema if code 7 */
-#define SHMB_MSG_JOINED 66u /* struct shmb_msg_joined */
-#define SHMB_MSG_OPENED 67u /* struct shmb_msg_opened */
-#define SHMB_MSG_GRANT	68u /* struct shmb_msg_grant; as an event: the member moves */
+#define SHMB_MSG_OK	 64u /* empty */
+#define SHMB_MSG_ERROR	 65u /* struct shmb_msg_error, then the channel's schema if code 7 */
+#define SHMB_MSG_JOINED	 66u /* struct shmb_msg_joined */
+#define SHMB_MSG_OPENED	 67u /* struct shmb_msg_opened */
+#define SHMB_MSG_GRANT	 68u /* struct shmb_msg_grant; as an event: the member moves */
+#define SHMB_MSG_CLAIMED 69u /* struct shmb_msg_claimed */
 /* broker to client: events, request_id 0 */
 #define SHMB_MSG_PAIR	 96u /* struct shmb_msg_pair + peer's segment, bell, doorbell */
 #define SHMB_MSG_UNPAIR	 97u /* struct shmb_msg_unpair */
@@ -250,7 +254,7 @@ struct shmb_msg_open {
 	uint32_t name_len;
 	uint32_t history;
 	uint32_t backing; /* SHMB_MEMORY_* */
-	uint32_t zero;
+	uint32_t max_keys; /* state: lane_len is so many cells; else 0 */
 	uint8_t name[SHMB_NAME_LEN_MAX];
 };
 SHMB_SIZE(shmb_msg_open, 168);
@@ -265,7 +269,7 @@ struct shmb_msg_opened {
 	uint32_t max_subscribers;
 	uint32_t schema_len;
 	uint32_t history;
-	uint32_t zero;
+	uint32_t max_keys;
 };
 SHMB_SIZE(shmb_msg_opened, 40);
 
@@ -314,6 +318,47 @@ struct shmb_msg_resume {
 	uint32_t segment;
 };
 SHMB_SIZE(shmb_msg_resume, 24);
+
+/**
+ * struct shmb_msg_claim - a publisher of a state channel wants to be the one that writes a key
+ * @member_id: of the publisher
+ * @key_len:   bytes of @key, 1 to 64
+ * @zero:      reserved
+ * @key:       the rest is 0
+ *
+ * Refused with SHMB_CODE_BUSY, the owner's pid as @limit, while somebody else has it. Who has it
+ * already gets the same answer again.
+ */
+struct shmb_msg_claim {
+	uint64_t member_id;
+	uint32_t key_len;
+	uint32_t zero;
+	uint8_t key[SHMB_STATE_KEY_LEN_MAX];
+};
+SHMB_SIZE(shmb_msg_claim, 80);
+
+/**
+ * struct shmb_msg_claimed
+ * @term:    higher than that of any claim before
+ * @version: of the last value; the next is higher
+ * @index:   of the key in the directory, and of its cell
+ * @zero:    reserved
+ */
+struct shmb_msg_claimed {
+	uint64_t term;
+	uint64_t version;
+	uint32_t index;
+	uint32_t zero;
+};
+SHMB_SIZE(shmb_msg_claimed, 24);
+
+/* A key of a publisher. */
+struct shmb_msg_key {
+	uint64_t member_id;
+	uint32_t index;
+	uint32_t zero;
+};
+SHMB_SIZE(shmb_msg_key, 16);
 
 #define SHMB_PAIR_LOSSY (1u << 0) /* the subscriber is lossy */
 #define SHMB_PAIR_BLIND (1u << 1) /* to a publisher: the cursor comes with a later pair */
@@ -391,7 +436,7 @@ SHMB_SIZE(shmb_msg_report, 24);
 /**
  * struct shmb_msg_error
  * @code:  SHMB_CODE_*
- * @limit: QUOTA: the limit that was reached; else 0
+ * @limit: QUOTA: the limit that was reached; BUSY: the pid of the key's owner; else 0
  * @asked: QUOTA: what was asked for; else 0
  */
 struct shmb_msg_error {

@@ -45,6 +45,7 @@ struct shmb_broker;
  * @sequence: number of the (first) record among those of its publisher, from 0
  * @lost:     records that this subscriber has lost so far, all publishers together
  * @publisher_id: whose record it is
+ * @term:     state channels: under which claim the value was put
  * @pad:      zero
  *
  * A binding asks for its address once, and reads it after each call.
@@ -58,7 +59,8 @@ struct shmb_view {
 	uint64_t sequence;
 	uint64_t lost;
 	uint64_t publisher_id;
-	uint8_t pad[16];
+	uint64_t term;
+	uint8_t pad[8];
 };
 
 /* ---- library ---------------------------------------------------------------------------------- */
@@ -175,8 +177,11 @@ int32_t shmb_client_connected(struct shmb_client *client);
 
 /* ---- channel ---------------------------------------------------------------------------------- */
 
-#define SHMB_CHANNEL_CREATE	(1u << 0) /* create it if there is none */
-#define SHMB_CHANNEL_EXCLUSIVE	(1u << 1) /* with CREATE: -EEXIST if there is one */
+#define SHMB_CHANNEL_CREATE    (1u << 0) /* create it if there is none */
+#define SHMB_CHANNEL_EXCLUSIVE (1u << 1) /* with CREATE: -EEXIST if there is one */
+#define SHMB_CHANNEL_STREAM    1u /* pattern: records, each of which every subscriber gets */
+#define SHMB_CHANNEL_STATE     4u /* pattern: the latest value of each key */
+
 #define SHMB_CHANNEL_ANY_SCHEMA (1u << 2) /* accept any schema; shmb_channel_schema() tells it */
 
 #define SHMB_BACKING_AUTO   0u /* POSIX, until its members are of more than one user: then SEALED */
@@ -197,6 +202,11 @@ int32_t shmb_client_connected(struct shmb_client *client);
  * @history:	     how many of the last records of each publisher a late subscriber gets; at most so
  *		     many as fit into half a lane. Default: none
  * @backing:	     SHMB_BACKING_*; rules of the broker may decide otherwise
+ * @pattern:	     SHMB_CHANNEL_STREAM, the default, or SHMB_CHANNEL_STATE
+ * @max_keys:	     state: how many keys there can be, over the life of the channel; default 64, at
+ *		     most 4096. Each publisher has a cell for each of them
+ * @value_len:	     state: bytes of the longest value, if there is no schema; default 232
+ * @pad:	     zero
  */
 struct shmb_channel_options {
 	uint32_t options_len;
@@ -208,6 +218,10 @@ struct shmb_channel_options {
 	uint32_t max_subscribers;
 	uint32_t history;
 	uint32_t backing;
+	uint32_t pattern;
+	uint32_t max_keys;
+	uint32_t value_len;
+	uint32_t pad;
 };
 
 /**
@@ -222,7 +236,8 @@ struct shmb_channel_options {
  *
  * Context: any thread; blocks for one round trip to the broker.
  * Return: 0; -EINVAL: bad name, limit or schema; -ENOENT: there is none (or none for this user);
- *	   -EEXIST; -EPROTOTYPE: the channel has another schema, shmb_last_error() names the field;
+ *	   -EEXIST; -EPROTOTYPE: the channel has another schema, shmb_last_error() names the field,
+ *	   or another pattern;
  *	   -EACCES, -EDQUOT: policy; -ENOSPC: no room in /dev/shm; -ENOTCONN; -ETIMEDOUT.
  */
 int32_t shmb_channel_open(struct shmb_client *client, const char *name, uint32_t name_len,
@@ -260,7 +275,9 @@ int32_t shmb_channel_schema(struct shmb_channel *channel, void *schema, uint32_t
  * @n_subscribers:     now
  * @history:	       how many records of each publisher a late subscriber gets
  * @backing:	       SHMB_BACKING_POSIX or _SEALED: of what is made from now on
- * @pad:	       zero
+ * @pattern:	       SHMB_CHANNEL_STREAM or SHMB_CHANNEL_STATE
+ * @max_keys:	       state: limit
+ * @value_len_max:     state: bytes of the longest value
  */
 struct shmb_channel_info {
 	uint32_t lane_len;
@@ -272,7 +289,9 @@ struct shmb_channel_info {
 	uint32_t n_subscribers;
 	uint32_t history;
 	uint32_t backing;
-	uint32_t pad;
+	uint32_t pattern;
+	uint32_t max_keys;
+	uint32_t value_len_max;
 };
 
 /**
@@ -669,6 +688,184 @@ struct shmb_subscriber_stats {
  */
 int32_t shmb_subscriber_stats(struct shmb_subscriber *subscriber,
 			      struct shmb_subscriber_stats *stats, uint32_t cap);
+
+/* ---- state ------------------------------------------------------------------------------------ */
+
+/*
+ * On a channel of the pattern SHMB_CHANNEL_STATE there are no records but keys, each with the latest
+ * value. A publisher claims keys and puts their values; nobody else can write them until it disclaims
+ * them, is closed or dies. Values outlive it, and stay until there are newer ones or the channel ends,
+ * which it does when nobody has it open: the broker keeps them. Subscribers
+ * read them whenever they like, and wait for changes with shmb_subscriber_wait(), an fd or a wait
+ * set: there is something if a key has a version that this subscriber has not been told of by
+ * shmb_subscriber_next() or got by shmb_subscriber_get(). A key is known by its index, the same in
+ * all processes for the life of the channel. Calls for records return -EOPNOTSUPP.
+ */
+
+/**
+ * shmb_publisher_claim() - become the one that writes a key
+ * @publisher: publisher of a state channel
+ * @key:       any bytes
+ * @key_len:   1 to 64
+ *
+ * The view's term is that of the claim: higher than that of any claim before. What was put under an
+ * older one is read until the first value is put under this one.
+ *
+ * Context: the thread that uses it; blocks for one round trip to the broker.
+ * Return: the key's index; -EBUSY: somebody else has claimed it, shmb_last_error() names the process;
+ *	   -EDQUOT: the channel has max_keys keys; -ESTALE; -ENOTCONN; -ETIMEDOUT; -EOPNOTSUPP.
+ */
+int32_t shmb_publisher_claim(struct shmb_publisher *publisher, const void *key, uint32_t key_len);
+
+/**
+ * shmb_publisher_disclaim() - let others claim a key; its value stays
+ * @publisher: publisher
+ * @key:       index of a key that it has claimed
+ *
+ * Context: as shmb_publisher_claim().
+ * Return: 0; -EPERM: it has not; -ESTALE; -ENOTCONN; -ETIMEDOUT; -EOPNOTSUPP.
+ */
+int32_t shmb_publisher_disclaim(struct shmb_publisher *publisher, uint32_t key);
+
+/**
+ * shmb_publisher_put() - replace the value of a key
+ * @publisher: publisher
+ * @key:       index of a key that it has claimed
+ * @data:      the value
+ * @len:       its bytes; on a typed channel exactly the schema's record_len
+ *
+ * Context: the first value after a claim needs a round trip to the broker. From then on wait-free,
+ * whatever subscribers do, but for the wake-up of those that sleep, one system call each. A process
+ * killed inside has replaced the value wholly or not at all.
+ * Return: 0; -EPERM: not claimed; -EMSGSIZE: longer than values can be; -EINVAL: not the schema's
+ *	   length; -ESTALE: the broker has evicted this publisher; -EOPNOTSUPP; the first time also
+ *	   -ENOTCONN and -ETIMEDOUT.
+ */
+int32_t shmb_publisher_put(struct shmb_publisher *publisher, uint32_t key, const void *data,
+			   uint32_t len);
+
+/**
+ * shmb_publisher_erase() - from now on the key has no value
+ * @publisher: publisher
+ * @key:       index of a key that it has claimed
+ *
+ * To subscribers it is a change like any other.
+ *
+ * Context: as shmb_publisher_put().
+ * Return: as shmb_publisher_put().
+ */
+int32_t shmb_publisher_erase(struct shmb_publisher *publisher, uint32_t key);
+
+/**
+ * shmb_subscriber_find() - the index of a key
+ * @subscriber: subscriber of a state channel
+ * @key:	its bytes
+ * @len:	how many
+ *
+ * Context: does not block; looks at each key of the channel.
+ * Return: the index; -ENOENT: nobody has claimed it so far; -EOPNOTSUPP.
+ */
+int32_t shmb_subscriber_find(struct shmb_subscriber *subscriber, const void *key, uint32_t len);
+
+/**
+ * shmb_subscriber_n_keys() - how many keys have been claimed so far
+ * @subscriber: subscriber
+ *
+ * Context: does not block.
+ * Return: their number: indices are below it; -EOPNOTSUPP.
+ */
+int32_t shmb_subscriber_n_keys(struct shmb_subscriber *subscriber);
+
+/**
+ * shmb_subscriber_key() - the bytes of a key, and whose it is
+ * @subscriber: subscriber
+ * @key:	index
+ * @name:	room for the key
+ * @cap:	bytes of @name; 64 are enough
+ *
+ * The view's publisher_id says who has claimed it now, 0 for nobody, and its term under which claim.
+ *
+ * Context: does not block.
+ * Return: its bytes, copied if they fit into @cap; -EINVAL: there is no such key; -EOPNOTSUPP.
+ */
+int32_t shmb_subscriber_key(struct shmb_subscriber *subscriber, uint32_t key, void *name,
+			    uint32_t cap);
+
+/**
+ * shmb_subscriber_get() - copy out the latest value of a key
+ * @subscriber: subscriber
+ * @key:	index
+ * @data:	room for the value
+ * @cap:	bytes of @data
+ *
+ * The view's sequence is the value's version: it counts what was put for this key, whoever put it, and
+ * only grows as long as publishers are honest. The view's term says under which claim it was put, its
+ * publisher_id by whom; 0: by somebody who does not have the key any more.
+ *
+ * Context: never waits for the publisher, alive, stopped or dead; bounded.
+ * Return: bytes of the value; -ENODATA: there is none; -EMSGSIZE: the view's len is more than @cap;
+ *	   -EAGAIN: it was overwritten each time while it was copied, or its publisher has to move to
+ *	   another segment first, which it does with its next call; -EBADMSG: the publisher of this
+ *	   key wrote what cannot be a value; -EINVAL: there is no such key; -ESTALE; -EOPNOTSUPP.
+ */
+int32_t shmb_subscriber_get(struct shmb_subscriber *subscriber, uint32_t key, void *data,
+			    uint32_t cap);
+
+/**
+ * shmb_subscriber_next() - the next key that has changed
+ * @subscriber: subscriber
+ *
+ * Each is told of once for all its values so far, in turns. To a new subscriber every key that has
+ * a value has changed.
+ *
+ * Context: does not block.
+ * Return: its index; -EAGAIN: no key has changed; -ESTALE; -EOPNOTSUPP.
+ */
+int32_t shmb_subscriber_next(struct shmb_subscriber *subscriber);
+
+/**
+ * shmb_subscriber_wait_key() - shmb_subscriber_wait() for one key
+ * @subscriber: subscriber
+ * @key:	index
+ * @timeout_ns: how long
+ *
+ * Context: the thread that uses it; blocks.
+ * Return: 0: it has changed; -ETIMEDOUT; -EINVAL: there is no such key; -ESTALE; -EOPNOTSUPP.
+ */
+int32_t shmb_subscriber_wait_key(struct shmb_subscriber *subscriber, uint32_t key,
+				 int64_t timeout_ns);
+
+/**
+ * struct shmb_state_value - a value in a snapshot; @len bytes follow, padded with zeroes to 8
+ * @version:	  as the view's sequence
+ * @term:	  under which claim it was put
+ * @publisher_id: by whom; 0: by somebody who does not have the key any more
+ * @key:	  index
+ * @len:	  bytes of the value
+ */
+struct shmb_state_value {
+	uint64_t version;
+	uint64_t term;
+	uint64_t publisher_id;
+	uint32_t key;
+	uint32_t len;
+};
+
+/**
+ * shmb_subscriber_snapshot() - copy out the values of all keys
+ * @subscriber: subscriber
+ * @data:	room for them: struct shmb_state_value and value, again and again
+ * @cap:	bytes of @data
+ *
+ * Each value is whole; together they are no transaction: one may be newer than another was ever at
+ * the same time. Keys without a value, or with bytes that cannot be one, are left out. The view's len
+ * says how many bytes there are. Changes that have not been told of still will be.
+ *
+ * Context: never waits for publishers; bounded.
+ * Return: how many values; -EMSGSIZE: the view's len is more than @cap; -EAGAIN: one of them changes
+ *	   faster than it can be copied; -ESTALE; -EOPNOTSUPP.
+ */
+int32_t shmb_subscriber_snapshot(struct shmb_subscriber *subscriber, void *data, uint32_t cap);
 
 /* ---- wait set --------------------------------------------------------------------------------- */
 

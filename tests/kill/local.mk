@@ -24,6 +24,10 @@ kill_once_tests += %D%/kill-broker
 %C%_kill_broker_SOURCES = %D%/kill-broker.c $(world_files)
 %C%_kill_broker_LDADD = daemon/libbroker.la lib/libshmb.la
 
+kill_tests += %D%/kill-cell
+%C%_kill_cell_SOURCES = %D%/kill-cell.c $(step_files)
+%C%_kill_cell_LDADD = daemon/libbroker.la lib/libshmb.la
+
 # The same test with a mistake built in: it must fail, or it would not find that mistake.
 kill_mutants =
 kill_mutants += %D%/mutant-payload
@@ -110,6 +114,15 @@ kill_mutants += %D%/mutant-broker-resume
 %C%_mutant_broker_resume_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(world_files)
 %C%_mutant_broker_resume_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=member_resume
 %C%_mutant_broker_resume_LDADD = daemon/libbroker.la lib/libshmb.la
+
+kill_mutants += %D%/mutant-term
+%C%_mutant_term_SOURCES = %D%/kill-cell.c $(step_files)
+%C%_mutant_term_CPPFLAGS = $(AM_CPPFLAGS) -DSHMB_MUTATE_TERM
+%C%_mutant_term_LDADD = daemon/libbroker.la lib/libshmb.la
+kill_mutants += %D%/mutant-one-slot
+%C%_mutant_one_slot_SOURCES = %D%/kill-cell.c $(step_files)
+%C%_mutant_one_slot_CPPFLAGS = $(AM_CPPFLAGS) -DSHMB_MUTATE_ONE_SLOT
+%C%_mutant_one_slot_LDADD = daemon/libbroker.la lib/libshmb.la
 
 check_PROGRAMS += $(kill_tests) $(kill_once_tests) $(kill_mutants)
 TESTS += $(kill_tests)

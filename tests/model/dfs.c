@@ -81,6 +81,8 @@ struct site {
 	int line;
 	enum dfs_order order;
 	bool weak;
+	bool drop;
+	bool is_store;
 	char name[160];
 };
 
@@ -91,6 +93,8 @@ static unsigned int n_regions;
 static struct site sites[SITES_MAX];
 static unsigned int n_sites;
 static const char *weaken;
+static const char *drop;
+static bool list_stores;
 
 static struct thread threads[DFS_THREADS_MAX];
 static char stacks[DFS_THREADS_MAX][STACK_LEN] __attribute__((__aligned__(64)));
@@ -274,25 +278,40 @@ static struct site *new_site(enum dfs_order order, const char *function, const c
 	site->line = line;
 	site->order = order;
 	site->weak = weaken && !strcmp(weaken, site->name);
+	site->drop = drop && !strcmp(drop, site->name);
 	n_sites++;
 	return site;
+}
+
+static struct site *find_site(enum dfs_order order, const char *function, const char *text,
+			      int line)
+{
+	for (unsigned int i = 0; i < n_sites; i++)
+		if (sites[i].line == line && sites[i].function == function &&
+		    sites[i].order == order)
+			return &sites[i];
+	return new_site(order, function, text, line);
 }
 
 /* Which order does this access have in this run? */
 static enum dfs_order order_at(enum dfs_order order, const char *function, const char *text,
 			       int line)
 {
-	struct site *site = NULL;
-
 	if (order == DFS_RELAXED)
 		return order;
-	for (unsigned int i = 0; i < n_sites && !site; i++)
-		if (sites[i].line == line && sites[i].function == function &&
-		    sites[i].order == order)
-			site = &sites[i];
-	if (!site)
-		site = new_site(order, function, text, line);
-	return site->weak ? DFS_RELAXED : order;
+	return find_site(order, function, text, line)->weak ? DFS_RELAXED : order;
+}
+
+/* Is this store left out in this run? */
+static bool drops_at(enum dfs_order order, const char *function, const char *text, int line)
+{
+	struct site *site;
+
+	if (!drop && !list_stores)
+		return false;
+	site = find_site(order, function, text, line);
+	site->is_store = true;
+	return site->drop;
 }
 
 /* ---- accesses ---------------------------------------------------------------------------------- */
@@ -333,6 +352,8 @@ void dfs_store(void *address, unsigned int len, uint64_t value, enum dfs_order o
 	struct location *location = &locations[number];
 	struct thread *self;
 
+	if (drops_at(order, function, text, line))
+		return;
 	order = order_at(order, function, text, line);
 	if (current == NOBODY || location->ignored) {
 		location->values[location->n - 1] = value;
@@ -572,12 +593,12 @@ static int explore(bool quick, bool silent)
 	       (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) / 1e9,
 	       failure ? failure : "all good");
 	if (failure) {
-		tracing = !weaken;
+		tracing = !weaken && !drop;
 		execute(max);
 		tracing = false;
 		return 1;
 	}
-	if (!weaken && n < scenario->minimum[quick]) {
+	if (!weaken && !drop && n < scenario->minimum[quick]) {
 		printf("%s: at least %" PRIu64 " were expected\n", scenario->name,
 		       scenario->minimum[quick]);
 		return 1;
@@ -594,6 +615,10 @@ int dfs_main(int argc, char **argv, const struct dfs_scenario *scenarios, unsign
 	for (int i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "--list"))
 			list = true;
+		else if (!strcmp(argv[i], "--list-stores"))
+			list = list_stores = true;
+		else if (!strcmp(argv[i], "--drop") && i + 1 < argc)
+			drop = argv[++i];
 		else if (!strcmp(argv[i], "--weaken") && i + 1 < argc)
 			weaken = argv[++i];
 		else
@@ -601,13 +626,14 @@ int dfs_main(int argc, char **argv, const struct dfs_scenario *scenarios, unsign
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	make_fibers();
-	for (unsigned int i = 0; i < n && !(weaken && result); i++) {
+	for (unsigned int i = 0; i < n && !((weaken || drop) && result); i++) {
 		scenario = &scenarios[i];
 		result |= explore(quick, list);
 	}
 	for (unsigned int i = 0; list && i < n_sites; i++)
-		printf("%s\n", sites[i].name);
-	if (!list && !weaken)
+		if (list_stores == sites[i].is_store)
+			printf("%s\n", sites[i].name);
+	if (!list && !weaken && !drop)
 		printf("counted: %" PRIu64 " executions of the model checker\n", n_executions);
 	return result;
 }

@@ -15,7 +15,8 @@
  * the product does that).
  *
  * Include before anything that includes ring.h: its accesses come here. Each acquire, release and
- * fence is a site; one can be weakened at run time to see whether the scenarios notice.
+ * fence is a site; one can be weakened at run time to see whether the scenarios notice. So is each
+ * store, which can be left out.
  */
 
 #include <stdbool.h>

@@ -13,6 +13,9 @@ model_tests += %D%/model-mark
 model_tests += %D%/model-bell
 %C%_model_bell_SOURCES = %D%/model-bell.c $(model_files)
 %C%_model_bell_CFLAGS = $(AM_CFLAGS) -O3
+model_tests += %D%/model-cell
+%C%_model_cell_SOURCES = %D%/model-cell.c %D%/dfs.c %D%/dfs.h
+%C%_model_cell_CFLAGS = $(AM_CFLAGS) -O3
 
 if !SANITIZED
 check_PROGRAMS += $(model_tests)

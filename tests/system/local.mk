@@ -8,6 +8,7 @@ system_tests = \
 	%D%/shmctl-pub-cat.sys \
 	%D%/shmctl-typed.sys \
 	%D%/shmctl-live.sys \
+	%D%/shmctl-state.sys \
 	%D%/shmctl-ping.sys \
 	%D%/shmctl-keygen.sys \
 	%D%/shmctl-doctor.sys \

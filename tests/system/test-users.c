@@ -604,6 +604,91 @@ START_TEST(a_publisher_is_free_when_the_subscriber_that_held_it_back_is_killed)
 }
 END_TEST
 
+/* ---- values ------------------------------------------------------------------------------------ */
+
+static void open_state(struct shmb_client *of, uint32_t flags, struct shmb_channel **ret_channel)
+{
+	struct shmb_channel_options options = { .options_len = sizeof(options),
+						.flags = flags,
+						.pattern = SHMB_CHANNEL_STATE };
+	ok(shmb_channel_open(of, "data/state", 10, &options, ret_channel));
+}
+
+/* Puts 1, and 2 and so on when it is told to, and is killed. */
+static void put_when_told(void)
+{
+	struct shmb_publisher *publisher;
+	struct shmb_channel *channel;
+
+	open_state(connect_to(place.address), SHMB_CHANNEL_CREATE, &channel);
+	publisher = publisher_of(channel, 0);
+	ck_assert_int_eq(shmb_publisher_claim(publisher, "k", 1), 0);
+	for (uint64_t value = 1;; value++) {
+		while (__atomic_load_n(&shared->sent, __ATOMIC_ACQUIRE) + 1 < value)
+			usleep(100);
+		ok(shmb_publisher_put(publisher, 0, &value, sizeof(value)));
+		__atomic_store_n(&shared->ready, (uint32_t)value, __ATOMIC_RELEASE);
+	}
+}
+
+static void get_value(struct shmb_subscriber *subscriber, uint64_t wanted)
+{
+	uint64_t value = 0;
+
+	ck_assert_int_eq(shmb_subscriber_get(subscriber, 0, &value, sizeof(value)), sizeof(value));
+	ck_assert_uint_eq(value, wanted);
+	ck_assert_uint_eq(shmb_subscriber_view(subscriber)->sequence, wanted);
+}
+
+/* The publisher sits still, in a segment that another user may not have. */
+static void get_values(void)
+{
+	struct shmb_subscriber *subscriber;
+	struct shmb_channel *channel;
+	struct shmb_channel_info info;
+
+	open_state(connect_to(place.address), 0, &channel);
+	subscriber = subscriber_of(channel, 0);
+	ok(shmb_channel_info(channel, &info, sizeof(info)));
+	ck_assert_uint_eq(info.backing, SHMB_BACKING_SEALED);
+	get_value(subscriber, 1);
+	for (uint64_t i = 2; i < 100; i++) {
+		__atomic_store_n(&shared->sent, i - 1, __ATOMIC_RELEASE);
+		ok(shmb_subscriber_wait_key(subscriber, 0, PATIENCE));
+		while (__atomic_load_n(&shared->ready, __ATOMIC_ACQUIRE) < i)
+			usleep(100);
+		get_value(subscriber, i);
+	}
+	__atomic_store_n(&shared->taken_ns, 1, __ATOMIC_RELEASE);
+	/* Now it is killed. */
+	while (!told_to_stop())
+		usleep(1000);
+	for (int i = 0; i < 10000; i++) {
+		ok(shmb_subscriber_key(subscriber, 0, NULL, 0));
+		if (!shmb_subscriber_view(subscriber)->publisher_id)
+			break;
+		usleep(1000);
+	}
+	get_value(subscriber, 99);
+	ck_assert_uint_eq(shmb_subscriber_view(subscriber)->publisher_id, 0);
+	ok(shmb_subscriber_close(subscriber));
+}
+
+START_TEST(another_user_reads_values_whose_publisher_sits_still)
+{
+	pid_t publisher = place_run_as(UID_PUBLISHER, 0, put_when_told), subscriber;
+
+	place_until(&shared->ready, publisher);
+	subscriber = place_run_as(UID_SUBSCRIBER, 0, get_values);
+	for (int i = 0; i < 30000 && !__atomic_load_n(&shared->taken_ns, __ATOMIC_ACQUIRE); i++)
+		usleep(1000);
+	kill(publisher, SIGKILL);
+	ended_or_killed(publisher);
+	stop_all();
+	place_finished(subscriber);
+}
+END_TEST
+
 /* ---- the broker dies --------------------------------------------------------------------------- */
 
 START_TEST(a_killed_broker_is_not_missed_by_processes_of_several_users)
@@ -695,6 +780,7 @@ int main(void)
 	tcase_add_loop_test(cases[1], every_record_arrives_however_the_other_user_waits, 0,
 			    N_WAITING);
 	tcase_add_test(cases[1], a_publisher_that_waits_for_space_is_rung_by_the_other_user);
+	tcase_add_test(cases[1], another_user_reads_values_whose_publisher_sits_still);
 	tcase_add_loop_test(cases[2], others_come_and_go_and_die_and_the_stream_flows, 0, 2);
 	tcase_add_test(cases[2],
 		       a_publisher_is_free_when_the_subscriber_that_held_it_back_is_killed);

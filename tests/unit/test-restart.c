@@ -709,6 +709,185 @@ START_TEST(what_is_closed_without_a_broker_is_gone_when_there_is_one_again)
 }
 END_TEST
 
+static struct shmb_channel *state_of(struct shmb_client *of)
+{
+	struct shmb_channel_options options = { .options_len = sizeof(options),
+						.flags = SHMB_CHANNEL_CREATE,
+						.pattern = SHMB_CHANNEL_STATE,
+						.backing = backing_of_run() };
+	struct shmb_channel *channel = NULL;
+
+	ok(shmb_channel_open(of, "restart/state", 13, &options, &channel));
+	return channel;
+}
+
+/* Claims a key, and puts a value until it is killed. Counts in shared->sent what is sure. */
+static void put_until_killed(void)
+{
+	struct shmb_publisher *publisher = publisher_of(state_of(connect_to(address)), 0);
+	int32_t key = shmb_publisher_claim(publisher, "k", 1);
+
+	ok(key);
+	for (uint64_t i = 1;; i++) {
+		ok(shmb_publisher_put(publisher, (uint32_t)key, &i, sizeof(i)));
+		__atomic_store_n(&shared->sent, i, __ATOMIC_RELEASE);
+		usleep(100);
+	}
+}
+
+static uint64_t state_value(struct shmb_subscriber *subscriber)
+{
+	int32_t key = shmb_subscriber_find(subscriber, "k", 1), len = -EAGAIN;
+	uint64_t value = 0;
+
+	ok(key);
+	for (int tries = 0; len == -EAGAIN && tries < 10000; tries++) {
+		len = shmb_subscriber_get(subscriber, (uint32_t)key, &value, sizeof(value));
+		if (len == -EAGAIN)
+			usleep(1000);
+	}
+	ok(len);
+	return value;
+}
+
+START_TEST(claims_and_values_survive_the_broker)
+{
+	struct shmb_client *own = connect_to(address);
+	struct shmb_channel *channel = state_of(own);
+	struct shmb_subscriber *subscriber = subscriber_of(channel, 0), *late;
+	struct shmb_publisher *publisher = publisher_of(channel, 0);
+	int rounds = getenv("SHMB_TEST_QUICK") ? 3 : 15;
+	uint64_t value, term = 0;
+	char instance[17];
+
+	read_instance(instance);
+	for (int i = 0; i < rounds; i++) {
+		pid_t writer = run(put_until_killed);
+		int32_t key = -EBUSY;
+
+		while (__atomic_load_n(&shared->sent, __ATOMIC_ACQUIRE) < 20)
+			usleep(1000);
+		kill_daemon();
+		/* Who dies while there is none to see it; then nobody has what was sealed. */
+		if (i % 3 == 0 && backing_of_run() != SHMB_BACKING_SEALED)
+			kill(writer, SIGKILL);
+		start_daemon();
+		if (i % 3 == 1) { /* who lives on keeps what it has claimed */
+			refused(shmb_publisher_claim(publisher, "k", 1), -EBUSY);
+			kill_daemon();
+			start_daemon();
+		}
+		if (backing_of_run() == SHMB_BACKING_SEALED) {
+			late = subscriber_of(channel, 0);
+			ck_assert_uint_gt(state_value(late), 0); /* it has moved */
+			ok(shmb_subscriber_close(late));
+		}
+		kill(writer, SIGKILL);
+		waitpid(writer, NULL, 0);
+		value = state_value(subscriber);
+		ck_assert_uint_ge(value, shared->sent);
+		ck_assert_uint_le(value, shared->sent + 1);
+		late = subscriber_of(channel, 0);
+		ck_assert_uint_eq(state_value(late), value);
+		ok(shmb_subscriber_close(late));
+		for (int tries = 0; key == -EBUSY && tries < 10000; tries++) {
+			key = shmb_publisher_claim(publisher, "k", 1);
+			if (key == -EBUSY)
+				usleep(1000);
+		}
+		ok(key);
+		ck_assert_uint_gt(shmb_publisher_view(publisher)->term, term);
+		term = shmb_publisher_view(publisher)->term;
+		ck_assert_uint_eq(state_value(subscriber), value);
+		if (i % 2) {
+			value = 1000000;
+			ok(shmb_publisher_put(publisher, (uint32_t)key, &value, sizeof(value)));
+			ck_assert_uint_eq(state_value(subscriber), value);
+			ck_assert_uint_eq(shmb_subscriber_view(subscriber)->term, term);
+		}
+		ok(shmb_publisher_disclaim(publisher, (uint32_t)key));
+		shared->sent = 0;
+	}
+	ok(shmb_subscriber_close(subscriber));
+	ok(shmb_publisher_close(publisher));
+	ok(shmb_channel_close(channel));
+	ok(shmb_client_close(own));
+	wait_daemon();
+	ck_assert_int_eq(count_objects(instance), 0);
+}
+END_TEST
+
+static void put_number(struct shmb_publisher *publisher, uint64_t value)
+{
+	ok(shmb_publisher_put(publisher, 0, &value, sizeof(value)));
+}
+
+/* Nobody has kept a sealed segment: who lives has to move, and until then newcomers have to wait. */
+START_TEST(values_move_with_the_next_call_of_their_publisher)
+{
+	struct shmb_client *clients[3] = { connect_to(address), connect_to(address),
+					   connect_to(address) };
+	struct shmb_subscriber *old, *late;
+	struct shmb_channel *channels[3];
+	struct shmb_publisher *publisher;
+	uint64_t n = 1, value;
+
+	setenv("SHMB_TEST_BACKING", "sealed", 1);
+	for (int i = 0; i < 3; i++)
+		channels[i] = state_of(clients[i]);
+	publisher = publisher_of(channels[0], 0);
+	old = subscriber_of(channels[1], 0);
+	ck_assert_int_eq(shmb_publisher_claim(publisher, "k", 1), 0);
+	put_number(publisher, n);
+	for (int round = 0; round < 4; round++) {
+		kill_daemon();
+		start_daemon();
+		late = subscriber_of(channels[2], 0);
+		ck_assert_int_eq(shmb_subscriber_find(late, "k", 1), 0);
+		refused(shmb_subscriber_get(late, 0, &value, sizeof(value)), -EAGAIN);
+		says("on its way");
+		ck_assert_uint_eq(state_value(old), n);
+		/* A broker that dies in the middle of it all changes nothing. */
+		if (round == 2) {
+			put_number(publisher, ++n);
+			ck_assert_uint_eq(state_value(old), n);
+			kill_daemon();
+			put_number(publisher, ++n);
+			ck_assert_uint_eq(state_value(old), n);
+			start_daemon();
+			/* A publisher waits for subscribers that have still to come back. */
+			for (int i = 0; i < 3; i++)
+				ok(shmb_client_ping(clients[i], 5000 * MS));
+		}
+		for (int i = 0; i < 20; i++) {
+			put_number(publisher, ++n);
+			ck_assert_uint_eq(state_value(old), n);
+			ck_assert_uint_eq(state_value(late), n);
+			ck_assert_uint_eq(shmb_subscriber_view(old)->sequence,
+					  shmb_subscriber_view(late)->sequence);
+		}
+		ck_assert_int_eq(shmb_subscriber_next(late), -EAGAIN);
+		put_number(publisher, ++n);
+		ok(shmb_subscriber_wait(late, 5000 * MS));
+		ck_assert_int_eq(shmb_subscriber_next(late), 0);
+		ok(shmb_subscriber_close(late));
+	}
+	ok(shmb_publisher_close(publisher));
+	late = subscriber_of(channels[2], 0);
+	ck_assert_uint_eq(state_value(old), n);
+	ck_assert_uint_eq(state_value(late), n);
+	ck_assert_uint_eq(shmb_subscriber_view(late)->sequence, n);
+	ck_assert_uint_eq(shmb_subscriber_view(late)->publisher_id, 0);
+	ok(shmb_subscriber_close(late));
+	ok(shmb_subscriber_close(old));
+	for (int i = 0; i < 3; i++) {
+		ok(shmb_channel_close(channels[i]));
+		ok(shmb_client_close(clients[i]));
+	}
+	wait_daemon();
+}
+END_TEST
+
 START_TEST(an_idle_broker_leaves_nothing)
 {
 	char instance[17];
@@ -813,6 +992,8 @@ int main(void)
 	tcase_add_test(cases[0], a_stopped_broker_that_wakes_up_after_it_was_replaced_harms_nobody);
 	tcase_add_test(cases[0], a_newer_build_takes_over_under_load);
 	tcase_add_test(cases[0], what_the_service_manager_keeps_is_taken_over_as_it_is);
+	tcase_add_test(cases[0], claims_and_values_survive_the_broker);
+	tcase_add_test(cases[0], values_move_with_the_next_call_of_their_publisher);
 	tcase_add_test(cases[0], an_idle_broker_leaves_nothing);
 	tcase_add_test(cases[0], a_second_broker_in_the_same_place_is_refused);
 	return run_suite("restart", cases, 1);

@@ -54,6 +54,26 @@ class Examples(BrokerTest):
         subscribe.communicate(timeout=10)
         self.assertEqual(subscribe.returncode, 0)
 
+    def test_set_and_watch_state(self):
+        setter = self.example("set-state.py", "20", "right")
+        while True:
+            try:
+                channel = self.client.state("example/poses", shmbroker.ANY, create=False)
+                break
+            except shmbroker.NotFound:
+                self.assertIsNone(setter.poll())
+                time.sleep(0.01)
+        watch = self.example("watch-state.py")
+        self.assertRegex(watch.stdout.readline(), r"right Pose\(time_ns=\d+, x=")
+        self.assertEqual(setter.communicate(timeout=30)[1], "")
+        self.assertEqual(setter.returncode, 0)
+        # It has gone; its last value has not.
+        self.assertEqual(channel.subscriber().sequence, 0)
+        self.assertGreater(channel.subscriber()["right"].time_ns, 0)
+        watch.send_signal(signal.SIGINT)
+        watch.communicate(timeout=10)
+        self.assertEqual(watch.returncode, 0)
+
     def test_telemetry(self):
         with tempfile.NamedTemporaryFile() as file:
             content = os.urandom(300001)

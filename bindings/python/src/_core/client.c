@@ -135,10 +135,11 @@ static PyObject *channel_new(PyTypeObject *type, PyObject *args, PyObject *Py_UN
 	PyThreadState *thread;
 	int32_t r;
 
-	if (!PyArg_ParseTuple(args, "O!s#z#IIIIII:Channel", client_type, &client_object, &name,
+	if (!PyArg_ParseTuple(args, "O!s#z#IIIIIIIII:Channel", client_type, &client_object, &name,
 			      &name_len, &schema, &schema_len, &options.flags, &options.lane_len,
 			      &options.max_publishers, &options.max_subscribers, &options.history,
-			      &options.backing))
+			      &options.backing, &options.pattern, &options.max_keys,
+			      &options.value_len))
 		return NULL;
 	client = CAST(handle, client_object);
 	if (handle_check(client) < 0)
@@ -191,8 +192,9 @@ static PyObject *channel_info(PyObject *self, PyObject *Py_UNUSED(ignored))
 			    (uint64_t[]){ info.lane_len, info.record_len_max, info.record_len,
 					  info.max_publishers, info.max_subscribers,
 					  info.n_publishers, info.n_subscribers, info.history,
-					  info.backing },
-			    9);
+					  info.backing, info.pattern, info.max_keys,
+					  info.value_len_max },
+			    12);
 }
 
 struct members {
@@ -272,6 +274,9 @@ static PyStructSequence_Field info_fields[] = {
 	{ "n_subscribers", "now" },
 	{ "history", "records of each publisher that a late subscriber gets" },
 	{ "backing", "what is made for its members from now on: 1 posix, 2 sealed" },
+	{ "pattern", "1 stream, 4 state" },
+	{ "max_keys", "state: limit" },
+	{ "value_len_max", "state: bytes of the longest value" },
 	{ NULL, NULL },
 };
 
@@ -279,7 +284,7 @@ static PyStructSequence_Desc info_desc = {
 	.name = "shmbroker.ChannelInfo",
 	.doc = "What a channel is and who is there.",
 	.fields = info_fields,
-	.n_in_sequence = 9,
+	.n_in_sequence = 12,
 };
 
 /* ---- embedded broker -------------------------------------------------------------------------------------- */

@@ -204,14 +204,50 @@ struct channel {
 	struct handle handle;
 };
 
+struct publisher {
+	struct handle handle;
+	struct shmb_view *view;
+	PyTypeObject *record; /* NULL: raw */
+	struct layout *layout;
+};
+
+/* Raw records up to this length take no detour to learn how long they are. */
+#define SCRATCH_LEN 4096u
+
+/**
+ * struct subscriber
+ * @handle:   head
+ * @view:     of the library
+ * @record:   Record class; NULL: raw
+ * @layout:   its layout
+ * @waitset:  that it is in, borrowed
+ * @on_close: called when it closes, so that nobody waits for ever
+ * @scratch:  for raw records
+ */
+struct subscriber {
+	struct handle handle;
+	struct shmb_view *view;
+	PyTypeObject *record;
+	struct layout *layout;
+	struct handle *waitset;
+	PyObject *on_close;
+	char scratch[SCRATCH_LEN];
+};
+
 extern PyTypeObject *client_type;
 extern PyTypeObject *channel_type;
+extern PyTypeObject *publisher_type;
 extern PyTypeObject *subscriber_type;
 
 int client_init_module(PyObject *module);
 int publisher_init_module(PyObject *module);
 int subscriber_init_module(PyObject *module);
 int waitset_init_module(PyObject *module);
+int state_init_module(PyObject *module);
+
+/* Bytes of a record or of anything with a buffer, as the channel wants them. Returns 0 or -1 raised. */
+int payload_get(struct publisher *publisher, PyObject *object, Py_buffer *buffer);
+void payload_put(Py_buffer *buffer);
 
 /* Record class and layout of an argument: a class or None. Returns 0 or -1. */
 int core_record_class(PyObject *object, PyTypeObject **ret_record, struct layout **ret_layout);

@@ -38,6 +38,8 @@ static const char *class_of(int32_t result, enum side side)
 		return "Exists";
 	case EACCES:
 		return "Denied";
+	case EBUSY:
+		return "Busy";
 	case EINVAL:
 	case EMSGSIZE:
 		return "Invalid";
@@ -451,7 +453,8 @@ PyMODINIT_FUNC PyInit__core(void)
 		return NULL;
 	if (record_init_module(module) < 0 || lease_init_module(module) < 0 ||
 	    client_init_module(module) < 0 || publisher_init_module(module) < 0 ||
-	    subscriber_init_module(module) < 0 || waitset_init_module(module) < 0) {
+	    subscriber_init_module(module) < 0 || waitset_init_module(module) < 0 ||
+	    state_init_module(module) < 0) {
 		Py_DECREF(module);
 		return NULL;
 	}

@@ -1,15 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core.h"
 
-static PyTypeObject *publisher_type;
+PyTypeObject *publisher_type;
 static PyTypeObject *stats_type;
-
-struct publisher {
-	struct handle handle;
-	struct shmb_view *view;
-	PyTypeObject *record; /* NULL: raw */
-	struct layout *layout;
-};
 
 static int32_t publisher_close(struct handle *handle)
 {
@@ -67,7 +60,7 @@ static void publisher_dealloc(PyObject *self)
 /* ---- what to send, and how long to try ------------------------------------------------------------------- */
 
 /* Bytes of a record or of anything with a buffer. @buffer->obj is what keeps them. */
-static int payload_get(struct publisher *publisher, PyObject *object, Py_buffer *buffer)
+int payload_get(struct publisher *publisher, PyObject *object, Py_buffer *buffer)
 {
 	struct record *record;
 
@@ -94,7 +87,7 @@ static int payload_get(struct publisher *publisher, PyObject *object, Py_buffer 
 	return 0;
 }
 
-static void payload_put(Py_buffer *buffer)
+void payload_put(Py_buffer *buffer)
 {
 	if (buffer->obj)
 		PyBuffer_Release(buffer);

@@ -4,30 +4,8 @@
 PyTypeObject *subscriber_type;
 static PyTypeObject *stats_type;
 
-/* Raw records up to this length take no detour to learn how long they are. */
-#define SCRATCH_LEN 4096u
 /* As much is received in one call at most. */
 #define BATCH_LEN_MAX (16u << 20)
-
-/**
- * struct subscriber
- * @handle:   head
- * @view:     of the library
- * @record:   Record class; NULL: raw
- * @layout:   its layout
- * @waitset:  that it is in, borrowed
- * @on_close: called when it closes, so that nobody waits for ever
- * @scratch:  for raw records
- */
-struct subscriber {
-	struct handle handle;
-	struct shmb_view *view;
-	PyTypeObject *record;
-	struct layout *layout;
-	struct handle *waitset;
-	PyObject *on_close;
-	char scratch[SCRATCH_LEN];
-};
 
 static int32_t subscriber_close(struct handle *handle)
 {

@@ -26,9 +26,10 @@ from shmbroker._core import (
     abi_version,
     version,
 )
-from shmbroker.channel import Channel
+from shmbroker.channel import Channel, StateChannel
 from shmbroker.client import Broker, Client, connect
 from shmbroker.errors import (
+    Busy,
     Closed,
     CorruptPeer,
     Denied,
@@ -66,6 +67,7 @@ from shmbroker.schema import (
     u32,
     u64,
 )
+from shmbroker.state import StatePublisher, StateSubscriber
 from shmbroker.subscriber import Subscriber
 from shmbroker.waitset import WaitSet
 
@@ -75,6 +77,7 @@ __all__ = [
     "ANY",
     "Array",
     "Broker",
+    "Busy",
     "Channel",
     "ChannelInfo",
     "Client",
@@ -98,6 +101,9 @@ __all__ = [
     "PublisherStats",
     "Record",
     "SchemaMismatch",
+    "StateChannel",
+    "StatePublisher",
+    "StateSubscriber",
     "Subscriber",
     "SubscriberStats",
     "Timeout",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Optional, Type
 from shmbroker import _core
 from shmbroker.publisher import Publisher
 from shmbroker.schema import ANY, Record, record_from_schema, resolve
+from shmbroker.state import StatePublisher, StateSubscriber
 from shmbroker.subscriber import Subscriber
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 CREATE, EXCLUSIVE, ANY_SCHEMA = 1, 2, 4
 BACKINGS = ("auto", "posix", "sealed")
+STREAM, STATE = 1, 4
 DROP_NEWEST = 1
 TRUSTING = 2
 LOSSY, NO_HISTORY = 1, 4
@@ -21,7 +23,7 @@ LOSSY, NO_HISTORY = 1, 4
 class Channel(_core.Channel):
     """A channel that is open. Made by Client.channel(); close it, or use it with `with`."""
 
-    __slots__ = ("name", "record", "arrays")
+    __slots__ = ("name", "record", "arrays", "pattern")
 
     name: str
     """What it is called."""
@@ -29,6 +31,8 @@ class Channel(_core.Channel):
     """Class of its records; None: raw bytes."""
     arrays: bool
     """It was opened with a numpy dtype: batches are arrays."""
+    pattern: str
+    """What it is: stream or state."""
 
     @classmethod
     def _open(
@@ -39,6 +43,7 @@ class Channel(_core.Channel):
         create: bool,
         exclusive: bool,
         backing: str,
+        pattern: int = STREAM,
         **limits: int,
     ) -> "Channel":
         if backing not in BACKINGS:
@@ -51,17 +56,21 @@ class Channel(_core.Channel):
             name,
             record.schema if record else None,
             flags,
-            limits["lane_len"],
+            limits.get("lane_len", 0),
             limits["max_publishers"],
             limits["max_subscribers"],
-            limits["history"],
+            limits.get("history", 0),
             BACKINGS.index(backing),
+            pattern,
+            limits.get("max_keys", 0),
+            limits.get("value_len", 0),
         )
         if schema is ANY and self.schema:
             record = record_from_schema(self.schema)
         self.name = name
         self.record = record
         self.arrays = arrays
+        self.pattern = "state" if pattern == STATE else "stream"
         return self
 
     @property
@@ -110,3 +119,29 @@ class Channel(_core.Channel):
     def __repr__(self) -> str:
         what = self.record.__schema_name__ if self.record else "raw"
         return f"<shmbroker.Channel {self.name!r} of {what!r}{', closed' if self.closed else ''}>"
+
+
+class StateChannel(Channel):
+    """A state channel that is open. Made by Client.state()."""
+
+    __slots__ = ()
+
+    def publisher(self) -> StatePublisher:  # type: ignore[override]
+        """Start to put values.
+
+        Denied, Error: no place, quota or memory left; NotConnected; Timeout.
+        """
+        publisher = StatePublisher(self, self.record, 0)
+        publisher._keys = {}
+        return publisher
+
+    def subscriber(self, *, spin: float = 0.0) -> StateSubscriber:  # type: ignore[override]
+        """Start to read values. spin: seconds to poll before sleeping; 0: the library's default.
+
+        Denied, Error: no place, quota or memory left; NotConnected; Timeout.
+        """
+        subscriber = StateSubscriber(self, self.record, 0, int(spin * 1e9), 0)
+        subscriber.record = self.record
+        subscriber.arrays = self.arrays
+        subscriber._keys = {}
+        return subscriber

@@ -5,7 +5,7 @@ import os
 from typing import Any, Optional, Union
 
 from shmbroker import _core
-from shmbroker.channel import Channel
+from shmbroker.channel import STATE, Channel, StateChannel
 
 
 class Client(_core.Client):
@@ -51,6 +51,44 @@ class Client(_core.Client):
             history=history,
             backing=backing,
         )
+
+    def state(
+        self,
+        name: str,
+        schema: Any = None,
+        *,
+        create: bool = True,
+        exclusive: bool = False,
+        max_keys: int = 0,
+        value_len: int = 0,
+        max_publishers: int = 0,
+        max_subscribers: int = 0,
+        backing: str = "auto",
+    ) -> StateChannel:
+        """Open a state channel: the latest value of each key, instead of records.
+
+        schema, create, exclusive, backing: as channel(). max_keys: how many keys there can be over
+        the life of the channel, 64 unless said. value_len: bytes of the longest value if there is
+        no schema, 232 unless said. These and the limits count only when the channel is created.
+
+        SchemaMismatch: the channel has another schema, or has records; Denied, Invalid,
+        NotConnected, Timeout.
+        """
+        channel = StateChannel._open(
+            self,
+            name,
+            schema,
+            create=create,
+            exclusive=exclusive,
+            backing=backing,
+            pattern=STATE,
+            max_keys=max_keys,
+            value_len=value_len,
+            max_publishers=max_publishers,
+            max_subscribers=max_subscribers,
+        )
+        assert isinstance(channel, StateChannel)
+        return channel
 
 
 def connect(

@@ -61,5 +61,9 @@ class Invalid(Error, ValueError):
     """An impossible argument: a bad name, limit, schema or length."""
 
 
+class Busy(Error):
+    """Somebody else has claimed the key, or another thread is using the object."""
+
+
 class Closed(Error, ValueError):
     """The object has been closed."""

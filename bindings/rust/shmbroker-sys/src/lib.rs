@@ -38,7 +38,8 @@ pub struct shmb_view {
     pub sequence: u64,
     pub lost: u64,
     pub publisher_id: u64,
-    pub pad: [u8; 16],
+    pub term: u64,
+    pub pad: [u8; 8],
 }
 
 /// Client options; zeroes mean the default.
@@ -69,6 +70,10 @@ pub struct shmb_channel_options {
     pub max_subscribers: u32,
     pub history: u32,
     pub backing: u32,
+    pub pattern: u32,
+    pub max_keys: u32,
+    pub value_len: u32,
+    pub pad: u32,
 }
 
 /// What a channel is and who is there.
@@ -84,7 +89,20 @@ pub struct shmb_channel_info {
     pub n_subscribers: u32,
     pub history: u32,
     pub backing: u32,
-    pub pad: u32,
+    pub pattern: u32,
+    pub max_keys: u32,
+    pub value_len_max: u32,
+}
+
+/// A value in a snapshot; `len` bytes follow, padded with zeroes to 8.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct shmb_state_value {
+    pub version: u64,
+    pub term: u64,
+    pub publisher_id: u64,
+    pub key: u32,
+    pub len: u32,
 }
 
 /// Publisher options; zeroes mean the default.
@@ -185,6 +203,8 @@ pub const SHMB_CHANNEL_ANY_SCHEMA: u32 = 1 << 2;
 pub const SHMB_BACKING_AUTO: u32 = 0;
 pub const SHMB_BACKING_POSIX: u32 = 1;
 pub const SHMB_BACKING_SEALED: u32 = 2;
+pub const SHMB_CHANNEL_STREAM: u32 = 1;
+pub const SHMB_CHANNEL_STATE: u32 = 4;
 pub const SHMB_PUBLISHER_DROP_NEWEST: u32 = 1 << 0;
 pub const SHMB_PUBLISHER_TRUSTING: u32 = 1 << 1;
 pub const SHMB_SUBSCRIBER_LOSSY: u32 = 1 << 0;
@@ -241,10 +261,11 @@ macro_rules! layout {
         };
     };
 }
-layout! { shmb_view, 64, data: 0, len: 8, count: 12, stride: 16, type_: 20, sequence: 24, lost: 32, publisher_id: 40, pad: 48 }
+layout! { shmb_view, 64, data: 0, len: 8, count: 12, stride: 16, type_: 20, sequence: 24, lost: 32, publisher_id: 40, term: 48, pad: 56 }
 layout! { shmb_client_options, 56, options_len: 0, flags: 4, address: 8, address_len: 16, label_len: 20, label: 24, key_file: 32, broker_key_file: 40, connect_timeout_ns: 48 }
-layout! { shmb_channel_options, 40, options_len: 0, flags: 4, schema: 8, schema_len: 16, lane_len: 20, max_publishers: 24, max_subscribers: 28, history: 32, backing: 36 }
-layout! { shmb_channel_info, 40, lane_len: 0, record_len_max: 4, record_len: 8, max_publishers: 12, max_subscribers: 16, n_publishers: 20, n_subscribers: 24, history: 28, backing: 32, pad: 36 }
+layout! { shmb_channel_options, 56, options_len: 0, flags: 4, schema: 8, schema_len: 16, lane_len: 20, max_publishers: 24, max_subscribers: 28, history: 32, backing: 36, pattern: 40, max_keys: 44, value_len: 48, pad: 52 }
+layout! { shmb_channel_info, 48, lane_len: 0, record_len_max: 4, record_len: 8, max_publishers: 12, max_subscribers: 16, n_publishers: 20, n_subscribers: 24, history: 28, backing: 32, pattern: 36, max_keys: 40, value_len_max: 44 }
+layout! { shmb_state_value, 32, version: 0, term: 8, publisher_id: 16, key: 24, len: 28 }
 layout! { shmb_publisher_options, 8, options_len: 0, flags: 4 }
 layout! { shmb_publisher_stats, 56, publisher_id: 0, published: 8, published_len: 16, dropped: 24, refused: 32, rings: 40, n_subscribers: 48, pad: 52 }
 layout! { shmb_subscriber_options, 16, options_len: 0, flags: 4, spin_ns: 8, history: 12 }
@@ -353,6 +374,48 @@ extern "C" {
     pub fn shmb_subscriber_stats(
         subscriber: *mut shmb_subscriber,
         stats: *mut shmb_subscriber_stats,
+        cap: u32,
+    ) -> i32;
+    pub fn shmb_publisher_claim(
+        publisher: *mut shmb_publisher,
+        key: *const c_void,
+        key_len: u32,
+    ) -> i32;
+    pub fn shmb_publisher_disclaim(publisher: *mut shmb_publisher, key: u32) -> i32;
+    pub fn shmb_publisher_put(
+        publisher: *mut shmb_publisher,
+        key: u32,
+        data: *const c_void,
+        len: u32,
+    ) -> i32;
+    pub fn shmb_publisher_erase(publisher: *mut shmb_publisher, key: u32) -> i32;
+    pub fn shmb_subscriber_find(
+        subscriber: *mut shmb_subscriber,
+        key: *const c_void,
+        len: u32,
+    ) -> i32;
+    pub fn shmb_subscriber_n_keys(subscriber: *mut shmb_subscriber) -> i32;
+    pub fn shmb_subscriber_key(
+        subscriber: *mut shmb_subscriber,
+        key: u32,
+        name: *mut c_void,
+        cap: u32,
+    ) -> i32;
+    pub fn shmb_subscriber_get(
+        subscriber: *mut shmb_subscriber,
+        key: u32,
+        data: *mut c_void,
+        cap: u32,
+    ) -> i32;
+    pub fn shmb_subscriber_next(subscriber: *mut shmb_subscriber) -> i32;
+    pub fn shmb_subscriber_wait_key(
+        subscriber: *mut shmb_subscriber,
+        key: u32,
+        timeout_ns: i64,
+    ) -> i32;
+    pub fn shmb_subscriber_snapshot(
+        subscriber: *mut shmb_subscriber,
+        data: *mut c_void,
         cap: u32,
     ) -> i32;
     pub fn shmb_waitset_open(client: *mut shmb_client, ret_waitset: *mut *mut shmb_waitset) -> i32;

@@ -17,6 +17,7 @@ use crate::client::{Client, ClientShared, Handle};
 use crate::error::{check, length, nanoseconds, Error, Result, EINVAL, ETIMEDOUT};
 use crate::publisher::{Publisher, PublisherOptions};
 use crate::schema::{Record, Schema};
+use crate::state;
 use crate::subscriber::{Subscriber, SubscriberOptions};
 
 mod sealed {
@@ -35,6 +36,9 @@ pub trait Content: sealed::Sealed + 'static {
 
     #[doc(hidden)]
     fn receive(subscriber: &Subscriber<Self>) -> Result<Option<Self::Owned>>;
+
+    #[doc(hidden)]
+    fn get(subscriber: &Subscriber<Self>, key: u32) -> Result<Option<Self::Owned>>;
 }
 
 impl<T: Record> Content for T {
@@ -44,6 +48,10 @@ impl<T: Record> Content for T {
     fn receive(subscriber: &Subscriber<T>) -> Result<Option<T>> {
         subscriber.recv()
     }
+
+    fn get(subscriber: &Subscriber<T>, key: u32) -> Result<Option<T>> {
+        state::get_record(subscriber, key)
+    }
 }
 
 impl Content for [u8] {
@@ -52,6 +60,10 @@ impl Content for [u8] {
 
     fn receive(subscriber: &Subscriber<[u8]>) -> Result<Option<Vec<u8>>> {
         subscriber.recv_vec()
+    }
+
+    fn get(subscriber: &Subscriber<[u8]>, key: u32) -> Result<Option<Vec<u8>>> {
+        state::get_vec(subscriber, key)
     }
 }
 
@@ -82,6 +94,9 @@ pub struct ChannelOptions {
     max_subscribers: u32,
     history: u32,
     backing: Backing,
+    pattern: u32,
+    pub(crate) max_keys: u32,
+    pub(crate) value_len: u32,
 }
 
 /// What lies behind the memory of a channel's members; see shmbroker(7).
@@ -113,7 +128,15 @@ impl ChannelOptions {
             max_subscribers: 0,
             history: 0,
             backing: Backing::Auto,
+            pattern: sys::SHMB_CHANNEL_STREAM,
+            max_keys: 0,
+            value_len: 0,
         }
+    }
+
+    /// Of a state channel.
+    pub(crate) fn state() -> ChannelOptions {
+        ChannelOptions { pattern: sys::SHMB_CHANNEL_STATE, ..ChannelOptions::new() }
     }
 
     /// Whether to create it if there is none; yes otherwise.
@@ -191,6 +214,10 @@ impl ChannelOptions {
             max_subscribers: self.max_subscribers,
             history: self.history,
             backing: self.backing as u32,
+            pattern: self.pattern,
+            max_keys: self.max_keys,
+            value_len: self.value_len,
+            pad: 0,
         };
         let mut handle = ptr::null_mut();
         // SAFETY: the client is open; name and options live until it returns.
@@ -277,6 +304,10 @@ pub struct ChannelInfo {
     pub history: u32,
     /// What is made for its members from now on: posix or sealed.
     pub backing: Backing,
+    /// How many keys a state channel can have; 0: it is none.
+    pub max_keys: u32,
+    /// Bytes of the longest value of a state channel.
+    pub value_len_max: u32,
 }
 
 /// How long one thread keeps others from a channel while it waits for members.
@@ -321,6 +352,8 @@ impl<T: ?Sized> Channel<T> {
                 sys::SHMB_BACKING_SEALED => Backing::Sealed,
                 _ => Backing::Posix,
             },
+            max_keys: info.max_keys,
+            value_len_max: info.value_len_max,
         })
     }
 

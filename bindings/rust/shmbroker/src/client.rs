@@ -16,6 +16,7 @@ use crate::broker::{c_path, no_handle};
 use crate::channel::{Channel, ChannelOptions, Content};
 use crate::check_abi;
 use crate::error::{check, length, nanoseconds, Result};
+use crate::state::{State, StateOptions};
 
 /// How to connect.
 ///
@@ -198,6 +199,18 @@ impl Client {
     /// ```
     pub fn channel_bytes(&self, name: &str) -> Result<Channel<[u8]>> {
         self.channel(name)
+    }
+
+    /// Opens a state channel: the latest value of each key. It is created if there is none.
+    ///
+    /// See [`State`], and [`StateOptions`] for more.
+    pub fn state<T: Content + ?Sized>(&self, name: &str) -> Result<State<T>> {
+        StateOptions::new().open(self, name)
+    }
+
+    /// Opens a state channel of untyped values, which is created if there is none.
+    pub fn state_bytes(&self, name: &str) -> Result<State<[u8]>> {
+        self.state(name)
     }
 
     /// Asks the broker for a sign of life, and takes in what it has sent.

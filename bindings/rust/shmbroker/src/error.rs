@@ -64,7 +64,8 @@ kinds! {
     OutOfMemory = 12,
     /// Policy or file permissions do not allow it.
     PermissionDenied = 1 | 13,
-    /// Something that belongs to it is still in use: a loan, a peek, a wait set.
+    /// Something that belongs to it is still in use: a loan, a peek, a wait set. Or another
+    /// publisher has claimed the key.
     Busy = 16,
     /// It exists already.
     AlreadyExists = 17,
@@ -100,9 +101,11 @@ kinds! {
     KeyRejected = 129,
 }
 
+pub(crate) const ENOENT: i32 = 2;
 pub(crate) const EAGAIN: i32 = 11;
 pub(crate) const EBUSY: i32 = 16;
 pub(crate) const EINVAL: i32 = 22;
+pub(crate) const ENODATA: i32 = 61;
 pub(crate) const EBADMSG: i32 = 74;
 pub(crate) const EMSGSIZE: i32 = 90;
 pub(crate) const EPROTONOSUPPORT: i32 = 93;

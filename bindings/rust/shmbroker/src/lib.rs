@@ -29,6 +29,11 @@
 //! # }
 //! ```
 //!
+//! # State
+//!
+//! On a [`State`] channel there are no records but keys, each with the latest value: one publisher
+//! puts it, any number of subscribers read it whenever they like, and it outlives its publisher.
+//!
 //! # Types
 //!
 //! [`record!`] defines the records; a channel of another language or version that describes them
@@ -59,6 +64,7 @@ mod client;
 mod error;
 mod publisher;
 pub mod schema;
+mod state;
 mod subscriber;
 mod waitset;
 
@@ -68,6 +74,7 @@ pub use client::{Client, ClientOptions};
 pub use error::{Error, ErrorKind, Result};
 pub use publisher::{Loan, Publisher, PublisherOptions, PublisherStats};
 pub use schema::{Bool8, Char, Pad, Record, Schema, SchemaField, Text};
+pub use state::{Key, State, StateOptions, StatePublisher, StateSubscriber, Version};
 pub use subscriber::{
     Batch, BatchIter, Iter, Received, Records, Sample, Subscriber, SubscriberOptions,
     SubscriberStats, TryIter,

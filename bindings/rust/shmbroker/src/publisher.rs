@@ -98,7 +98,7 @@ impl PublisherOptions {
 /// # }
 /// ```
 pub struct Publisher<T: ?Sized> {
-    handle: NonNull<sys::shmb_publisher>,
+    pub(crate) handle: NonNull<sys::shmb_publisher>,
     view: NonNull<sys::shmb_view>,
     _channel: Arc<ChannelShared>,
     content: PhantomData<fn(&T)>,
@@ -142,6 +142,12 @@ pub struct PublisherStats {
 }
 
 impl<T: ?Sized> Publisher<T> {
+    pub(crate) fn view(&self) -> &sys::shmb_view {
+        // SAFETY: it lives as long as the handle, in memory of this process; only calls on the
+        // handle write there, in this thread, and no reference outlives the next one.
+        unsafe { self.view.as_ref() }
+    }
+
     /// The counters.
     pub fn stats(&self) -> Result<PublisherStats> {
         // SAFETY: numbers, for which zeroes will do.

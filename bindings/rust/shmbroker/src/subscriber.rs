@@ -189,7 +189,7 @@ pub struct SubscriberStats {
 }
 
 impl<T: ?Sized> Subscriber<T> {
-    fn view(&self) -> &sys::shmb_view {
+    pub(crate) fn view(&self) -> &sys::shmb_view {
         // SAFETY: it lives as long as the handle, in memory of this process; only calls on the
         // handle write there, in this thread, and no reference outlives the next one.
         unsafe { self.view.as_ref() }

@@ -16,6 +16,17 @@ shmbroker::record! {
     }
 }
 
+shmbroker::record! {
+    /// The value of the examples of state channels.
+    #[derive(Debug)]
+    pub struct Pose: "example.pose" {
+        /// CLOCK_MONOTONIC.
+        pub time_ns: u64,
+        pub x: f64,
+        pub y: f64,
+    }
+}
+
 #[repr(C)]
 struct Timespec {
     seconds: i64,
