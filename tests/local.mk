@@ -22,7 +22,7 @@ include %D%/bench/local.mk
 
 AM_TESTS_ENVIRONMENT = \
 	top_srcdir='$(abs_top_srcdir)'; top_builddir='$(abs_top_builddir)'; \
-	CC='$(CC)'; CXX=$${CXX-g++}; CK_DEFAULT_TIMEOUT=20; \
+	CC='$(CC)'; CXX=$${CXX-g++}; CK_DEFAULT_TIMEOUT=60; \
 	SHMB_TEST_WRAPPER='$(SHMB_TEST_WRAPPER)'; \
 	export top_srcdir top_builddir CC CXX CK_DEFAULT_TIMEOUT SHMB_TEST_WRAPPER;
 

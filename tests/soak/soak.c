@@ -31,9 +31,11 @@
 
 #include "lib/runtime.h"
 
-#define DRAIN_SECONDS 60
-#define SHM_LEN	      "64m"
-#define FILL_FILE     "/dev/shm/soak-fill"
+#define DRAIN_SECONDS  60
+#define START_TRIES    50
+#define START_PAUSE_US 100000
+#define SHM_LEN	       "64m"
+#define FILL_FILE      "/dev/shm/soak-fill"
 
 enum action {
 	KILL,
@@ -71,6 +73,7 @@ static char dir[32] = "/tmp/shmb-soak.XXXXXX";
 static char program[512];
 static uint64_t seed, worker_random;
 static unsigned counts[N_ACTIONS];
+static unsigned refusals; /* brokers that would not start */
 static bool own_shm, own_time;
 static struct rlimit usual_fds;
 
@@ -147,10 +150,13 @@ static void join(unsigned number)
 	soak_worker(history, number, random);
 }
 
-static void broker_start(void)
+/* Returns whether it runs; if not, @ret_line is what it says. */
+static bool broker_try(char *ret_line, size_t cap)
 {
-	char number[16], line[8];
+	char number[16];
+	size_t len = 0;
 	int ready[2];
+	ssize_t n;
 
 	if (pipe(ready) < 0)
 		die("pipe");
@@ -168,11 +174,29 @@ static void broker_start(void)
 		_exit(127);
 	}
 	close(ready[1]);
-	if (read(ready[0], line, 5) != 5 || memcmp(line, "ready", 5) != 0) {
-		fprintf(stderr, "soak: %s does not start\n", program);
-		exit(2);
-	}
+	while (len < cap - 1 && (n = read(ready[0], ret_line + len, cap - 1 - len)) > 0)
+		len += (size_t)n;
+	ret_line[len] = '\0';
 	close(ready[0]);
+	if (strcmp(ret_line, "ready\n") == 0)
+		return true;
+	waitpid(broker_pid, NULL, 0);
+	return false;
+}
+
+/* As a service manager does: one that refuses to start has changed nothing, and is started again. */
+static void broker_start(void)
+{
+	char line[512];
+
+	for (int i = 0; i < START_TRIES; i++) {
+		if (broker_try(line, sizeof(line)))
+			return;
+		refusals++;
+		usleep(START_PAUSE_US);
+	}
+	fprintf(stderr, "soak: %s does not start: %s\n", program, line);
+	exit(2);
 }
 
 /* Joins again whoever has ended by itself; its exit status must be good. */
@@ -395,6 +419,8 @@ static void report(void)
 	}
 	for (unsigned i = 0; i < N_ACTIONS; i++)
 		printf("%s%u %s", i ? ", " : "", counts[i], names[i]);
+	if (refusals)
+		printf(", %u brokers that refused to start", refusals);
 	printf("\n%u publishers were acknowledged %llu records; %u subscribers, of whom %u lived to "
 	       "the end, got %llu, lossy ones lost %llu; %llu late wake-ups\n",
 	       history->n_publications, (unsigned long long)acked, history->n_sessions, lived,
