@@ -330,6 +330,22 @@ class Lossy(BrokerTest):
             peek.release()
         self.assertGreater(subscriber.lost, 0)
 
+    def lanes_we_could_write(self, length):
+        with open("/proc/self/maps", encoding="ascii") as maps:
+            areas = [line.split()[:2] for line in maps]
+        ends = [[int(end, 16) for end in area.split("-")] for area, mode in areas if mode == "rw-s"]
+        return sum(end - begin == length + 4096 for begin, end in ends)
+
+    def test_trusting(self):
+        for trusting, lanes in ((False, 1), (True, 2)):
+            channel = self.channel(Tick, lane_len=1 << 17)
+            with channel.subscriber() as subscriber:
+                with channel.publisher(trusting=trusting) as publisher:
+                    publisher.send(Tick(7))
+                    self.assertEqual(subscriber.recv(), Tick(7))
+                    self.assertEqual(self.lanes_we_could_write(1 << 17), lanes)
+            channel.close()
+
     def test_drop_newest(self):
         publisher, subscriber = self.pair(Tick, drop_newest=True, lane_len=4096)
         for i in range(1000):

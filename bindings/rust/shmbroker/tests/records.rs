@@ -171,6 +171,11 @@ fn a_full_lane_refuses_waits_or_drops() {
     assert!(stats.dropped > 500, "{:?}", stats);
     assert_eq!(stats.published + stats.dropped, 1000);
 
+    let mut trusting = PublisherOptions::new().trusting(true).open(&channel).unwrap();
+    trusting.send(&tick(0)).unwrap();
+    assert_eq!(trusting.stats().unwrap().published, 1);
+    drop(trusting);
+
     // A publisher that waits goes on as soon as there is room.
     let waiting = thread::spawn(move || {
         for number in sent..sent + 1000 {
@@ -180,7 +185,7 @@ fn a_full_lane_refuses_waits_or_drops() {
         publisher.stats().unwrap().publisher_id
     });
     let mut received = Vec::new();
-    while (received.len() as u64) < sent + 1000 + stats.published {
+    while (received.len() as u64) < sent + 1000 + stats.published + 1 {
         let tick = subscriber.recv_timeout(LONG).unwrap().expect("another record");
         received.push((subscriber.last().publisher_id, tick.number));
     }
