@@ -149,8 +149,11 @@ class State(BrokerTest):
         with shmbroker.WaitSet(self.client) as waitset:
             waitset.add(subscriber)
             self.assertEqual(list(waitset.wait(timeout=0.01)), [])
-            publisher["a"] = b"1"
-            self.assertIs(next(iter(waitset.wait(timeout=5)))[0], subscriber)
+            for value in (b"1", b"2"):
+                publisher["a"] = value
+                self.assertIs(next(iter(waitset.wait(timeout=5)))[0], subscriber)
+                self.assertEqual(subscriber.changed(), "a")
+                self.assertEqual(list(waitset.wait(timeout=0.01)), [])
             waitset.remove(subscriber)
 
     def test_a_value_outlives_its_process(self):

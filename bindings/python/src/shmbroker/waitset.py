@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Protocol, Tuple, Un
 
 from shmbroker import _core
 from shmbroker.errors import NotFound
+from shmbroker.state import StateSubscriber
 from shmbroker.subscriber import Subscriber
 
 if TYPE_CHECKING:
@@ -20,11 +21,11 @@ class HasFileno(Protocol):
         """Its fd."""
 
 
-Member = Union[Subscriber, HasFileno, int]
+Member = Union[Subscriber, StateSubscriber, HasFileno, int]
 
 
 def _key(member: Member) -> int:
-    if isinstance(member, Subscriber):
+    if isinstance(member, _core.Subscriber):
         return -id(member)
     return member if isinstance(member, int) else member.fileno()
 
@@ -56,7 +57,7 @@ class WaitSet(_core.WaitSet):
         """
         cookie = self._next
         key = _key(member)
-        if isinstance(member, Subscriber):
+        if isinstance(member, _core.Subscriber):
             self._add(member, cookie)
         else:
             self._add_fd(key, events, cookie)
@@ -69,7 +70,7 @@ class WaitSet(_core.WaitSet):
         key = _key(member)
         if key not in self._cookies:
             raise NotFound(errno.ENOENT, f"{member!r} is not in this wait set")
-        if isinstance(member, Subscriber):
+        if isinstance(member, _core.Subscriber):
             self._remove(member)
         else:
             self._remove_fd(key)
