@@ -19,6 +19,7 @@
 #include "lib/clock.h"
 #include "lib/error.h"
 #include "lib/fd.h"
+#include "lib/queue.h"
 
 #define COOKIE_CONTROL UINT64_MAX
 
@@ -237,7 +238,7 @@ static uint64_t own_len(const struct shmb_member *member)
 
 	if (member->role == SHMB_ROLE_PUBLISHER)
 		return SHMB_BLOCK_LEN + (uint64_t)channel->lane_len;
-	return SHMB_BLOCK_LEN + (uint64_t)channel->max_publishers * sizeof(struct shmb_cursor_lane);
+	return shmb_cursor_len(channel->pattern, channel->max_publishers);
 }
 
 static int attach(struct shmb_member *member)

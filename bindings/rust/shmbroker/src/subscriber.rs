@@ -100,6 +100,8 @@ impl SubscriberOptions {
                 .spin
                 .map_or(0, |time| u32::try_from(time.as_nanos()).unwrap_or(u32::MAX).max(1)),
             history: self.history,
+            credit: 0,
+            max_attempts: 0,
         };
         let mut handle = ptr::null_mut();
         // SAFETY: the channel is open, the options live until it returns.
