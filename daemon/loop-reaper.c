@@ -30,8 +30,10 @@ struct loop_reaper {
 	pthread_t thread;
 	pthread_mutex_t lock; /* guards what follows */
 	pthread_cond_t wake;
+	pthread_cond_t ended;
 	struct reaper_entry *head;
 	bool stop;
+	bool done; /* the thread touches nothing but @refs any more */
 	unsigned refs;
 };
 
@@ -44,6 +46,7 @@ static void reaper_unref(struct loop_reaper *reaper)
 	pthread_mutex_unlock(&reaper->lock);
 	if (refs)
 		return;
+	pthread_cond_destroy(&reaper->ended);
 	pthread_cond_destroy(&reaper->wake);
 	pthread_mutex_destroy(&reaper->lock);
 	free(reaper);
@@ -69,6 +72,8 @@ static void *reaper_main(void *data)
 			pthread_cond_wait(&reaper->wake, &reaper->lock);
 		}
 	}
+	reaper->done = true;
+	pthread_cond_signal(&reaper->ended);
 	pthread_mutex_unlock(&reaper->lock);
 	reaper_unref(reaper);
 	return NULL;
@@ -97,6 +102,7 @@ static int reaper_start(struct loop_reaper *reaper)
 static struct loop_reaper *reaper_get(struct loop *loop)
 {
 	struct loop_reaper *reaper = loop->reaper;
+	pthread_condattr_t monotonic;
 
 	if (reaper)
 		return reaper;
@@ -105,6 +111,11 @@ static struct loop_reaper *reaper_get(struct loop *loop)
 		return NULL;
 	pthread_mutex_init(&reaper->lock, NULL);
 	pthread_cond_init(&reaper->wake, NULL);
+	/* Who waits for the end must not wait longer because somebody sets the clock. */
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&reaper->ended, &monotonic);
+	pthread_condattr_destroy(&monotonic);
 	/* The thread's and the loop's. */
 	reaper->refs = 2;
 	if (reaper_start(reaper) < 0) {
@@ -138,22 +149,27 @@ void reaper_free(struct loop *loop)
 {
 	struct loop_reaper *reaper = loop->reaper;
 	struct timespec until;
+	int r = 0;
 
 	if (!reaper)
 		return;
-	pthread_mutex_lock(&reaper->lock);
-	reaper->stop = true;
-	pthread_cond_signal(&reaper->wake);
-	pthread_mutex_unlock(&reaper->lock);
-
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_nsec += JOIN_MSEC * 1000000L;
 	if (until.tv_nsec >= 1000000000L) {
 		until.tv_sec++;
 		until.tv_nsec -= 1000000000L;
 	}
+	pthread_mutex_lock(&reaper->lock);
+	reaper->stop = true;
+	pthread_cond_signal(&reaper->wake);
+	while (!reaper->done && r == 0)
+		r = pthread_cond_timedwait(&reaper->ended, &reaper->lock, &until);
+	r = reaper->done;
+	pthread_mutex_unlock(&reaper->lock);
 	/* Stuck on a client's fd: it frees itself when that lets go. */
-	if (pthread_clockjoin_np(reaper->thread, NULL, CLOCK_MONOTONIC, &until))
+	if (r)
+		pthread_join(reaper->thread, NULL);
+	else
 		pthread_detach(reaper->thread);
 	reaper_unref(reaper);
 	loop->reaper = NULL;

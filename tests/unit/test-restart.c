@@ -39,6 +39,7 @@ static struct {
 	uint64_t received;
 	uint64_t joined;
 	uint32_t stop;
+	uint32_t all_sent; /* the publisher has stopped */
 } * shared;
 
 /* Long enough for whoever comes next on a busy machine, short enough to wait for its end. */
@@ -276,6 +277,7 @@ static void publish_until_stopped(void)
 		if (i % 64 == 0)
 			usleep(500);
 	}
+	__atomic_store_n(&shared->all_sent, 1, __ATOMIC_RELEASE);
 	ok(shmb_publisher_close(publisher));
 	ok(shmb_channel_close(channel));
 	ok(shmb_client_close(own));
@@ -291,7 +293,7 @@ static void receive_until_all(void)
 	struct record record, wanted;
 	uint64_t next = 0;
 
-	while (!__atomic_load_n(&shared->stop, __ATOMIC_RELAXED) ||
+	while (!__atomic_load_n(&shared->all_sent, __ATOMIC_ACQUIRE) ||
 	       next < __atomic_load_n(&shared->sent, __ATOMIC_ACQUIRE)) {
 		int32_t result = shmb_subscriber_wait(subscriber, 100 * MS);
 
