@@ -7,12 +7,19 @@ dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 
 # Functions whose timeouts are on the wall clock, or that read nothing else.
-wall='time|gettimeofday|ftime|pthread_(timedjoin_np|cond_timedwait|mutex_timedlock|rwlock_timed..lock)'
+wall='time|gettimeofday|ftime|pthread_(timedjoin_np|mutex_timedlock|rwlock_timed..lock)'
 wall="$wall|sem_timedwait|mq_timed(send|receive)|mtx_timedlock|cnd_timedwait|timespec_get"
 for program in lib/.libs/libshmbroker.so shmbrokerd; do
 	called=$(nm -D -u "$program" | sed 's/.* //; s/@.*//' | grep -Ex "$wall")
 	[ -z "$called" ] || {
 		echo "$program calls" $called
+		exit 1
+	}
+done
+# A condition waits by the clock that it was made with.
+for source in $(grep -rlE 'pthread_cond_timedwait' "$top_srcdir/lib" "$top_srcdir/daemon"); do
+	grep -q 'pthread_condattr_setclock(.*CLOCK_MONOTONIC)' "$source" || {
+		echo "$source waits by the wall clock"
 		exit 1
 	}
 done
