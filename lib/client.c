@@ -300,18 +300,22 @@ static void take_late(struct shmb_client *client, struct shmb_received *received
 		shmb_client_farewell(client, type, id);
 }
 
-/*
- * Has another broker taken the place of the one we are connected to? That one may be stopped, and
- * wake up any time: nothing that it says counts. But one that has died said it all before, and its
- * successor does not tell of those who have died meanwhile.
- */
-static bool is_replaced(const struct shmb_client *client)
+/* Has another broker taken the place of the one we are connected to? */
+static bool has_successor(const struct shmb_client *client)
 {
 	/* S: pairs with the broker's release in bell_set_epoch(). */
 	uint64_t epoch = client->bell ? SHMB_LOAD_ACQUIRE(&client->bell->broker_epoch) : 0;
 
-	return shmb_unlikely(epoch && client->broker_epoch && epoch != client->broker_epoch) &&
-	       !shmb_connection_is_over(&client->connection);
+	return shmb_unlikely(epoch && client->broker_epoch && epoch != client->broker_epoch);
+}
+
+/*
+ * One that was replaced may be stopped, and wake up any time: nothing that it says counts. But one
+ * that has died said it all before, and its successor does not tell of those who have died meanwhile.
+ */
+static bool is_replaced(const struct shmb_client *client)
+{
+	return has_successor(client) && !shmb_connection_is_over(&client->connection);
 }
 
 /* As shmb_connection_receive(), with an eye on who the broker is, and on what was lost. */
@@ -321,11 +325,15 @@ static int receive(struct shmb_client *client, struct shmb_received *received, u
 
 	do {
 		uint64_t slice = deadline_ns ? shmb_clock_now_ns() + RECEIVE_SLICE_NS : 0;
+		bool last = has_successor(client);
 
 		if (is_replaced(client))
 			return shmb_fail(-ENOTCONN, "the broker has been replaced");
 		result = shmb_connection_receive(&client->connection, received,
 						 slice < deadline_ns ? slice : deadline_ns);
+		/* The kernel may close the sockets of a dead process, and say so, much later. */
+		if (result == -EAGAIN && last)
+			return shmb_fail(-ENOTCONN, "the broker has died");
 	} while (result == -EAGAIN && deadline_ns && shmb_clock_now_ns() < deadline_ns);
 	if (result == -EMFILE)
 		__atomic_fetch_add(&client->fd_shortages, 1, __ATOMIC_RELAXED);
