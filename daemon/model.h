@@ -419,4 +419,10 @@ static inline struct object *broker_find(const struct broker *broker, uint64_t i
 	return object && object->kind == kind ? object : NULL;
 }
 
+/* Are its two members of different users? */
+static inline bool pair_is_cross(const struct pair *pair)
+{
+	return pair->members[0]->client->uid != pair->members[1]->client->uid;
+}
+
 #endif

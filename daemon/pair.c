@@ -29,11 +29,6 @@ static struct broker *broker_of(const struct pair *pair)
 	return pair->members[0]->client->broker;
 }
 
-static bool cross(const struct pair *pair)
-{
-	return pair->members[0]->client->uid != pair->members[1]->client->uid;
-}
-
 static void close_sockets(int sockets[2][2])
 {
 	for (unsigned i = 0; i < 4; i++)
@@ -46,7 +41,7 @@ static int make_sockets(struct pair *pair)
 	int type = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
 	int sockets[2][2] = { { -1, -1 }, { -1, -1 } };
 
-	if (!cross(pair))
+	if (!pair_is_cross(pair))
 		return 0;
 	if (socketpair(AF_UNIX, type, 0, sockets[0]) < 0 ||
 	    socketpair(AF_UNIX, type, 0, sockets[1]) < 0) {
@@ -222,7 +217,7 @@ int pair_renew(struct pair *pair, struct member *member, bool fresh)
 	if (r < 0 || pair->stale)
 		return r;
 	mine->shown = false;
-	if (fresh || cross(pair))
+	if (fresh || pair_is_cross(pair))
 		pair_announce(pair);
 	else
 		pair_mark(pair, member->role - 1);

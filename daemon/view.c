@@ -82,11 +82,6 @@ void view_drop_denials(struct client *client, uint64_t member_id)
 	}
 }
 
-static bool cross(const struct pair *pair)
-{
-	return pair->members[0]->client->uid != pair->members[1]->client->uid;
-}
-
 /* What the receiver waits on and rings with, if this pair has sockets of its own. */
 static int add_sockets(struct parcel *parcel, struct pair *pair, unsigned mine)
 {
@@ -128,7 +123,7 @@ static uint8_t lane_access(const struct pair *pair)
 {
 	const struct member *publisher = pair->members[0];
 
-	if (!(publisher->flags & SHMB_MEMBER_TRUSTING) || cross(pair) ||
+	if (!(publisher->flags & SHMB_MEMBER_TRUSTING) || pair_is_cross(pair) ||
 	    publisher->object.segment.backing == SHMB_MEMORY_SEALED)
 		return SHMB_FD_READ;
 	return SHMB_FD_READ_WRITE;
@@ -150,7 +145,7 @@ static int send_pair(struct view *view)
 			 (blind ? SHMB_PAIR_BLIND : 0),
 		.slot = pair->members[0]->slot,
 		.lane_len = me->channel->lane_len,
-		.doorbell_generation = cross(pair) ? pair->generation : peer->generation,
+		.doorbell_generation = pair_is_cross(pair) ? pair->generation : peer->generation,
 		.segment = (uint32_t)me->object.segment.id,
 		.history = pair->members[1]->history,
 	};
@@ -165,7 +160,7 @@ static int send_pair(struct view *view)
 		r = parcel_add_segment(&parcel, maker, &pair->object.segment,
 				       publisher ? SHMB_FD_READ_WRITE : SHMB_FD_READ,
 				       SHMB_FD_ROLE_BELL);
-	if (r == 0 && cross(pair))
+	if (r == 0 && pair_is_cross(pair))
 		r = add_sockets(&parcel, pair, mine);
 	else if (r == 0)
 		r = parcel_add_fd(&parcel, peer->doorbell, SHMB_FD_EVENTFD, SHMB_FD_ROLE_RINGER);
@@ -175,7 +170,7 @@ static int send_pair(struct view *view)
 	parcel_deinit(&parcel);
 	if (r < 0)
 		return r;
-	if (cross(pair))
+	if (pair_is_cross(pair))
 		drop_sockets(pair, mine);
 	list_remove(&view->dirty_link);
 	view->shown = true;
