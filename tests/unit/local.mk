@@ -53,7 +53,7 @@ unit_tests += %D%/test-state
 %C%_test_state_SOURCES = %D%/test-state.c %D%/fixture.h
 unit_tests += %D%/test-waitset
 %C%_test_waitset_SOURCES = %D%/test-waitset.c %D%/fixture.h
-unit_tests += %D%/test-restart
+long_unit_tests = %D%/test-restart
 %C%_test_restart_SOURCES = %D%/test-restart.c %D%/fixture.h %D%/gate.h
 
 unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
@@ -87,10 +87,11 @@ unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_restart_LDADD = $(unit_ldadd)
 %C%_test_restart_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=shmb_map_writer
 
-check_PROGRAMS += $(unit_tests)
+check_PROGRAMS += $(long_unit_tests) $(unit_tests)
 # The same programs once more, with what the channels' memory is made of.
-sealed_tests = %D%/sealed-stream.sh %D%/sealed-restart.sh %D%/sealed-waitset.sh \
-	%D%/sealed-history.sh %D%/sealed-state.sh
+sealed_tests = %D%/sealed-stream.sh %D%/sealed-waitset.sh %D%/sealed-history.sh \
+	%D%/sealed-state.sh
+long_tests += $(long_unit_tests) %D%/sealed-restart.sh
 TESTS += $(unit_tests) $(sealed_tests)
-dist_check_SCRIPTS += $(sealed_tests)
+dist_check_SCRIPTS += %D%/sealed-restart.sh $(sealed_tests)
 endif

@@ -20,5 +20,5 @@ top_builddir=$builddir "$tests/build.sh" "$dir" || exit
 cd "$tests" || exit 99
 export PYTHONPATH="$dir" PYTHONDONTWRITEBYTECODE=1
 export SHMBROKER_CFLAGS="-I$tests/../../../include -I$builddir/include"
-[ $# -gt 0 ] || set -- discover
+[ $# -gt 0 ] || set -- discover -v # with the reason of a skip
 "${PYTHON:-python3}" -X faulthandler -m unittest "$@"
