@@ -35,4 +35,5 @@ varied-tests:
 	@for test in $(TESTS); do \
 		case ' $(once_tests) ' in *" $$test "*) ;; *) echo "$$test" ;; esac; \
 	done
-.PHONY: varied-tests
+unit-tests: ; @echo $(unit_tests)
+.PHONY: varied-tests unit-tests

@@ -297,7 +297,7 @@ static void act(const struct planned *planned)
 static unsigned objects(void)
 {
 	struct dirent *entry;
-	uint64_t instance;
+	uint64_t instance = 0;
 	char prefix[32];
 	unsigned n = 0;
 	DIR *shm = opendir("/dev/shm");
