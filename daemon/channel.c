@@ -183,7 +183,7 @@ int channel_new(struct broker *broker, struct quota_user *user, uint32_t uid,
 
 bool channel_geometry_valid(uint32_t pattern, uint32_t lane_len, uint32_t max_keys)
 {
-	if (pattern == SHMB_PATTERN_STREAM)
+	if (pattern == SHMB_PATTERN_STREAM || pattern == SHMB_PATTERN_QUEUE)
 		return lane_len >= SHMB_LANE_LEN_MIN && lane_len <= SHMB_LANE_LEN_MAX &&
 		       (lane_len & (lane_len - 1)) == 0 && max_keys == 0;
 	return pattern == SHMB_PATTERN_STATE && max_keys && max_keys <= SHMB_STATE_KEYS_MAX &&

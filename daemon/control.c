@@ -186,7 +186,7 @@ static int open_check(struct shmb_msg_open *open, const void *schema, uint32_t s
 		return -EINVAL;
 	if (schema_len && shmb_schema_check(schema, schema_len) < 0)
 		return -EINVAL;
-	if (!open->lane_len && open->pattern == SHMB_PATTERN_STREAM)
+	if (!open->lane_len && open->pattern != SHMB_PATTERN_STATE)
 		open->lane_len = SHMB_LANE_LEN_DEFAULT;
 	if (!open->max_publishers)
 		open->max_publishers = CHANNEL_MEMBERS_DEFAULT;

@@ -7,6 +7,7 @@
 
 #include "lib/clock.h"
 #include "lib/fd.h"
+#include "lib/queue.h"
 
 #include "daemon/channel.h"
 #include "daemon/fence.h"
@@ -25,7 +26,7 @@ uint64_t member_segment_len(const struct channel *channel, uint32_t role)
 {
 	if (role == SHMB_ROLE_PUBLISHER)
 		return SHMB_BLOCK_LEN + (uint64_t)channel->lane_len;
-	return SHMB_BLOCK_LEN + (uint64_t)channel->max_publishers * sizeof(struct shmb_cursor_lane);
+	return shmb_cursor_len(channel->pattern, channel->max_publishers);
 }
 
 /* Has it values of keys? */

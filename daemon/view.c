@@ -195,11 +195,13 @@ static bool must_wait(const struct view *view)
 
 /*
  * The next that can be told now, or NULL. Others need not wait for a subscriber that does not read
- * what it is told; but a pair that is replaced must not go before the other has come.
+ * what it is told; but a pair that is replaced must not go before the other has come, which may have
+ * come into line later, in the place of one that was replaced itself before anybody was told of it.
  */
 static struct view *next_dirty(const struct client *client)
 {
 	struct list *link, *safe;
+	struct view *moved = NULL;
 	bool waiting = false;
 
 	list_for_each(link, safe, &client->dirty)
@@ -208,10 +210,12 @@ static struct view *next_dirty(const struct client *client)
 
 		if (must_wait(view))
 			waiting = true;
-		else if (!waiting || view->pair || view->reason != SHMB_GONE_MOVED)
+		else if (view->pair || view->reason != SHMB_GONE_MOVED)
 			return view;
+		else if (!moved)
+			moved = view;
 	}
-	return NULL;
+	return waiting ? NULL : moved;
 }
 
 /* The next segment of a member, which it moves to when it has mapped it. */

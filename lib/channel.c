@@ -21,6 +21,7 @@
 #include "lib/history.h"
 #include "lib/name.h"
 #include "lib/options.h"
+#include "lib/queue.h"
 
 #define STATE_KEYS_DEFAULT	64u
 #define STATE_VALUE_LEN_DEFAULT 232u
@@ -33,7 +34,7 @@ static int check_options(const struct shmb_channel_options *options)
 	if (options->flags & ~known)
 		return shmb_fail(-EINVAL, "unknown channel flags 0x%x", options->flags & ~known);
 	if (options->pattern && options->pattern != SHMB_PATTERN_STREAM &&
-	    options->pattern != SHMB_PATTERN_STATE)
+	    options->pattern != SHMB_PATTERN_QUEUE && options->pattern != SHMB_PATTERN_STATE)
 		return shmb_fail(-EINVAL, "there is no pattern %u", options->pattern);
 	if (options->max_keys > SHMB_STATE_KEYS_MAX)
 		return shmb_fail(-EINVAL, "a channel has at most %u keys, not %u",
@@ -68,6 +69,8 @@ static int check_history(const struct shmb_channel_options *options)
 		memcpy(&head, options->schema, sizeof(head));
 	if (options->pattern == SHMB_PATTERN_STATE && options->history)
 		return shmb_fail(-EINVAL, "a state channel has values, not a history");
+	if (options->pattern == SHMB_PATTERN_QUEUE && options->history)
+		return shmb_fail(-EINVAL, "a queue has no history: its records are for one worker");
 	history_max = shmb_history_max(lane_len, head.record_len);
 	if (options->history > history_max)
 		return shmb_fail(-EINVAL,
@@ -128,7 +131,7 @@ static bool geometry_valid(const struct shmb_msg_opened *opened)
 {
 	uint32_t len = opened->lane_len, max_keys = opened->max_keys;
 
-	if (opened->pattern == SHMB_PATTERN_STREAM)
+	if (opened->pattern == SHMB_PATTERN_STREAM || opened->pattern == SHMB_PATTERN_QUEUE)
 		return len >= SHMB_LANE_LEN_MIN && len <= SHMB_LANE_LEN_MAX && !(len & (len - 1)) &&
 		       opened->history <= shmb_history_max(len, 0);
 	return opened->pattern == SHMB_PATTERN_STATE && max_keys && opened->history == 0 &&
@@ -373,6 +376,8 @@ SHMB_API int32_t shmb_channel_info(struct shmb_channel *channel, struct shmb_cha
 	all.max_keys = channel->max_keys;
 	if (channel->pattern == SHMB_PATTERN_STATE)
 		all.value_len_max = shmb_cell_value_len_max(shmb_channel_cell_len(channel));
+	else if (channel->pattern == SHMB_PATTERN_QUEUE)
+		all.record_len_max = shmb_queue_record_len_max(channel->lane_len);
 	else
 		all.record_len_max = shmb_record_len_max(channel->lane_len);
 	all.record_len = channel->record_len;

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -144,6 +145,8 @@ int shmb_inbox_put(struct shmb_inbox *inbox, struct shmb_event *event)
 	/* The member's thread looks at its inbox without the lock before it takes it. */
 	SHMB_STORE(inbox->end, event);
 	inbox->end = &event->next;
+	if (inbox->wake_fd >= 0)
+		eventfd_write(inbox->wake_fd, 1);
 	return 0;
 }
 

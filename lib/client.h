@@ -56,6 +56,7 @@ struct shmb_known_pair {
  * @pairs:	pairs that the member knows or will know when it has emptied the inbox
  * @n_pairs:	of @pairs
  * @cap_pairs:	room in @pairs
+ * @wake_fd:	eventfd for a member whose event loop has to know of events; -1: none
  */
 struct shmb_inbox {
 	struct shmb_inbox *next;
@@ -65,6 +66,7 @@ struct shmb_inbox {
 	struct shmb_known_pair *pairs;
 	uint32_t n_pairs;
 	uint32_t cap_pairs;
+	int wake_fd;
 };
 
 /**

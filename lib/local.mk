@@ -5,6 +5,7 @@ libshmb_files = \
 	%D%/version.c \
 	%D%/ring.c \
 	%D%/history.c %D%/history.h \
+	%D%/queue.c %D%/queue.h \
 	%D%/error.c %D%/error.h \
 	%D%/options.c %D%/options.h \
 	%D%/schema.c \

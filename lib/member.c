@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -19,8 +20,10 @@
 #include "lib/clock.h"
 #include "lib/error.h"
 #include "lib/fd.h"
+#include "lib/queue.h"
 
 #define COOKIE_CONTROL UINT64_MAX
+#define COOKIE_INBOX   (UINT64_MAX - 1)
 
 #define RESUME_MAX 1000u /* pairs that fit into a packet */
 
@@ -237,7 +240,7 @@ static uint64_t own_len(const struct shmb_member *member)
 
 	if (member->role == SHMB_ROLE_PUBLISHER)
 		return SHMB_BLOCK_LEN + (uint64_t)channel->lane_len;
-	return SHMB_BLOCK_LEN + (uint64_t)channel->max_publishers * sizeof(struct shmb_cursor_lane);
+	return shmb_cursor_len(channel->pattern, channel->max_publishers);
 }
 
 static int attach(struct shmb_member *member)
@@ -306,6 +309,7 @@ static void deinit(struct shmb_member *member)
 	free(member->doorbells);
 	member->doorbells = NULL;
 	member->epoll_fd = shmb_fd_close(member->epoll_fd);
+	member->inbox.wake_fd = shmb_fd_close(member->inbox.wake_fd);
 }
 
 /* A broker that was killed had thrown us out, and could not say so any more. */
@@ -402,6 +406,7 @@ int shmb_member_open(struct shmb_member *member, struct shmb_channel *channel,
 	member->fork_guard = client->fork_guard;
 	member->epoch = &channel->segment->epoch;
 	member->epoll_fd = -1;
+	member->inbox.wake_fd = -1;
 	member->resumable.resume = resume;
 
 	pthread_mutex_lock(&client->lock);
@@ -784,6 +789,25 @@ int shmb_member_epoll(struct shmb_member *member)
 	return member->epoll_fd;
 }
 
+int shmb_member_poll_fd(struct shmb_member *member)
+{
+	int fd = member->inbox.wake_fd < 0 ? eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC) : -1;
+	int result;
+
+	if (fd < 0 && member->inbox.wake_fd < 0)
+		return shmb_fail(-errno, "no eventfd to be told by: %s", strerror(errno));
+	if (fd >= 0) {
+		pthread_mutex_lock(&member->client->lock);
+		member->inbox.wake_fd = fd;
+		pthread_mutex_unlock(&member->client->lock);
+	}
+	result = shmb_member_epoll(member);
+	if (result >= 0 && !watch(member, member->inbox.wake_fd, COOKIE_INBOX))
+		return shmb_fail(-member->watch_error, "an inbox cannot be slept on: %s",
+				 strerror(member->watch_error));
+	return result;
+}
+
 static int wait_events(int epoll_fd, struct epoll_event *events, int max, uint64_t left_ns)
 {
 	struct __kernel_timespec timeout = shmb_clock_kernel_timespec(left_ns);
@@ -815,7 +839,7 @@ int shmb_member_sleep(struct shmb_member *member, uint64_t deadline_ns)
 	}
 	n = wait_events(fd, events, SHMB_ARRAY_LEN(events), shmb_clock_left_ns(deadline_ns, now));
 	for (int i = 0; i < n; i++)
-		control |= events[i].data.u64 == COOKIE_CONTROL;
+		control |= events[i].data.u64 >= COOKIE_INBOX;
 	shmb_member_drain_doorbells(member);
 	/* The broker speaks, or has gone, or it is time to look for a new one. */
 	if (control || retry_at != UINT64_MAX)

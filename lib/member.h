@@ -174,6 +174,12 @@ void shmb_member_report(struct shmb_member *member, uint64_t pair_id, uint32_t r
 /* The fd to sleep on. Returns it, or a negative errno value. */
 int shmb_member_epoll(struct shmb_member *member);
 
+/*
+ * The same for who does not sleep in this library: also what another thread has heard of the broker for
+ * this member makes it readable.
+ */
+int shmb_member_poll_fd(struct shmb_member *member);
+
 /**
  * shmb_member_sleep() - sleep until a doorbell rings, the broker speaks, or the deadline
  * @member:	 armed
@@ -182,6 +188,12 @@ int shmb_member_epoll(struct shmb_member *member);
  * Consumes the wake-up. Return: 1: woken, or it was time to look for a broker; 0: deadline.
  */
 int shmb_member_sleep(struct shmb_member *member, uint64_t deadline_ns);
+
+/* Take the wake-ups that have come, or the fd would stay readable. Returns as shmb_member_sleep(). */
+static inline int shmb_member_take_wakes(struct shmb_member *member)
+{
+	return shmb_member_sleep(member, 0);
+}
 
 /* Empty the doorbells that need it (sockets). */
 void shmb_member_drain_doorbells(struct shmb_member *member);

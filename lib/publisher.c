@@ -30,6 +30,7 @@
 #include "lib/member.h"
 #include "lib/options.h"
 #include "lib/publisher.h"
+#include "lib/queue.h"
 
 /* One process sleeps on a bell, with few threads; a hostile one may queue thousands. */
 #define WAKE_MAX 8
@@ -55,6 +56,8 @@
  * @accused:  the broker has been told that its cursor lies
  * @head:     it has read up to here
  * @start_position, @start_sequence: where it begins
+ * @work:     of a queue: its marks for our records; NULL: as @slot
+ * @worker:   of a queue: what we have given it; else NULL
  */
 struct pub_pair {
 	uint64_t id;
@@ -71,16 +74,40 @@ struct pub_pair {
 	uint64_t head;
 	uint64_t start_position;
 	uint64_t start_sequence;
+	const struct shmb_cursor_work *work;
+	struct shmb_worker *worker;
 };
 
 /**
  * struct sleeper - what a publish looks at for each subscriber, packed
  * @sleep: its sleep word
  * @rung:  the sleep word for which we have rung
+ * @quiet: of a queue: there is nothing for it
  */
 struct sleeper {
 	const uint32_t *sleep;
 	uint32_t rung;
+	bool quiet;
+};
+
+/**
+ * struct queue - what a publisher of a queue knows beside its workers
+ * @orphans:	 records of workers that have gone: they are given to others, the oldest first
+ * @n_orphans:	 of them
+ * @cap_orphans: room for all that could become some
+ * @turn:	 of two workers that have as little to do, who gets the next record
+ * @looks:	 records since we last looked how far the workers are
+ * @chosen:	 who gets the record that is claimed; NULL: to be chosen anew
+ * @limit:	 how far the orphan may go that holds up the ring; all others leave it room
+ */
+struct queue {
+	struct shmb_ticket *orphans;
+	uint32_t n_orphans;
+	uint32_t cap_orphans;
+	uint32_t turn;
+	uint32_t looks;
+	struct pub_pair *chosen;
+	uint64_t limit;
 };
 
 struct shmb_publisher {
@@ -97,12 +124,15 @@ struct shmb_publisher {
 	uint32_t loan_len;
 	uint32_t ahead_max; /* longest publication to prepare for, see ahead.h */
 	bool loaned;
+	bool polled; /* its fd was asked for: calls that do not wait arm it */
 	uint32_t space_epoch;
 	uint64_t full_sequence; /* as the lane says it; all ones: never full */
 	uint64_t dropped;
 	uint64_t refused;
 	uint64_t rings;
 	struct shmb_state_writer *state; /* NULL: not a state channel */
+	struct queue *queue; /* NULL: not a queue */
+	uint32_t address_len; /* of a queue: bytes in front of each payload; else 0 */
 };
 
 static struct shmb_publisher *to_publisher(struct shmb_member *member)
@@ -111,6 +141,7 @@ static struct shmb_publisher *to_publisher(struct shmb_member *member)
 }
 
 static inline void ring_sleepers(struct shmb_publisher *publisher);
+static void ring_laggard(struct shmb_publisher *publisher, uint32_t i);
 
 /* ---- subscribers that come and go -------------------------------------------------------------- */
 
@@ -131,12 +162,30 @@ static struct pub_pair *find_peer(struct shmb_publisher *publisher, uint64_t pee
 	return NULL;
 }
 
+/* So that no worker can go without leaving us its records. */
+static int reserve_orphans(struct queue *queue, uint32_t n_workers)
+{
+	uint32_t needed = queue->n_orphans + n_workers * SHMB_QUEUE_CREDIT_MAX;
+	struct shmb_ticket *orphans;
+
+	if (needed <= queue->cap_orphans)
+		return 0;
+	orphans = realloc(queue->orphans, 2 * needed * sizeof(*orphans));
+	if (!orphans)
+		return shmb_fail(-ENOMEM, "no memory for the records of a worker");
+	queue->orphans = orphans;
+	queue->cap_orphans = 2 * needed;
+	return 0;
+}
+
 static int reserve_pair(struct shmb_publisher *publisher)
 {
 	uint32_t cap = publisher->cap_pairs ? 2 * publisher->cap_pairs : 4;
 	struct sleeper *sleepers;
 	struct pub_pair *pairs;
 
+	if (publisher->queue && reserve_orphans(publisher->queue, publisher->n_pairs + 1) < 0)
+		return -ENOMEM;
 	if (publisher->n_pairs < publisher->cap_pairs)
 		return 0;
 	pairs = realloc(publisher->pairs, cap * sizeof(*pairs));
@@ -156,6 +205,7 @@ static void deinit_pair(struct pub_pair *pair)
 	shmb_map_deinit(&pair->cursor);
 	shmb_map_deinit(&pair->bell);
 	shmb_ringer_deinit(&pair->ringer);
+	free(pair->worker);
 }
 
 static int map_pair(struct shmb_publisher *publisher, struct pub_pair *pair,
@@ -163,8 +213,8 @@ static int map_pair(struct shmb_publisher *publisher, struct pub_pair *pair,
 {
 	int cursor = shmb_event_find(event, SHMB_FD_ROLE_PEER);
 	int bell = shmb_event_find(event, SHMB_FD_ROLE_BELL);
-	uint64_t cursor_len = SHMB_BLOCK_LEN + (uint64_t)publisher->member.channel->max_publishers *
-						       sizeof(struct shmb_cursor_lane);
+	const struct shmb_channel *channel = publisher->member.channel;
+	uint64_t cursor_len = shmb_cursor_len(channel->pattern, channel->max_publishers);
 	bool blind = event->pair.flags & SHMB_PAIR_BLIND;
 	int result = 0;
 
@@ -186,6 +236,10 @@ static int map_pair(struct shmb_publisher *publisher, struct pub_pair *pair,
 	pair->slot = (const struct shmb_cursor_lane *)(const void *)((const uint8_t *)pair->words +
 								     SHMB_BLOCK_LEN) +
 		     publisher->member.slot;
+	if (publisher->queue)
+		pair->work = (const void *)((const uint8_t *)pair->words +
+					    shmb_cursor_work_offset(channel->max_publishers,
+								    publisher->member.slot));
 	return 0;
 }
 
@@ -258,6 +312,27 @@ static uint64_t read_head(struct shmb_publisher *publisher, struct pub_pair *pai
 	return pair->head;
 }
 
+/* How much a worker has done; a number that cannot be true leaves the last one. */
+static void read_done(struct shmb_publisher *publisher, struct pub_pair *pair)
+{
+	struct shmb_worker *worker = pair->worker;
+	uint64_t before = worker->done;
+	bool possible;
+
+	if (!pair->slot || (!pair->attached && !shmb_cursor_started(pair->slot, pair->id)))
+		return;
+	pair->attached = true;
+	possible = shmb_worker_look(worker, pair->work);
+	/* Another publisher's by now, if we were thrown out and do not know: as with its position. */
+	if (possible && shmb_cursor_is_ours(pair->slot, pair->id))
+		return;
+	worker->done = before;
+	if (!pair->accused) {
+		shmb_member_report(&publisher->member, pair->id, EBADMSG);
+		pair->accused = true;
+	}
+}
+
 /* Whose cursor we do not have yet does not sleep on us. */
 static struct sleeper sleeper_of(const struct pub_pair *pair)
 {
@@ -293,8 +368,14 @@ static struct pub_pair *replace_pair(struct shmb_publisher *publisher, struct pu
 		fresh->cursor = pair->cursor;
 		fresh->words = pair->words;
 		fresh->slot = pair->slot;
+		fresh->work = pair->work;
 		pair->cursor.base = NULL;
 	}
+	/* As with the position: what it has marked until now is in the old one, or in both. */
+	if (pair->worker && pair->attached)
+		shmb_worker_note(pair->worker, pair->work);
+	fresh->worker = pair->worker;
+	pair->worker = NULL;
 	shmb_member_drop_doorbells(&publisher->member, pair->id);
 	deinit_pair(pair);
 	publisher->sleepers[pair - publisher->pairs] = sleeper_of(fresh);
@@ -333,15 +414,34 @@ static int on_pair(struct shmb_member *member, struct shmb_event *event)
 		}
 		fresh.lossy = event->pair.flags & SHMB_PAIR_LOSSY;
 		before = find_peer(publisher, fresh.peer_id);
+		if (publisher->queue && !before)
+			fresh.worker = calloc(1, sizeof(*fresh.worker));
+		if (publisher->queue && !before && !fresh.worker) {
+			deinit_pair(&fresh);
+			return shmb_fail(-ENOMEM, "no memory for a worker");
+		}
 		pair = before ? replace_pair(publisher, before, &fresh)
 			      : meet(publisher, &fresh, event->pair.history);
 	}
 	shmb_ringer_add(&pair->ringer, event);
 	settle_ringer(member, pair);
 	publisher->writer.limit = 0; /* somebody new may be slowest: look before the next record */
+	if (publisher->queue)
+		publisher->queue->chosen = NULL;
 	if (pair->head != publisher->writer.position)
 		ring_sleepers(publisher); /* it has history to read, whatever comes next */
 	return 0;
+}
+
+/* What the worker has not done is to be given to others. The ring keeps it until then. */
+static void orphan(struct shmb_publisher *publisher, struct pub_pair *pair)
+{
+	struct queue *queue = publisher->queue;
+
+	queue->chosen = NULL;
+	read_done(publisher, pair);
+	queue->n_orphans += shmb_worker_undone(pair->worker, pair->attached ? pair->work : NULL,
+					       &queue->orphans[queue->n_orphans]);
 }
 
 static void on_unpair(struct shmb_member *member, const struct shmb_msg_unpair *unpair)
@@ -351,6 +451,8 @@ static void on_unpair(struct shmb_member *member, const struct shmb_msg_unpair *
 
 	if (!pair)
 		return;
+	if (publisher->queue)
+		orphan(publisher, pair);
 	shmb_member_drop_doorbells(member, pair->id);
 	deinit_pair(pair);
 	publisher->n_pairs--;
@@ -420,6 +522,25 @@ static bool has_left(const struct pub_pair *pair)
 	return pair->words && shmb_cursor_left(pair->words);
 }
 
+/*
+ * Orphans are kept, too. Whatever is published leaves room for the longest record and a pad, or else
+ * an orphan that holds up the ring could not be moved out of its way.
+ */
+static void limit_queue(struct shmb_publisher *publisher)
+{
+	struct shmb_lane_writer *writer = &publisher->writer;
+	struct queue *queue = publisher->queue;
+	uint64_t ring_len = writer->mask + 1, reserve = ring_len / 4;
+
+	queue->limit = writer->limit;
+	for (uint32_t i = 0; i < queue->n_orphans; i++)
+		if (queue->orphans[i].position + ring_len - 8 < queue->limit)
+			queue->limit = queue->orphans[i].position + ring_len - 8;
+	writer->limit = queue->limit == UINT64_MAX ? UINT64_MAX
+			: queue->limit > reserve   ? queue->limit - reserve
+						   : 0;
+}
+
 /* Look at all cursors. The limit stays where a reader that lies has stopped. */
 static void refresh_limit(struct shmb_publisher *publisher)
 {
@@ -432,14 +553,22 @@ static void refresh_limit(struct shmb_publisher *publisher)
 		/* The subscriber may have been behind us when we heard of a new socket. */
 		if (shmb_unlikely(publisher->pairs[i].ringer.n > 1))
 			settle_ringer(&publisher->member, &publisher->pairs[i]);
-		if (publisher->pairs[i].lossy || has_left(&publisher->pairs[i]))
+		/* A worker that was closed has left us what it has not done. */
+		if (publisher->pairs[i].lossy ||
+		    (has_left(&publisher->pairs[i]) && !publisher->queue))
 			continue;
 		head = read_head(publisher, &publisher->pairs[i]);
 		/* The ring, less the zero word behind the last record. */
 		if (head + writer->mask + 1 - 8 < limit)
 			limit = head + writer->mask + 1 - 8;
+		/* Who has nothing to do sleeps, and does not step over what is for others. */
+		if (shmb_unlikely(publisher->queue &&
+				  writer->position - head > (writer->mask + 1) / 4))
+			ring_laggard(publisher, i);
 	}
 	writer->limit = limit;
+	if (publisher->queue)
+		limit_queue(publisher);
 }
 
 static SHMB_SELDOM uint8_t *claim_refreshed(struct shmb_publisher *publisher, uint32_t len)
@@ -474,6 +603,15 @@ static void ring(struct shmb_publisher *publisher, uint32_t i, uint32_t sleep)
 	SHMB_STORE(&publisher->writer.lane->rings, publisher->rings);
 }
 
+/* It has nothing to do, but stands in the way. It looks before it sleeps: no fence is needed. */
+static void ring_laggard(struct shmb_publisher *publisher, uint32_t i)
+{
+	uint32_t sleep;
+
+	if (shmb_bell_due(publisher->sleepers[i].sleep, publisher->sleepers[i].rung, &sleep))
+		ring(publisher, i, sleep);
+}
+
 /* After the records are visible: wake who sleeps, once per sleep. */
 static inline void ring_sleepers(struct shmb_publisher *publisher)
 {
@@ -485,9 +623,12 @@ static inline void ring_sleepers(struct shmb_publisher *publisher)
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t sleep;
 
+		if (shmb_unlikely(publisher->sleepers[i].quiet))
+			continue;
 		if (shmb_unlikely(shmb_bell_due(publisher->sleepers[i].sleep,
 						publisher->sleepers[i].rung, &sleep)))
 			ring(publisher, i, sleep);
+		publisher->sleepers[i].quiet = publisher->queue != NULL;
 	}
 }
 
@@ -529,6 +670,107 @@ void shmb_publisher_changed(struct shmb_publisher *publisher)
 	} while (1);
 }
 
+/* ---- queues: who gets a record ----------------------------------------------------------------- */
+
+#define LOOK_EVERY 8u /* records, when all workers have some: a look is a cache miss for each */
+
+static uint32_t credit_of(const struct pub_pair *pair)
+{
+	uint32_t credit = pair->words && !has_left(pair) ? SHMB_LOAD(&pair->words->credit) : 0;
+
+	return credit < SHMB_QUEUE_CREDIT_MAX ? credit : SHMB_QUEUE_CREDIT_MAX;
+}
+
+/* Of those with credit the one that has least to do, as far as we know, in turns. */
+static struct pub_pair *least_loaded(struct shmb_publisher *publisher, uint64_t *ret_load)
+{
+	struct pub_pair *best = NULL;
+	uint32_t n = publisher->n_pairs, turn = publisher->queue->turn;
+
+	*ret_load = UINT64_MAX;
+	for (uint32_t i = 0; i < n; i++) {
+		struct pub_pair *pair = &publisher->pairs[turn + i < n ? turn + i : turn + i - n];
+		uint64_t load = pair->worker->sent - pair->worker->done;
+
+		if (load < *ret_load && load < credit_of(pair)) {
+			*ret_load = load;
+			best = pair;
+		}
+	}
+	return best;
+}
+
+/* Who gets the next record; NULL: nobody has credit. */
+static struct pub_pair *choose(struct shmb_publisher *publisher)
+{
+	struct queue *queue = publisher->queue;
+	struct pub_pair *best;
+	uint64_t load;
+
+	if (queue->turn >= publisher->n_pairs)
+		queue->turn = 0;
+	best = least_loaded(publisher, &load);
+	if (best && (load == 0 || ++queue->looks % LOOK_EVERY))
+		return best;
+	for (uint32_t i = 0; i < publisher->n_pairs; i++)
+		read_done(publisher, &publisher->pairs[i]);
+	return least_loaded(publisher, &load);
+}
+
+/* The claimed record goes to this worker. */
+static void address(struct shmb_publisher *publisher, struct pub_pair *pair, void *payload,
+		    const struct shmb_ticket *ticket)
+{
+	shmb_worker_address(pair->worker, payload, pair->peer_id, ticket);
+	publisher->sleepers[pair - publisher->pairs].quiet = false;
+	publisher->queue->turn = (uint32_t)(pair - publisher->pairs) + 1;
+}
+
+/* The oldest orphan goes to a worker. Killed before it is published: it was never given to anybody. */
+static bool give_anew(struct shmb_publisher *publisher)
+{
+	struct shmb_lane_writer *writer = &publisher->writer;
+	struct queue *queue = publisher->queue;
+	struct shmb_ticket *oldest = queue->orphans, ticket;
+	struct pub_pair *pair = choose(publisher);
+	uint8_t *payload;
+
+	if (!pair)
+		return false;
+	for (uint32_t i = 1; i < queue->n_orphans; i++)
+		if (queue->orphans[i].position < oldest->position)
+			oldest = &queue->orphans[i];
+	refresh_limit(publisher);
+	/*
+	 * The room that is left goes to the one that holds up the ring: its place is
+	 * free afterwards, so there is room for the next one. Others would use it up.
+	 */
+	if (queue->limit == oldest->position + writer->mask + 1 - 8)
+		writer->limit = queue->limit;
+	payload = shmb_lane_claim(writer, oldest->len + publisher->address_len);
+	writer->limit = 0; /* look again before the next record */
+	if (!payload)
+		return false;
+	ticket = *oldest;
+	shmb_copy(payload + publisher->address_len,
+		  writer->ring + (ticket.position & writer->mask) + SHMB_RECORD_HEADER_LEN +
+			  publisher->address_len,
+		  ticket.len);
+	ticket.position = writer->position;
+	address(publisher, pair, payload, &ticket);
+	shmb_lane_commit(writer, ticket.len + publisher->address_len, ticket.type, 0);
+	memmove(oldest, oldest + 1,
+		(size_t)(&queue->orphans[--queue->n_orphans] - oldest) * sizeof(*oldest));
+	return true;
+}
+
+static SHMB_SELDOM void give_all_anew(struct shmb_publisher *publisher)
+{
+	while (publisher->queue->n_orphans && give_anew(publisher))
+		;
+	ring_sleepers(publisher);
+}
+
 /* ---- publishing -------------------------------------------------------------------------------- */
 
 static int check_len(const struct shmb_publisher *publisher, uint32_t len)
@@ -559,6 +801,8 @@ static inline int enter(struct shmb_publisher *publisher, uint32_t len)
 		return result;
 	if (shmb_unlikely(publisher->loaned))
 		return shmb_fail(-EBUSY, "a loan is out: publish or cancel it first");
+	if (shmb_unlikely(publisher->queue && publisher->queue->n_orphans))
+		give_all_anew(publisher);
 	if (shmb_unlikely(len > publisher->record_len_max ||
 			  (publisher->record_len && len != publisher->record_len)))
 		return check_len(publisher, len);
@@ -582,8 +826,44 @@ static int refuse(struct shmb_publisher *publisher)
 	note_full(publisher);
 	publisher->refused++;
 	SHMB_STORE(&publisher->writer.lane->refused, publisher->refused);
+	if (publisher->queue && !choose(publisher))
+		return shmb_fail_lazily(-EAGAIN, "no worker has credit for a record", 0, NULL);
 	return shmb_fail_lazily(-EAGAIN, "the lane is full: a reliable subscriber is ",
 				publisher->writer.mask + 1, " bytes behind");
+}
+
+/* Room for a record that somebody will get; NULL: there is none, or nobody. */
+static inline uint8_t *claim_record(struct shmb_publisher *publisher, uint32_t len)
+{
+	uint8_t *payload;
+
+	if (shmb_unlikely(publisher->queue != NULL)) {
+		publisher->queue->chosen = choose(publisher);
+		if (!publisher->queue->chosen)
+			return NULL;
+	}
+	payload = claim(publisher, len + publisher->address_len);
+	return shmb_likely(payload) ? payload + publisher->address_len : NULL;
+}
+
+/* It is written. Returns false if who was to get it has gone, and nobody else has credit. */
+static inline bool commit_record(struct shmb_publisher *publisher, uint8_t *payload, uint32_t len,
+				 uint32_t type, int more)
+{
+	if (shmb_unlikely(publisher->queue)) {
+		struct shmb_ticket ticket = { .position = publisher->writer.position,
+					      .len = len,
+					      .type = type };
+		struct pub_pair *pair = publisher->queue->chosen;
+
+		if (shmb_unlikely(!pair))
+			pair = choose(publisher);
+		if (!pair)
+			return false;
+		address(publisher, pair, payload - publisher->address_len, &ticket);
+	}
+	shmb_lane_commit(&publisher->writer, len + publisher->address_len, type, more);
+	return true;
 }
 
 static int full(struct shmb_publisher *publisher)
@@ -606,13 +886,14 @@ SHMB_API int32_t shmb_publisher_send_typed(struct shmb_publisher *publisher, con
 		return result;
 	if (shmb_unlikely((!data && len) || type > 0xffff))
 		return shmb_fail(-EINVAL, "data is NULL, or type %u is over 65535", type);
-	payload = claim(publisher, len);
+	payload = claim_record(publisher, len);
 	if (shmb_unlikely(!payload))
 		return full(publisher);
 	shmb_copy(payload, data, len);
-	shmb_lane_commit(&publisher->writer, len, type, 0);
+	if (shmb_unlikely(!commit_record(publisher, payload, len, type, 0)))
+		return full(publisher);
 	if (shmb_likely(len <= publisher->ahead_max))
-		shmb_ahead(&publisher->writer, shmb_record_span(len));
+		shmb_ahead(&publisher->writer, shmb_record_span(len + publisher->address_len));
 	ring_sleepers(publisher);
 	return 0;
 }
@@ -653,17 +934,18 @@ SHMB_API int32_t shmb_publisher_send_many(struct shmb_publisher *publisher, cons
 	start = publisher->writer.position;
 	while (sent < count) {
 		uint32_t this_len = lens ? lens[sent] : len;
-		uint8_t *payload = claim(publisher, this_len);
+		uint8_t *payload = claim_record(publisher, this_len);
 
 		if (shmb_unlikely(!payload)) {
 			/* Readers cannot make room for a batch they do not see. */
 			shmb_lane_flush(&publisher->writer);
-			payload = claim(publisher, this_len);
+			payload = claim_record(publisher, this_len);
 			if (!payload)
 				break;
 		}
 		shmb_copy(payload, from, this_len);
-		shmb_lane_commit(&publisher->writer, this_len, 0, 1);
+		if (shmb_unlikely(!commit_record(publisher, payload, this_len, 0, 1)))
+			break;
 		from += this_len;
 		sent++;
 		/* A batch must not run into its own start, nor keep readers waiting for ever. */
@@ -693,7 +975,7 @@ SHMB_API int32_t shmb_publisher_loan(struct shmb_publisher *publisher, uint32_t 
 
 	if (result < 0)
 		return result;
-	payload = claim(publisher, len);
+	payload = claim_record(publisher, len);
 	if (!payload)
 		return refuse(publisher);
 	publisher->loaned = publisher->member.pinned = true;
@@ -729,8 +1011,9 @@ SHMB_API int32_t shmb_publisher_publish(struct shmb_publisher *publisher, uint32
 		result = publisher->member.evicted ? shmb_member_enter_slow(&publisher->member) : 0;
 	if (result < 0)
 		return result;
+	if (!commit_record(publisher, (uint8_t *)(uintptr_t)publisher->view.data, len, 0, 0))
+		return refuse(publisher);
 	publisher->loaned = publisher->member.pinned = false;
-	shmb_lane_commit(&publisher->writer, len, 0, 0);
 	if (shmb_likely(len <= SHMB_AHEAD_MAX))
 		shmb_ahead(&publisher->writer, shmb_record_span(len));
 	ring_sleepers(publisher);
@@ -755,10 +1038,12 @@ SHMB_API int32_t shmb_publisher_cancel(struct shmb_publisher *publisher)
 static bool fits(struct shmb_publisher *publisher, uint32_t len)
 {
 	struct shmb_lane_writer *writer = &publisher->writer;
-	uint64_t span = shmb_record_span(len);
+	uint64_t span = shmb_record_span((uint64_t)len + publisher->address_len);
 	uint64_t rest = writer->mask + 1 - (writer->position & writer->mask);
 	uint64_t end = writer->position + (span > rest ? rest : 0) + span;
 
+	if (publisher->queue && !choose(publisher))
+		return false;
 	if (end <= writer->limit)
 		return true;
 	refresh_limit(publisher);
@@ -766,55 +1051,142 @@ static bool fits(struct shmb_publisher *publisher, uint32_t len)
 }
 
 /*
- * Sleep until a reader has made progress. Readers look at our word after they have stored their
- * position but do not fence, which would cost them more than it is worth. So once armed we look
- * for longer than a store can take to become visible; the backstop catches the rest.
+ * Say that we sleep until a reader has made progress. Readers look at our word after they have stored
+ * their position but do not fence, which would cost them more than it is worth. So once armed we look
+ * for longer than a store can take to become visible. Returns whether it has come.
  */
-static void sleep_for_space(struct shmb_publisher *publisher, uint32_t len, uint64_t deadline)
+static bool arm_space(struct shmb_publisher *publisher,
+		      bool (*come)(struct shmb_publisher *publisher, uint32_t len), uint32_t len)
 {
 	uint32_t asleep = ++publisher->space_epoch << 2 | SHMB_SLEEP_FD;
-	struct timespec pause = { .tv_nsec = 1000000 };
 	uint64_t armed_at;
-	bool fit = false;
+	bool fit;
 
-	note_full(publisher);
-	if (shmb_member_epoll(&publisher->member) < 0) {
-		/* Nobody can ring: look now and then. */
-		nanosleep(&pause, NULL);
-		return;
-	}
 	/* Killed while it is set: readers ring a process that is gone, once. */
 	/* O: pairs with P in the subscriber's ring_publishers(), which fences before it sleeps. */
 	shmb_bell_announce(&publisher->writer.lane->space_wait, asleep);
 	armed_at = shmb_clock_now_ns();
 	do
-		fit = fits(publisher, len);
+		fit = come(publisher, len);
 	while (!fit && shmb_clock_now_ns() - armed_at < ARM_LOOK_NS);
-	if (!fit) {
+	return fit;
+}
+
+/* The lane may be another one by now. */
+static void disarm_space(struct shmb_publisher *publisher)
+{
+	SHMB_STORE(&publisher->writer.lane->space_wait,
+		   publisher->space_epoch << 2 | SHMB_SLEEP_AWAKE);
+}
+
+/* A store that was not seen in that time is seen when the backstop ends the sleep. */
+static void sleep_until(struct shmb_publisher *publisher,
+			bool (*come)(struct shmb_publisher *publisher, uint32_t len), uint32_t len,
+			uint64_t deadline)
+{
+	struct timespec pause = { .tv_nsec = 1000000 };
+
+	if (shmb_member_epoll(&publisher->member) < 0) {
+		/* Nobody can ring: look now and then. */
+		nanosleep(&pause, NULL);
+		return;
+	}
+	if (!arm_space(publisher, come, len)) {
 		uint64_t backstop = shmb_clock_now_ns() + SPACE_BACKSTOP_NS;
 
 		shmb_member_sleep(&publisher->member, deadline < backstop ? deadline : backstop);
 	}
-	/* The lane may be another one by now. */
-	SHMB_STORE(&publisher->writer.lane->space_wait,
-		   publisher->space_epoch << 2 | SHMB_SLEEP_AWAKE);
+	disarm_space(publisher);
+}
+
+/* For who sleeps on the fd: it is not readable any more, and will be when something has changed. */
+static int look_and_arm(struct shmb_publisher *publisher,
+			bool (*come)(struct shmb_publisher *publisher, uint32_t len), uint32_t len)
+{
+	int result = shmb_member_take_wakes(&publisher->member);
+
+	if (result >= 0)
+		result = enter(publisher, len);
+	if (result == 0 && !come(publisher, len) && !arm_space(publisher, come, len))
+		return -ETIMEDOUT;
+	disarm_space(publisher);
+	return result;
+}
+
+static int wait_until(struct shmb_publisher *publisher,
+		      bool (*come)(struct shmb_publisher *publisher, uint32_t len), uint32_t len,
+		      int64_t timeout_ns)
+{
+	uint64_t deadline = 0;
+	int result = enter(publisher, len);
+
+	if (result == 0 && publisher->polled && timeout_ns == 0)
+		return look_and_arm(publisher, come, len);
+	while (result == 0 && !come(publisher, len)) {
+		if (!deadline)
+			deadline = shmb_clock_deadline_ns(timeout_ns);
+		if (shmb_clock_now_ns() >= deadline)
+			return -ETIMEDOUT;
+		if (come == fits)
+			note_full(publisher);
+		sleep_until(publisher, come, len, deadline);
+		result = enter(publisher, len);
+	}
+	return result;
+}
+
+SHMB_API int32_t shmb_publisher_fd(struct shmb_publisher *publisher)
+{
+	int fd;
+
+	if (!publisher)
+		return shmb_fail(-EINVAL, "publisher is NULL");
+	if (!*publisher->member.fork_guard)
+		return shmb_fail(-ECHILD, "this handle belongs to the parent process");
+	fd = shmb_member_poll_fd(&publisher->member);
+	publisher->polled |= fd >= 0;
+	return fd;
 }
 
 SHMB_API int32_t shmb_publisher_wait(struct shmb_publisher *publisher, uint32_t len,
 				     int64_t timeout_ns)
 {
-	uint64_t deadline = 0;
-	int result = enter(publisher, len);
+	int result = wait_until(publisher, fits, len, timeout_ns);
 
-	while (result == 0 && !fits(publisher, len)) {
-		if (!deadline)
-			deadline = shmb_clock_deadline_ns(timeout_ns);
-		if (shmb_clock_now_ns() >= deadline)
-			return shmb_fail(-ETIMEDOUT, "no room for %u bytes in the lane in time",
-					 len);
-		sleep_for_space(publisher, len, deadline);
-		result = enter(publisher, len);
+	if (result != -ETIMEDOUT)
+		return result;
+	if (publisher->queue && !choose(publisher))
+		return shmb_fail(-ETIMEDOUT, "no worker had credit for a record in time");
+	return shmb_fail(-ETIMEDOUT, "no room for %u bytes in the lane in time", len);
+}
+
+/* Is nothing left that a worker has not done? */
+static bool all_done(struct shmb_publisher *publisher, uint32_t len)
+{
+	(void)len;
+	/* Somebody may have credit for them by now, and not say so again. */
+	if (publisher->queue->n_orphans)
+		give_all_anew(publisher);
+	for (uint32_t i = 0; i < publisher->n_pairs; i++) {
+		struct pub_pair *pair = &publisher->pairs[i];
+
+		if (pair->worker->done != pair->worker->sent)
+			read_done(publisher, pair);
+		if (pair->worker->done != pair->worker->sent)
+			return false;
 	}
+	return publisher->queue->n_orphans == 0;
+}
+
+SHMB_API int32_t shmb_publisher_wait_done(struct shmb_publisher *publisher, int64_t timeout_ns)
+{
+	int result;
+
+	if (publisher && !publisher->queue)
+		return shmb_fail(-EOPNOTSUPP, "the channel is not a queue");
+	result = wait_until(publisher, all_done, publisher ? publisher->record_len : 0, timeout_ns);
+	if (result == -ETIMEDOUT)
+		return shmb_fail(-ETIMEDOUT, "some records were not done in time");
 	return result;
 }
 
@@ -833,7 +1205,16 @@ static void prepare(struct shmb_member *member)
 	struct shmb_publisher *publisher = to_publisher(member);
 
 	shmb_lane_writer_init(&publisher->writer, member->own.base, member->channel->lane_len);
+	if (publisher->queue)
+		publisher->writer.record_flags = SHMB_RECORD_EXT;
 	on_doorbell(member);
+}
+
+static void free_queue(struct queue *queue)
+{
+	if (queue)
+		free(queue->orphans);
+	free(queue);
 }
 
 SHMB_API int32_t shmb_publisher_open(struct shmb_channel *channel,
@@ -871,6 +1252,15 @@ SHMB_API int32_t shmb_publisher_open(struct shmb_channel *channel,
 			return shmb_fail(-ENOMEM, "no memory for a publisher");
 		}
 	}
+	if (channel->pattern == SHMB_PATTERN_QUEUE) {
+		publisher->record_len_max = shmb_queue_record_len_max(channel->lane_len);
+		publisher->address_len = sizeof(struct shmb_queue_address);
+		publisher->queue = calloc(1, sizeof(*publisher->queue));
+		if (!publisher->queue) {
+			free(publisher);
+			return shmb_fail(-ENOMEM, "no memory for a publisher");
+		}
+	}
 	publisher->member.role = SHMB_ROLE_PUBLISHER;
 	publisher->member.flags =
 		options.flags & SHMB_PUBLISHER_TRUSTING ? SHMB_MEMBER_TRUSTING : 0;
@@ -883,6 +1273,7 @@ SHMB_API int32_t shmb_publisher_open(struct shmb_channel *channel,
 	publisher->member.on_move = publisher_on_move;
 	result = shmb_member_open(&publisher->member, channel, prepare);
 	if (result < 0) {
+		free_queue(publisher->queue);
 		free(publisher->state);
 		free(publisher);
 		return result;
@@ -905,6 +1296,7 @@ SHMB_API int32_t shmb_publisher_close(struct shmb_publisher *publisher)
 	shmb_member_close(&publisher->member);
 	free(publisher->pairs);
 	free(publisher->sleepers);
+	free_queue(publisher->queue);
 	free(publisher->state);
 	free(publisher);
 	return 0;

@@ -24,6 +24,7 @@
 #include "lib/error.h"
 #include "lib/fd.h"
 #include "lib/options.h"
+#include "lib/queue.h"
 #include "lib/subscriber.h"
 
 #define BURST		16u /* records of one lane before the next one has its turn */
@@ -71,6 +72,7 @@ struct futex_wait { /* struct futex_waitv of newer headers */
  * @gone:	  the publisher has gone: read to the end, then forget
  * @unguarded:	  it lives on, and does not wait for us any more
  * @left:	  of a state channel: nothing refers to it any more
+ * @jobs:	  of a queue: the records for us; else NULL
  * @finished:	  never read again: it broke the layout, or has overwritten what was left to read
  */
 struct sub_lane {
@@ -92,6 +94,7 @@ struct sub_lane {
 	bool unguarded;
 	bool left;
 	bool finished;
+	struct shmb_jobs *jobs;
 };
 
 /**
@@ -141,6 +144,13 @@ struct shmb_subscriber {
 	uint64_t backstops;
 	void *waitset;
 	struct shmb_state_reader *state; /* NULL: not a state channel */
+	bool queue; /* records are taken, done or failed */
+	uint32_t credit;
+	uint32_t attempt; /* of the record that was last looked at */
+	uint32_t max_attempts; /* 0: no limit */
+	uint32_t n_job_lanes; /* so far */
+	struct shmb_channel *dead_channel;
+	struct shmb_publisher *dead; /* where records go that have failed too often */
 };
 
 static struct shmb_subscriber *to_subscriber(struct shmb_member *member)
@@ -163,6 +173,7 @@ static void free_lane(struct sub_lane *lane)
 	shmb_map_deinit(&lane->lane);
 	shmb_map_deinit(&lane->bell);
 	shmb_ringer_deinit(&lane->ringer);
+	free(lane->jobs);
 	free(lane);
 }
 
@@ -255,6 +266,15 @@ static int map_lane(struct shmb_subscriber *subscriber, struct sub_lane *lane,
 	lane->slot = (struct shmb_cursor_lane *)(void *)((uint8_t *)subscriber->cursor +
 							 SHMB_BLOCK_LEN) +
 		     event->pair.slot;
+	if (!subscriber->queue)
+		return 0;
+	lane->jobs = calloc(1, sizeof(*lane->jobs));
+	if (!lane->jobs)
+		return shmb_fail(-ENOMEM, "no memory for a publisher");
+	lane->jobs->lane = ++subscriber->n_job_lanes;
+	lane->jobs->work =
+		(void *)((uint8_t *)subscriber->cursor +
+			 shmb_cursor_work_offset(channel->max_publishers, event->pair.slot));
 	return 0;
 }
 
@@ -336,8 +356,18 @@ static int on_pair(struct shmb_member *member, struct shmb_event *event)
 static void set_gone(struct shmb_subscriber *subscriber, struct sub_lane *lane)
 {
 	lane->gone = true;
+	if (lane->jobs)
+		lane->jobs->work = NULL; /* it may be another publisher's by now */
 	lane->end = lane->reader.position + subscriber->member.channel->lane_len;
 	shmb_member_drop_doorbells(&subscriber->member, lane->pair_id);
+}
+
+/* Its publisher lives, and gives them to others. */
+static void give_up_jobs(struct sub_lane *lane)
+{
+	lane->finished = true;
+	lane->jobs->done = lane->jobs->next;
+	lane->jobs->n_failed = lane->jobs->n_dead = 0;
 }
 
 static void on_unpair(struct shmb_member *member, const struct shmb_msg_unpair *unpair)
@@ -350,6 +380,8 @@ static void on_unpair(struct shmb_member *member, const struct shmb_msg_unpair *
 		return;
 	set_gone(to_subscriber(member), lane);
 	lane->unguarded |= unpair->reason == SHMB_GONE_PARTED;
+	if (lane->jobs && lane->unguarded)
+		give_up_jobs(lane);
 }
 
 /* We were thrown out. What had come can still be read, as long as it is there. */
@@ -361,6 +393,24 @@ static void unguard_lanes(struct shmb_subscriber *subscriber)
 	}
 }
 
+/* The slot is ours now. Whose it was has gone, though we may not have been told; it reads no marks. */
+static void part_marks(struct shmb_subscriber *subscriber, const struct sub_lane *lane)
+{
+	for (uint32_t i = 0; i < subscriber->n_lanes; i++) {
+		struct sub_lane *other = subscriber->lanes[i];
+
+		if (other->publisher_id != lane->publisher_id &&
+		    other->jobs->work == lane->jobs->work)
+			other->jobs->work = NULL;
+	}
+}
+
+static void set_record_flags(struct sub_lane *lane)
+{
+	if (lane->jobs)
+		lane->reader.record_flags = SHMB_RECORD_EXT;
+}
+
 /* The publisher says where we begin, once it knows of us. */
 static SHMB_SELDOM bool attach_lane(struct shmb_subscriber *subscriber, struct sub_lane *lane)
 {
@@ -370,6 +420,7 @@ static SHMB_SELDOM bool attach_lane(struct shmb_subscriber *subscriber, struct s
 		return false;
 	shmb_lane_reader_init(&lane->reader, lane->lane.base, subscriber->member.channel->lane_len,
 			      position, sequence);
+	set_record_flags(lane);
 	lane->attached = true;
 	lane->end = lane->reader.position + subscriber->member.channel->lane_len;
 	if (lane->gone)
@@ -378,6 +429,10 @@ static SHMB_SELDOM bool attach_lane(struct shmb_subscriber *subscriber, struct s
 	SHMB_STORE(&lane->slot->position, lane->reader.position);
 	SHMB_STORE(&lane->slot->sequence, sequence);
 	SHMB_STORE(&lane->slot->lost, 0);
+	if (lane->jobs) {
+		part_marks(subscriber, lane);
+		shmb_jobs_clear(lane->jobs->work);
+	}
 	settle_ringer(subscriber, lane);
 	shmb_cursor_start(lane->slot, lane->pair_id);
 	return true;
@@ -421,6 +476,31 @@ static SHMB_SELDOM bool slot_is_taken(const struct shmb_subscriber *subscriber,
 	return false;
 }
 
+/* The marks for a publisher are in another cursor, too, or in the same one for another pair. */
+static void copy_marks(const struct shmb_subscriber *subscriber, const struct shmb_jobs *jobs,
+		       const struct sub_lane *to)
+{
+	uint64_t owner = SHMB_LOAD(&to->slot->pair_id);
+	bool ours = false;
+
+	for (uint32_t i = 0; i < subscriber->n_lanes; i++)
+		ours |= subscriber->lanes[i]->pair_id == owner &&
+			subscriber->lanes[i]->publisher_id == to->publisher_id;
+	if (!ours)
+		shmb_jobs_clear(to->jobs->work);
+	shmb_jobs_publish(jobs, to->jobs->work);
+}
+
+/* What is behind this the publisher must keep. */
+static inline void store_position(const struct sub_lane *lane, struct shmb_cursor_lane *slot)
+{
+	uint64_t position = lane->reader.position, sequence = lane->reader.sequence;
+
+	if (shmb_unlikely(lane->jobs != NULL))
+		shmb_jobs_low(lane->jobs, &lane->reader, &position, &sequence);
+	shmb_cursor_store(slot, position, sequence);
+}
+
 /* The publisher may look at the slot of a lane that we do not read yet, and sleep there. */
 static void store_ahead(struct shmb_subscriber *subscriber, const struct sub_lane *lane)
 {
@@ -435,7 +515,9 @@ static void store_ahead(struct shmb_subscriber *subscriber, const struct sub_lan
 		if (at->gone || slot_is_taken(subscriber, at) ||
 		    !shmb_bell_started(at->bell_words, &position, &sequence))
 			continue;
-		shmb_cursor_store(at->slot, lane->reader.position, lane->reader.sequence);
+		if (lane->jobs)
+			copy_marks(subscriber, lane->jobs, at);
+		store_position(lane, at->slot);
 		shmb_cursor_start(at->slot, at->pair_id);
 		ring_publisher(subscriber, at);
 	}
@@ -449,7 +531,7 @@ static inline void store_cursor(struct shmb_subscriber *subscriber, struct sub_l
 	if (shmb_unlikely(SHMB_LOAD(&lane->slot->pair_id) != lane->pair_id) &&
 	    slot_is_taken(subscriber, lane))
 		return;
-	shmb_cursor_store(lane->slot, lane->reader.position, lane->reader.sequence);
+	store_position(lane, lane->slot);
 	ring_publisher(subscriber, lane);
 	if (shmb_unlikely(lane->successor != NULL))
 		store_ahead(subscriber, lane);
@@ -517,6 +599,32 @@ look_lossy(struct shmb_subscriber *subscriber, struct sub_lane *lane, struct shm
 	return result;
 }
 
+/* As shmb_lane_peek(), stepping over what is for other workers. */
+static __attribute__((__noinline__)) int
+look_for_job(struct shmb_subscriber *subscriber, struct sub_lane *lane, struct shmb_record *record)
+{
+	uint64_t start = lane->reader.position;
+	int result;
+
+	for (;;) {
+		result = shmb_lane_peek(&lane->reader, record);
+		if (result == 1)
+			result = shmb_jobs_accept(lane->jobs, subscriber->member.id, record,
+						  &subscriber->attempt);
+		else
+			break;
+		if (result != 0)
+			break;
+		/* An honest publisher cannot have more than a ring that we have not read. */
+		if (lane->reader.position - start > lane->reader.mask)
+			return -EBADMSG;
+		shmb_lane_skip(&lane->reader, record);
+	}
+	if (lane->reader.position != start)
+		store_cursor(subscriber, lane);
+	return result;
+}
+
 /* The next record of one lane. Returns 1 or 0; a lane that is finished has none. */
 static inline int look(struct shmb_subscriber *subscriber, struct sub_lane *lane,
 		       struct shmb_record *record)
@@ -527,7 +635,9 @@ static inline int look(struct shmb_subscriber *subscriber, struct sub_lane *lane
 		return 0;
 	if (shmb_unlikely(lane->finished))
 		return 0;
-	if (shmb_unlikely(subscriber->lossy))
+	if (shmb_unlikely(lane->jobs != NULL))
+		result = look_for_job(subscriber, lane, record);
+	else if (shmb_unlikely(subscriber->lossy))
 		result = look_lossy(subscriber, lane, record);
 	else
 		result = shmb_lane_peek(&lane->reader, record);
@@ -567,15 +677,23 @@ static void carry_over(struct shmb_subscriber *subscriber, const struct sub_lane
 	next->finished = lane->finished;
 	if (!lane->attached)
 		return;
+	if (lane->jobs) {
+		struct shmb_cursor_work *work = next->jobs->work;
+
+		*next->jobs = *lane->jobs;
+		next->jobs->work = slot_is_taken(subscriber, next) ? NULL : work;
+		if (next->jobs->work)
+			copy_marks(subscriber, next->jobs, next);
+	}
 	shmb_lane_reader_init(&next->reader, next->lane.base, subscriber->member.channel->lane_len,
 			      lane->reader.position, lane->reader.sequence);
+	set_record_flags(next);
 	next->attached = true;
 	next->end = next->reader.position + subscriber->member.channel->lane_len;
 	if (next->gone || slot_is_taken(subscriber, next))
 		return;
 	SHMB_STORE(&next->slot->lost, SHMB_LOAD(&lane->slot->lost));
-	SHMB_STORE(&next->slot->sequence, next->reader.sequence);
-	SHMB_STORE(&next->slot->position, next->reader.position);
+	store_position(next, next->slot);
 	settle_ringer(subscriber, next);
 	shmb_cursor_start(next->slot, next->pair_id);
 }
@@ -625,6 +743,12 @@ static void end_lane(struct shmb_subscriber *subscriber, struct sub_lane *lane)
 		remove_lane(subscriber, lane_index(subscriber, lane));
 }
 
+/* Is something of it not done yet? */
+static bool has_jobs(const struct sub_lane *lane)
+{
+	return lane->jobs && lane->jobs->done < lane->jobs->next;
+}
+
 /* As look_at(), of a lane that is left: its publisher has gone, or goes on in another one. */
 static SHMB_SELDOM int look_at_leaving(struct shmb_subscriber *subscriber, struct sub_lane *lane,
 				       struct shmb_record *record)
@@ -639,7 +763,7 @@ static SHMB_SELDOM int look_at_leaving(struct shmb_subscriber *subscriber, struc
 	last = is_last(lane);
 	if (look(subscriber, lane, record) && (!lane->gone || lane->reader.position < lane->end))
 		return 1;
-	if (!last)
+	if (!last || has_jobs(lane))
 		return 0;
 	end_lane(subscriber, lane);
 	return -1;
@@ -831,6 +955,9 @@ next_record(struct shmb_subscriber *subscriber, struct shmb_record *record)
 	return NULL;
 }
 
+static struct sub_lane *next_failed(const struct shmb_subscriber *subscriber);
+static void bury_again(struct shmb_subscriber *subscriber);
+
 static int nothing(struct shmb_subscriber *subscriber)
 {
 	if (!subscriber->failed)
@@ -845,6 +972,8 @@ static int busy(const struct shmb_subscriber *subscriber)
 {
 	if (subscriber->state)
 		return shmb_fail(-EOPNOTSUPP, "a state channel has values to get, not records");
+	if (subscriber->queue)
+		return shmb_fail(-EOPNOTSUPP, "records of a queue are taken, not received");
 	return shmb_fail(-EBUSY, "records are peeked at: release them first");
 }
 
@@ -856,7 +985,8 @@ static inline int enter(struct shmb_subscriber *subscriber)
 		return shmb_fail(-EINVAL, "subscriber is NULL");
 	subscriber->only = NULL;
 	result = shmb_member_enter(&subscriber->member);
-	if (shmb_likely(result != -ESTALE || !subscriber->n_lanes))
+	/* What a worker has had others get when it is thrown out. */
+	if (shmb_likely(result != -ESTALE || !subscriber->n_lanes || subscriber->queue))
 		return result;
 	unguard_lanes(subscriber);
 	return 0;
@@ -1044,7 +1174,8 @@ SHMB_API int32_t shmb_subscriber_peek(struct shmb_subscriber *subscriber, uint32
 	if (max == 0)
 		return shmb_fail(-EINVAL, "max is 0");
 	if (subscriber->n_peeked)
-		return subscriber->state ? busy(subscriber) : (int32_t)subscriber->n_peeked;
+		return subscriber->state || subscriber->queue ? busy(subscriber)
+							      : (int32_t)subscriber->n_peeked;
 	do {
 		lane = next_record(subscriber, &record);
 		if (!lane)
@@ -1069,7 +1200,7 @@ SHMB_API int32_t shmb_subscriber_release(struct shmb_subscriber *subscriber, uin
 		return shmb_fail(-EINVAL, "subscriber is NULL");
 	if (!*subscriber->member.fork_guard)
 		return shmb_fail(-ECHILD, "this handle belongs to the parent process");
-	if (subscriber->state)
+	if (subscriber->state || subscriber->queue)
 		return busy(subscriber);
 	if (count > subscriber->n_peeked)
 		return shmb_fail(-EINVAL, "%u records are peeked at, not %u", subscriber->n_peeked,
@@ -1092,6 +1223,254 @@ SHMB_API int32_t shmb_subscriber_release(struct shmb_subscriber *subscriber, uin
 	return 0;
 }
 
+/* ---- queues ------------------------------------------------------------------------------------ */
+
+static int enter_queue(struct shmb_subscriber *subscriber)
+{
+	int result = enter(subscriber);
+
+	if (shmb_likely(result == 0) && shmb_unlikely(!subscriber->queue))
+		return shmb_fail(-EOPNOTSUPP, "the channel is not a queue");
+	return result;
+}
+
+/* A lane with a record that has failed and is to be handed out again, or NULL. */
+static struct sub_lane *next_failed(const struct shmb_subscriber *subscriber)
+{
+	for (uint32_t i = 0; i < subscriber->n_lanes; i++)
+		if (shmb_unlikely(subscriber->lanes[i]->jobs->n_failed) &&
+		    !subscriber->lanes[i]->follows)
+			return subscriber->lanes[i];
+	return NULL;
+}
+
+/* The lane of a job, or NULL. */
+static struct sub_lane *find_job(const struct shmb_subscriber *subscriber, uint64_t job)
+{
+	for (uint32_t i = 0; i < subscriber->n_lanes; i++) {
+		struct sub_lane *lane = subscriber->lanes[i];
+
+		if (!lane->follows && lane->jobs->lane == job >> 32)
+			return shmb_jobs_find(lane->jobs, (uint32_t)job) ? lane : NULL;
+	}
+	return NULL;
+}
+
+/* The bytes of a record that was taken before; its publisher keeps them. */
+static int look_back(struct sub_lane *lane, const struct shmb_job *job, struct shmb_record *record)
+{
+	struct shmb_lane_reader reader = lane->reader;
+
+	reader.position = job->position;
+	reader.sequence = job->sequence;
+	if (shmb_lane_peek(&reader, record) != 1 || reader.position != job->position ||
+	    record->len < sizeof(struct shmb_queue_address))
+		return -EBADMSG;
+	record->data += sizeof(struct shmb_queue_address);
+	record->len -= (uint32_t)sizeof(struct shmb_queue_address);
+	return 0;
+}
+
+/* Too often handed out. It goes where the dead letters are, or waits for room there. */
+static void bury(struct shmb_subscriber *subscriber, struct sub_lane *lane, uint32_t number,
+		 const struct shmb_record *record)
+{
+	bool buried = shmb_publisher_send_typed(subscriber->dead, record->data, record->len,
+						record->type) == 0;
+
+	/* Killed between the two: it is among the dead letters, and comes there once more. */
+	shmb_jobs_set(lane->jobs, number, buried ? SHMB_JOB_DONE : SHMB_JOB_DEAD);
+	store_cursor(subscriber, lane);
+}
+
+/* Those that found no room. */
+static void bury_again(struct shmb_subscriber *subscriber)
+{
+	struct shmb_record record;
+	struct shmb_job *job;
+	uint32_t number;
+
+	for (uint32_t i = 0; i < subscriber->n_lanes; i++) {
+		struct sub_lane *lane = subscriber->lanes[i];
+
+		if (shmb_likely(!lane->jobs->n_dead))
+			continue;
+		job = shmb_jobs_first(lane->jobs, SHMB_JOB_DEAD, &number);
+		if (job && look_back(lane, job, &record) == 0)
+			bury(subscriber, lane, number, &record);
+	}
+}
+
+static bool is_dead(const struct shmb_subscriber *subscriber, uint32_t attempt)
+{
+	return subscriber->dead && attempt > subscriber->max_attempts;
+}
+
+/* The publisher may look at the marks in another cursor by now. */
+static void tell_ahead(struct shmb_subscriber *subscriber, const struct sub_lane *lane)
+{
+	if (shmb_unlikely(lane->successor != NULL))
+		store_ahead(subscriber, lane);
+}
+
+/* A record that has failed, once more. Returns 1, 0: there is none; -EMSGSIZE. */
+static int retake(struct shmb_subscriber *subscriber, void *data, uint32_t cap)
+{
+	struct sub_lane *lane;
+	struct shmb_record record;
+	struct shmb_job *job;
+	uint32_t number = 0;
+
+	while ((lane = next_failed(subscriber))) {
+		job = shmb_jobs_first(lane->jobs, SHMB_JOB_FAILED, &number);
+		if (look_back(lane, job, &record) < 0) {
+			shmb_jobs_set(lane->jobs, number, SHMB_JOB_DONE);
+			condemn(subscriber, lane);
+			continue;
+		}
+		if (is_dead(subscriber, job->attempt + 1)) {
+			bury(subscriber, lane, number, &record);
+			continue;
+		}
+		describe(subscriber, lane, &record);
+		if (record.len > cap)
+			return -EMSGSIZE;
+		shmb_copy(data, record.data, record.len);
+		shmb_jobs_retake(lane->jobs, number);
+		tell_ahead(subscriber, lane);
+		subscriber->view.sequence = job->sequence;
+		subscriber->view.attempt = job->attempt;
+		subscriber->view.term = (uint64_t)lane->jobs->lane << 32 | number;
+		return 1;
+	}
+	return 0;
+}
+
+/* The next record for us. Returns 1, 0: there is none; -EMSGSIZE. The view says which. */
+static int take_job(struct shmb_subscriber *subscriber, void *data, uint32_t cap)
+{
+	struct shmb_record record;
+	struct sub_lane *lane;
+	uint32_t number;
+
+	while ((lane = next_record(subscriber, &record))) {
+		uint32_t attempt = subscriber->attempt;
+		bool dead = is_dead(subscriber, attempt);
+
+		describe(subscriber, lane, &record);
+		if (shmb_unlikely(record.len > cap && !dead))
+			return -EMSGSIZE;
+		number = shmb_jobs_take(lane->jobs, &lane->reader, attempt);
+		if (!dead)
+			shmb_copy(data, record.data, record.len);
+		shmb_lane_skip(&lane->reader, &record);
+		tell_ahead(subscriber, lane);
+		if (shmb_unlikely(dead)) {
+			bury(subscriber, lane, number, &record);
+			continue;
+		}
+		subscriber->received++;
+		subscriber->view.attempt = attempt;
+		subscriber->view.term = (uint64_t)lane->jobs->lane << 32 | number;
+		return 1;
+	}
+	/* After all others, so that one that fails for ever does not keep us from them. */
+	return retake(subscriber, data, cap);
+}
+
+SHMB_API int32_t shmb_subscriber_take(struct shmb_subscriber *subscriber, void *data, uint32_t cap)
+{
+	int result = enter_queue(subscriber);
+
+	if (shmb_unlikely(result < 0))
+		return result;
+	if (cap && !data)
+		return shmb_fail(-EINVAL, "data is NULL");
+	bury_again(subscriber);
+	result = take_job(subscriber, data, cap);
+	if (shmb_likely(result == 1))
+		return (int32_t)subscriber->view.len;
+	if (result == 0)
+		return nothing(subscriber);
+	return shmb_fail(-EMSGSIZE, "the record has %u bytes, the buffer %u", subscriber->view.len,
+			 cap);
+}
+
+SHMB_API int32_t shmb_subscriber_take_many(struct shmb_subscriber *subscriber, void *data,
+					   uint32_t cap, uint32_t *lens, uint64_t *jobs,
+					   uint32_t max)
+{
+	uint8_t *to = data;
+	uint32_t n = 0;
+	int result = enter_queue(subscriber);
+
+	if (result < 0)
+		return result;
+	if (!data || !jobs || max == 0 || max > INT32_MAX)
+		return shmb_fail(-EINVAL, "data or jobs is NULL, or max %u is not 1 to %d", max,
+				 INT32_MAX);
+	bury_again(subscriber);
+	while (n < max && (result = take_job(subscriber, to, cap)) == 1) {
+		if (lens)
+			lens[n] = subscriber->view.len;
+		jobs[n++] = subscriber->view.term;
+		to += subscriber->view.len;
+		cap -= subscriber->view.len;
+	}
+	if (n)
+		return (int32_t)n;
+	if (result == 0)
+		return nothing(subscriber);
+	return shmb_fail(-EMSGSIZE, "the record has %u bytes, the buffer %u", subscriber->view.len,
+			 cap);
+}
+
+/* Ends some jobs. All of them must be ours, or nothing happens. */
+static int end_jobs(struct shmb_subscriber *subscriber, const uint64_t *jobs, uint32_t count,
+		    enum shmb_job_state state)
+{
+	struct sub_lane *lane = NULL;
+	int result = enter_queue(subscriber);
+
+	if (result < 0)
+		return result;
+	if (count && !jobs)
+		return shmb_fail(-EINVAL, "jobs is NULL");
+	for (uint32_t i = 0; i < count; i++)
+		if (!find_job(subscriber, jobs[i]))
+			return shmb_fail(-ENOENT, "job %llu is not in work here",
+					 (unsigned long long)jobs[i]);
+	for (uint32_t i = 0; i < count; i++) {
+		struct sub_lane *next = find_job(subscriber, jobs[i]);
+
+		if (lane && lane != next)
+			store_cursor(subscriber, lane);
+		lane = next;
+		/* The same one twice. */
+		if (lane)
+			shmb_jobs_set(lane->jobs, (uint32_t)jobs[i], state);
+	}
+	if (lane)
+		store_cursor(subscriber, lane);
+	return 0;
+}
+
+SHMB_API int32_t shmb_subscriber_done(struct shmb_subscriber *subscriber, uint64_t job)
+{
+	return end_jobs(subscriber, &job, 1, SHMB_JOB_DONE);
+}
+
+SHMB_API int32_t shmb_subscriber_done_many(struct shmb_subscriber *subscriber, const uint64_t *jobs,
+					   uint32_t count)
+{
+	return end_jobs(subscriber, jobs, count, SHMB_JOB_DONE);
+}
+
+SHMB_API int32_t shmb_subscriber_fail(struct shmb_subscriber *subscriber, uint64_t job)
+{
+	return end_jobs(subscriber, &job, 1, SHMB_JOB_FAILED);
+}
+
 /* ---- waiting ----------------------------------------------------------------------------------- */
 
 int shmb_subscriber_ready(struct shmb_subscriber *subscriber)
@@ -1106,7 +1485,11 @@ int shmb_subscriber_ready(struct shmb_subscriber *subscriber)
 		shmb_member_sync(&subscriber->member);
 	if (subscriber->state)
 		return shmb_state_reader_ready(subscriber->state);
-	if (subscriber->failed || subscriber->n_peeked)
+	/* There may be somebody for the dead letters by now. */
+	if (shmb_unlikely(subscriber->dead != NULL))
+		bury_again(subscriber);
+	if (subscriber->failed || (subscriber->n_peeked && !subscriber->queue) ||
+	    (subscriber->queue && next_failed(subscriber)))
 		return 1;
 	if (next_record(subscriber, &record)) {
 		/* Only looked at: its turn is not over. */
@@ -1119,7 +1502,7 @@ int shmb_subscriber_ready(struct shmb_subscriber *subscriber)
 /* Publishers that armed while our position was on its way look stuck: nobody sleeps before this. */
 static void ring_publishers(struct shmb_subscriber *subscriber)
 {
-	/* P: pairs with O in the publisher's sleep_for_space(), after the fence of arm(). */
+	/* P: pairs with O in the publisher's sleep_until(), after the fence of arm(). */
 	for (uint32_t i = 0; i < subscriber->n_lanes; i++) {
 		struct sub_lane *lane = subscriber->lanes[i];
 
@@ -1205,6 +1588,7 @@ static void subscriber_on_move(struct shmb_member *member, struct shmb_map *befo
 	subscriber->cursor = member->own.base;
 	SHMB_STORE(&subscriber->cursor->sleeps, subscriber->sleeps);
 	SHMB_STORE(&subscriber->cursor->backstops, subscriber->backstops);
+	SHMB_STORE(&subscriber->cursor->credit, subscriber->credit);
 	on_doorbell(member);
 	/* We may be about to sleep: then the look that follows comes after this, as after any other. */
 	shmb_bell_announce(&subscriber->cursor->sleep, sleep);
@@ -1418,8 +1802,7 @@ SHMB_API int32_t shmb_subscriber_arm(struct shmb_subscriber *subscriber)
 
 	if (result < 0)
 		return result;
-	/* Take the wake-ups that have come, or the fd would stay readable. */
-	result = shmb_member_sleep(&subscriber->member, 0);
+	result = shmb_member_take_wakes(&subscriber->member);
 	if (result >= 0)
 		result = shmb_subscriber_arm_fd(subscriber);
 	if (result)
@@ -1432,6 +1815,7 @@ SHMB_API int32_t shmb_subscriber_arm(struct shmb_subscriber *subscriber)
 static void prepare(struct shmb_member *member)
 {
 	to_subscriber(member)->cursor = member->own.base;
+	SHMB_STORE(&to_subscriber(member)->cursor->credit, to_subscriber(member)->credit);
 	on_doorbell(member);
 }
 
@@ -1441,6 +1825,51 @@ static bool one_cpu(void)
 	cpu_set_t set;
 
 	return sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) == 1;
+}
+
+static void close_dead(struct shmb_subscriber *subscriber)
+{
+	shmb_publisher_close(subscriber->dead);
+	shmb_channel_close(subscriber->dead_channel);
+}
+
+/* The queue of the dead letters is made as the queue itself was. */
+static int open_dead(struct shmb_subscriber *subscriber, struct shmb_channel *channel)
+{
+	struct shmb_channel_options options = { .options_len = sizeof(options),
+						.flags = SHMB_CHANNEL_CREATE,
+						.pattern = SHMB_CHANNEL_QUEUE,
+						.schema = channel->schema,
+						.schema_len = channel->schema_len,
+						.lane_len = channel->lane_len };
+	char name[SHMB_NAME_LEN_MAX + sizeof(SHMB_QUEUE_DEAD)];
+	uint32_t suffix_len = sizeof(SHMB_QUEUE_DEAD) - 1;
+	int result;
+
+	memcpy(name, channel->name, channel->name_len);
+	memcpy(name + channel->name_len, SHMB_QUEUE_DEAD, suffix_len);
+	result = shmb_channel_open(channel->client, name, channel->name_len + suffix_len, &options,
+				   &subscriber->dead_channel);
+	if (result == 0)
+		result = shmb_publisher_open(subscriber->dead_channel, NULL, &subscriber->dead);
+	if (result < 0)
+		close_dead(subscriber);
+	return result;
+}
+
+static int open_queue(struct shmb_subscriber *subscriber, struct shmb_channel *channel,
+		      const struct shmb_subscriber_options *options)
+{
+	if (subscriber->lossy)
+		return shmb_fail(-EINVAL, "a worker of a queue cannot be lossy");
+	if (options->credit > SHMB_QUEUE_CREDIT_MAX)
+		return shmb_fail(-EINVAL, "a worker has a credit of at most %u, not %u",
+				 SHMB_QUEUE_CREDIT_MAX, options->credit);
+	subscriber->queue = true;
+	subscriber->n_peeked = 1; /* as if it always peeked: there is nothing to receive */
+	subscriber->credit = options->credit ? options->credit : SHMB_QUEUE_CREDIT_DEFAULT;
+	subscriber->max_attempts = options->max_attempts;
+	return options->max_attempts ? open_dead(subscriber, channel) : 0;
 }
 
 SHMB_API int32_t shmb_subscriber_open(struct shmb_channel *channel,
@@ -1482,6 +1911,13 @@ SHMB_API int32_t shmb_subscriber_open(struct shmb_channel *channel,
 	subscriber->member.is_complete = subscriber_is_complete;
 	subscriber->member.on_move = subscriber_on_move;
 	subscriber->member.channel = channel;
+	if (channel->pattern == SHMB_PATTERN_QUEUE) {
+		result = open_queue(subscriber, channel, &options);
+		if (result < 0) {
+			free(subscriber);
+			return result;
+		}
+	}
 	if (channel->pattern == SHMB_PATTERN_STATE) {
 		/* As if it always peeked: there is nothing to receive. */
 		subscriber->n_peeked = 1;
@@ -1493,6 +1929,7 @@ SHMB_API int32_t shmb_subscriber_open(struct shmb_channel *channel,
 	}
 	result = shmb_member_open(&subscriber->member, channel, prepare);
 	if (result < 0) {
+		close_dead(subscriber);
 		shmb_state_reader_free(subscriber->state);
 		free(subscriber);
 		return result;
@@ -1534,6 +1971,7 @@ SHMB_API int32_t shmb_subscriber_close(struct shmb_subscriber *subscriber)
 	free(subscriber->spare);
 	shmb_member_close(&subscriber->member);
 	free(subscriber->lanes);
+	close_dead(subscriber);
 	shmb_state_reader_free(subscriber->state);
 	free(subscriber);
 	return 0;

@@ -8,10 +8,10 @@
 #include "tools/command.h"
 #include "tools/print.h"
 
-static void print_hex(const uint8_t *data, uint32_t len)
+static void print_hex(const uint8_t *data, uint32_t len, FILE *out)
 {
 	for (uint32_t i = 0; i < len; i++)
-		printf("%02x", data[i]);
+		fprintf(out, "%02x", data[i]);
 }
 
 static json_t *payload_to_json(const uint8_t *data, uint32_t len)
@@ -35,7 +35,7 @@ static json_t *payload_to_json(const uint8_t *data, uint32_t len)
 	return payload;
 }
 
-static void print_as_json(const struct cat *cat, uint32_t len, bool is_typed)
+static void print_as_json(const struct cat *cat, uint32_t len, bool is_typed, FILE *out)
 {
 	json_t *record =
 		is_typed ? json_pack("{s:o}", "record", decode_to_json(&cat->decode, cat->data))
@@ -45,28 +45,30 @@ static void print_as_json(const struct cat *cat, uint32_t len, bool is_typed)
 	json_object_set_new(record, "sequence", print_json_u64(cat->view->sequence));
 	if (cat->view->type)
 		json_object_set_new(record, "type", json_integer(cat->view->type));
-	json_dumpf(record, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
-	putchar('\n');
+	if (cat->view->attempt)
+		json_object_set_new(record, "attempt", print_json_u64(cat->view->attempt));
+	json_dumpf(record, out, JSON_COMPACT | JSON_ENSURE_ASCII);
+	putc('\n', out);
 	json_decref(record);
 }
 
-void cat_print(struct cat *cat, uint32_t len)
+void cat_print(const struct cat *cat, uint32_t len, FILE *out)
 {
 	/* The library promises this length; a publisher that does not keep it gets no decoding. */
 	bool is_typed = cat->is_typed && len == cat->decode.head.record_len;
 
 	if (cat->is_raw) {
-		fwrite(cat->data, 1, len, stdout);
+		fwrite(cat->data, 1, len, out);
 	} else if (common.is_json) {
-		print_as_json(cat, len, is_typed);
+		print_as_json(cat, len, is_typed, out);
 	} else if (cat->is_hex) {
-		print_hex(cat->data, len);
-		putchar('\n');
+		print_hex(cat->data, len, out);
+		putc('\n', out);
 	} else if (is_typed) {
-		decode_to_text(&cat->decode, cat->data, stdout);
-		putchar('\n');
+		decode_to_text(&cat->decode, cat->data, out);
+		putc('\n', out);
 	} else {
-		print_escaped(stdout, cat->data, len);
-		putchar('\n');
+		print_escaped(out, cat->data, len);
+		putc('\n', out);
 	}
 }

@@ -31,7 +31,6 @@ enum {
 
 enum {
 	KEY_HISTORY = 0x200,
-	KEY_WAIT_FOR_PUBLISHERS,
 };
 
 #define RETRY_NS 100000000 /* how often --wait looks for the channel */
@@ -70,7 +69,8 @@ static int pause_for_retry(struct cat *cat)
 static int open_channel(struct cat *cat)
 {
 	struct shmb_channel_options options = { .options_len = sizeof(options),
-						.flags = SHMB_CHANNEL_ANY_SCHEMA };
+						.flags = SHMB_CHANNEL_ANY_SCHEMA,
+						.pattern = cat->pattern };
 	bool has_said = false;
 	int status;
 	int32_t r;
@@ -164,6 +164,8 @@ static int open_all(struct cat *cat)
 	options.flags = (cat->is_lossy ? SHMB_SUBSCRIBER_LOSSY : 0) |
 			(cat->history == 0 ? SHMB_SUBSCRIBER_NO_HISTORY : 0);
 	options.history = cat->history;
+	options.credit = cat->credit;
+	options.max_attempts = cat->max_attempts;
 	r = shmb_subscriber_open(cat->handle, &options, &cat->subscriber);
 	if (r < 0)
 		return command_failed("cannot subscribe", r);
@@ -197,7 +199,7 @@ static int drain(struct cat *cat)
 	int32_t r;
 
 	while (cat->limit == 0 || cat->n_records < cat->limit) {
-		r = shmb_subscriber_recv(cat->subscriber, cat->data, cat->cap);
+		r = cat->receive(cat);
 		tell_losses(cat);
 		if (r == -EAGAIN)
 			return 0;
@@ -208,9 +210,8 @@ static int drain(struct cat *cat)
 		}
 		if (r < 0)
 			return command_failed("cannot receive", r);
-		cat_print(cat, r);
 		cat->n_records++;
-		if (ferror(stdout))
+		if (cat->deal_with(cat, r))
 			return 1;
 	}
 	return CAT_STOPPED;
@@ -238,7 +239,7 @@ static int follow(struct cat *cat)
 	}
 }
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+error_t cat_parse(int key, char *arg, struct argp_state *state)
 {
 	struct cat *cat = state->input;
 
@@ -258,7 +259,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case KEY_HISTORY:
 		cat->history = command_number(state, "--history", arg, 0, UINT32_MAX);
 		return 0;
-	case KEY_WAIT_FOR_PUBLISHERS:
+	case CAT_KEY_WAIT_FOR_PUBLISHERS:
 		cat->wait_publishers =
 			command_number(state, "--wait-for-publishers", arg, 0, UINT32_MAX);
 		return 0;
@@ -285,7 +286,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	}
 }
 
-static int run(struct cat *cat)
+int cat_run(struct cat *cat)
 {
 	sigset_t signals;
 	int status;
@@ -311,6 +312,17 @@ static int run(struct cat *cat)
 	return status == CAT_STOPPED || status == CAT_TIMED_OUT ? cat->has_failed : status;
 }
 
+static int32_t receive(struct cat *cat)
+{
+	return shmb_subscriber_recv(cat->subscriber, cat->data, cat->cap);
+}
+
+static int deal_with(struct cat *cat, uint32_t len)
+{
+	cat_print(cat, len, stdout);
+	return ferror(stdout) != 0;
+}
+
 int command_cat(int argc, char **argv)
 {
 	static const struct argp_option options[] = {
@@ -322,13 +334,13 @@ int command_cat(int argc, char **argv)
 		{ "lossy", 'l', NULL, 0, "Never slow publishers down: rather lose records", 0 },
 		{ "timeout", 't', "SECONDS", 0, "End after this time", 0 },
 		{ "wait", 'w', NULL, 0, "Wait until the channel exists", 0 },
-		{ "wait-for-publishers", KEY_WAIT_FOR_PUBLISHERS, "N", 0,
+		{ "wait-for-publishers", CAT_KEY_WAIT_FOR_PUBLISHERS, "N", 0,
 		  "First wait until so many publishers are there", 0 },
 		{ 0 },
 	};
 	static const struct argp argp = {
 		.options = options,
-		.parser = parse,
+		.parser = cat_parse,
 		.args_doc = "CHANNEL",
 		.doc = "Print the records of a channel as they come, a line each: fields by name "
 		       "where the channel has a schema, else text with control characters escaped."
@@ -345,8 +357,10 @@ int command_cat(int argc, char **argv)
 		return 1;
 	}
 	cat->history = UINT32_MAX;
+	cat->receive = receive;
+	cat->deal_with = deal_with;
 	argp_parse(&argp, argc, argv, 0, NULL, cat);
-	status = run(cat);
+	status = cat_run(cat);
 	free(cat);
 	return status;
 }

@@ -47,6 +47,7 @@ int command_top(int argc, char **argv);
 int command_version(int argc, char **argv);
 int command_watch(int argc, char **argv);
 int command_why(int argc, char **argv);
+int command_work(int argc, char **argv);
 
 /* Parser of a subcommand that takes one channel; its input is where the name goes, NULL before. */
 error_t command_parse_channel(int key, char *arg, struct argp_state *state);

@@ -199,13 +199,19 @@ static void read_channel(const struct inspect *inspect, struct inspect_item *ite
 	item->is_read = true;
 }
 
-/* Has its channel values of keys, which nobody is behind with? */
-static bool is_state(const struct inspect *inspect, const struct inspect_item *item)
+static bool has_pattern(const struct inspect *inspect, const struct inspect_item *item,
+			uint32_t pattern)
 {
 	const struct inspect_item *channel;
 
 	channel = inspect_find(inspect, SHMB_ENTRY_CHANNEL, item->entry.channel_id);
-	return channel && channel->entry.pattern == SHMB_PATTERN_STATE;
+	return channel && channel->entry.pattern == pattern;
+}
+
+/* Has its channel values of keys, which nobody is behind with? */
+static bool is_state(const struct inspect *inspect, const struct inspect_item *item)
+{
+	return has_pattern(inspect, item, SHMB_PATTERN_STATE);
 }
 
 static void read_lane(const struct inspect *inspect, struct inspect_item *item)
@@ -239,6 +245,7 @@ static void read_cursor(const struct inspect *inspect, struct inspect_item *item
 		.updated_ns = block.updated_ns,
 		.sleep = block.sleep,
 		.sleep_mode = block.sleep & SHMB_SLEEP_MODE_MASK,
+		.credit = block.credit,
 	};
 	item->is_read = true;
 }
@@ -255,6 +262,34 @@ static int read_start(const struct inspect *inspect, struct inspect_item *item)
 		return 0;
 	}
 	return r < 0 ? r : -EAGAIN;
+}
+
+/* What a worker says of the records of one publisher. */
+static void read_work(const struct inspect *inspect, struct inspect_item *item,
+		      const struct inspect_item *subscriber, uint32_t slot)
+{
+	const struct inspect_item *channel =
+		inspect_find(inspect, SHMB_ENTRY_CHANNEL, item->entry.channel_id);
+	struct shmb_cursor_work work;
+	uint64_t offset = SHMB_BLOCK_LEN +
+			  channel->entry.max_publishers * sizeof(struct shmb_cursor_lane) +
+			  slot * sizeof(work);
+
+	if (inspect_segment(inspect, subscriber, offset, &work, sizeof(work), item->why) < 0)
+		return;
+	item->pair.done = work.done;
+	for (uint32_t i = 0; i < SHMB_QUEUE_CREDIT_MAX; i++) {
+		uint32_t number = (uint32_t)(work.marks[i] >> SHMB_QUEUE_MARK_NUMBER_SHIFT);
+		uint32_t handed = work.marks[i] & 0xffff;
+
+		/* Others are of earlier records. */
+		if (number - (uint32_t)work.done >= SHMB_QUEUE_CREDIT_MAX || !handed ||
+		    work.marks[i] & SHMB_QUEUE_MARK_DONE)
+			continue;
+		item->pair.in_work++;
+		if (handed > item->pair.attempts)
+			item->pair.attempts = handed;
+	}
 }
 
 static void read_pair(const struct inspect *inspect, struct inspect_item *item)
@@ -278,6 +313,8 @@ static void read_pair(const struct inspect *inspect, struct inspect_item *item)
 		pair->sequence = slot.sequence;
 		pair->lost = slot.lost;
 		pair->has_begun = true;
+		if (has_pattern(inspect, item, SHMB_PATTERN_QUEUE))
+			read_work(inspect, item, subscriber, publisher->entry.slot);
 	} else if (read_start(inspect, item) < 0) {
 		return;
 	}

@@ -32,6 +32,7 @@ struct inspect_cursor {
 	uint64_t updated_ns;
 	uint32_t sleep_mode; /* SHMB_SLEEP_* */
 	uint32_t sleep; /* the word itself */
+	uint32_t credit; /* of a worker */
 };
 
 /* How far a subscriber has read a lane. @lag_* are what the publisher's hints say: at least so much. */
@@ -42,6 +43,9 @@ struct inspect_pair {
 	uint64_t lag_len;
 	uint64_t lag_records;
 	bool has_begun; /* the subscriber has stored a position for this pair */
+	uint64_t done; /* queues: records for this worker, all before the first that is not */
+	uint32_t in_work; /* handed out and not done */
+	uint32_t attempts; /* of those in work, the most often handed out here so often */
 };
 
 struct inspect_channel {

@@ -15,6 +15,7 @@ shmctl_SOURCES = \
 	%D%/top.c \
 	%D%/pub.h %D%/pub.c %D%/pub-input.c \
 	%D%/cat.h %D%/cat.c %D%/cat-print.c \
+	%D%/work.c \
 	%D%/ping.h %D%/ping.c %D%/ping-raw.c %D%/ping-peer.c \
 	%D%/doctor.h %D%/doctor.c %D%/doctor-kernel.c %D%/doctor-machine.c %D%/doctor-broker.c \
 	%D%/state.c \

@@ -125,6 +125,8 @@ void look_pattern(uint32_t pattern, char name[24])
 {
 	if (pattern == SHMB_PATTERN_STREAM)
 		strcpy(name, "stream");
+	else if (pattern == SHMB_PATTERN_QUEUE)
+		strcpy(name, "queue");
 	else if (pattern == SHMB_PATTERN_STATE)
 		strcpy(name, "state");
 	else

@@ -23,6 +23,7 @@ enum {
 	KEY_RATE,
 	KEY_WAIT,
 	KEY_HISTORY,
+	KEY_QUEUE,
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -47,6 +48,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		pub->rate = strtod(arg, &arg);
 		if (*arg || !(pub->rate > 0 && pub->rate <= 1e9))
 			argp_error(state, "--rate: not a number of records a second");
+		return 0;
+	case KEY_QUEUE:
+		pub->is_queue = true;
 		return 0;
 	case KEY_HISTORY:
 		pub->history = command_number(state, "--history", arg, 1, UINT32_MAX);
@@ -81,6 +85,7 @@ static int open_channel(struct pub *pub)
 		.options_len = sizeof(options),
 		.flags = SHMB_CHANNEL_CREATE | SHMB_CHANNEL_ANY_SCHEMA,
 		.history = pub->history,
+		.pattern = pub->is_queue ? SHMB_CHANNEL_QUEUE : SHMB_CHANNEL_STREAM,
 	};
 	char schema[SHMB_SCHEMA_LEN_MAX];
 	struct shmb_channel_info info;
@@ -88,10 +93,18 @@ static int open_channel(struct pub *pub)
 
 	r = shmb_channel_open(pub->client, pub->channel, strlen(pub->channel), &options,
 			      &pub->handle);
+	/* What is there may be a queue. */
+	if (r == -EPROTOTYPE && options.pattern == SHMB_CHANNEL_STREAM) {
+		options.pattern = SHMB_CHANNEL_QUEUE;
+		options.history = 0;
+		r = shmb_channel_open(pub->client, pub->channel, strlen(pub->channel), &options,
+				      &pub->handle);
+	}
 	if (r < 0)
 		return command_failed("cannot open the channel", r);
 	shmb_channel_info(pub->handle, &info, sizeof(info));
 	pub->record_len_max = info.record_len_max;
+	pub->is_queue = info.pattern == SHMB_CHANNEL_QUEUE;
 	r = shmb_channel_schema(pub->handle, schema, sizeof(schema));
 	if (r < 0)
 		return command_failed("cannot read the channel's schema", r);
@@ -126,7 +139,8 @@ static void close_all(struct pub *pub)
 
 	if (pub->publisher) {
 		shmb_publisher_stats(pub->publisher, &stats, sizeof(stats));
-		if (stats.published > 0 && stats.n_subscribers == 0 && !pub->has_had_subscriber)
+		if (stats.published > 0 && stats.n_subscribers == 0 && !pub->has_had_subscriber &&
+		    !pub->is_queue)
 			complain(
 				"nobody subscribes to %s: the records are gone (--wait-for-subscribers "
 				"waits)",
@@ -174,6 +188,14 @@ int pub_send(struct pub *pub, const void *data, size_t len)
 	return 0;
 }
 
+/* Once we have gone, nobody gives to others what a worker leaves. */
+static int wait_done(struct pub *pub)
+{
+	int32_t r = pub->is_queue ? shmb_publisher_wait_done(pub->publisher, SHMB_FOREVER) : 0;
+
+	return r < 0 ? command_failed("cannot wait for the workers", r) : 0;
+}
+
 int command_pub(int argc, char **argv)
 {
 	static const struct argp_option options[] = {
@@ -186,6 +208,7 @@ int command_pub(int argc, char **argv)
 		  "If the channel is created: late subscribers get the last N records of each "
 		  "publisher",
 		  0 },
+		{ "queue", KEY_QUEUE, NULL, 0, "If the channel is created: as a queue", 0 },
 		{ "rate", KEY_RATE, "N", 0, "Publish at most N records a second", 0 },
 		{ "wait-for-subscribers", KEY_WAIT, "N", 0,
 		  "First wait until so many subscribers are there", 0 },
@@ -198,7 +221,9 @@ int command_pub(int argc, char **argv)
 		.doc = "Publish each RECORD, or each line of stdin. A channel that does not exist "
 		       "is created, untyped: a record is the bytes of its text. On a typed channel "
 		       "a record is 'field=value ...' or a JSON object.\vWith --json each record "
-		       "must be JSON. When the channel is full, pub waits for its subscribers.",
+		       "must be JSON. When the channel is full, pub waits for its subscribers. On a "
+		       "queue it waits for a worker for each record, and at the end until all are "
+		       "done.",
 		.children = common_children,
 		.help_filter = command_help_filter,
 	};
@@ -216,6 +241,8 @@ int command_pub(int argc, char **argv)
 	status = open_all(pub);
 	if (!status)
 		status = pub_input(pub);
+	if (!status)
+		status = wait_done(pub);
 	close_all(pub);
 	free(pub->records);
 	free(pub);

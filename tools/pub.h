@@ -22,6 +22,7 @@ struct pub {
 	double rate;
 	uint32_t wait_subscribers;
 	uint32_t history;
+	bool is_queue;
 
 	struct shmb_client *client;
 	struct shmb_channel *handle;

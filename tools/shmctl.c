@@ -27,6 +27,7 @@ static const struct {
 	{ "top", command_top, "watch the traffic of all channels" },
 	{ "cat", command_cat, "print the records of a channel as they come" },
 	{ "pub", command_pub, "publish records on a channel" },
+	{ "work", command_work, "take the records of a queue, print them or run a command" },
 	{ "get", command_get, "print latest values of a state channel" },
 	{ "set", command_set, "put a value on a state channel" },
 	{ "watch", command_watch, "print the values of a state channel as they change" },

@@ -100,7 +100,7 @@ static json_t *publisher_to_json(const struct inspect *inspect, const struct ins
 	return object;
 }
 
-static json_t *pair_to_json(const struct inspect_item *pair)
+static json_t *pair_to_json(const struct inspect_item *pair, bool is_queue)
 {
 	json_t *object = json_object();
 
@@ -115,10 +115,16 @@ static json_t *pair_to_json(const struct inspect_item *pair)
 	set_u64(object, "lag_bytes", pair->pair.lag_len);
 	set_u64(object, "lag_records", pair->pair.lag_records);
 	set_u64(object, "lost", pair->pair.lost);
+	if (is_queue) {
+		set_u64(object, "done", pair->pair.done);
+		set_u64(object, "in_work", pair->pair.in_work);
+		set_u64(object, "attempts", pair->pair.attempts);
+	}
 	return object;
 }
 
-static json_t *subscriber_to_json(const struct inspect *inspect, const struct inspect_item *item)
+static json_t *subscriber_to_json(const struct inspect *inspect, const struct inspect_item *item,
+				  bool is_queue)
 {
 	json_t *object = member_to_json(inspect, item), *lanes = json_array();
 	const struct inspect_item *pair = NULL;
@@ -132,10 +138,12 @@ static json_t *subscriber_to_json(const struct inspect *inspect, const struct in
 				    json_string(show_sleep_mode(item->cursor.sleep_mode)));
 		set_u64(object, "sleeps", item->cursor.sleeps);
 		set_u64(object, "backstops", item->cursor.backstops);
+		if (is_queue)
+			set_u64(object, "credit", item->cursor.credit);
 	}
 	while ((pair = inspect_next(inspect, pair, SHMB_ENTRY_PAIR, item->entry.channel_id))) {
 		if (pair->entry.subscriber_id == item->entry.id)
-			json_array_append_new(lanes, pair_to_json(pair));
+			json_array_append_new(lanes, pair_to_json(pair, is_queue));
 	}
 	json_object_set_new(object, "lanes", lanes);
 	return object;
@@ -170,7 +178,9 @@ int show_as_json(const struct inspect *inspect, const struct inspect_item *chann
 	while ((item = inspect_next(inspect, item, SHMB_ENTRY_PUBLISHER, entry->id)))
 		json_array_append_new(publishers, publisher_to_json(inspect, item));
 	while ((item = inspect_next(inspect, item, SHMB_ENTRY_SUBSCRIBER, entry->id)))
-		json_array_append_new(subscribers, subscriber_to_json(inspect, item));
+		json_array_append_new(
+			subscribers,
+			subscriber_to_json(inspect, item, entry->pattern == SHMB_PATTERN_QUEUE));
 	json_object_set_new(object, "publishers", publishers);
 	json_object_set_new(object, "subscribers", subscribers);
 	return print_json(object, JSON_INDENT(2));

@@ -114,7 +114,7 @@ static void print_channel(const struct inspect *inspect, const struct inspect_it
 	printf("  publishers: %" PRIu32 " of at most %" PRIu32 "\n  subscribers: %" PRIu32
 	       " of at most %" PRIu32 "\n",
 	       sum.n_publishers, entry->max_publishers, sum.n_subscribers, entry->max_subscribers);
-	if (entry->pattern != SHMB_PATTERN_STATE)
+	if (entry->pattern == SHMB_PATTERN_STREAM)
 		printf("  history: %" PRIu32 " records of each publisher\n", entry->history);
 	if (!decode) {
 		puts(entry->schema_len			    ? "  schema: unreadable"
@@ -173,8 +173,33 @@ static void print_publisher(const struct inspect *inspect, const struct inspect_
 	printf("  wake-ups sent: %" PRIu64 "\n", item->lane.rings);
 }
 
+/* How far a subscriber is with one publisher. */
+static void print_pair(const struct inspect_item *item, uint32_t pattern)
+{
+	const struct inspect_pair *pair = &item->pair;
+
+	printf("  from publisher %" PRIu64 ": ", item->entry.publisher_id);
+	if (!item->is_read)
+		puts("not connected yet");
+	else if (pattern == SHMB_PATTERN_STATE)
+		puts("values of its keys");
+	else if (pattern == SHMB_PATTERN_QUEUE)
+		printf("done %" PRIu64 " records, %" PRIu32
+		       " in work, the oldest at position %" PRIu64 "; most attempts here %" PRIu32
+		       "\n",
+		       pair->done, pair->in_work, pair->position, pair->attempts);
+	else
+		printf("read %" PRIu64 " records, position %" PRIu64 "; behind %" PRIu64
+		       " records, %" PRIu64 " bytes; lost %" PRIu64 "\n",
+		       pair->sequence, pair->position, pair->lag_records, pair->lag_len,
+		       pair->lost);
+	printf("    bell: %s (%" PRIu64 " bytes)\n",
+	       item->entry.segment[0] ? (const char *)item->entry.segment : "without a name",
+	       item->entry.segment_len);
+}
+
 static void print_subscriber(const struct inspect *inspect, const struct inspect_item *item,
-			     bool is_state)
+			     uint32_t pattern)
 {
 	const struct inspect_item *pair = NULL;
 
@@ -184,37 +209,25 @@ static void print_subscriber(const struct inspect *inspect, const struct inspect
 	printf("  state: %s; slept %" PRIu64 " times, %" PRIu64 " backstops\n",
 	       show_sleep_mode(item->cursor.sleep_mode), item->cursor.sleeps,
 	       item->cursor.backstops);
+	if (pattern == SHMB_PATTERN_QUEUE)
+		printf("  credit: %" PRIu32 " records of each publisher\n", item->cursor.credit);
 	while ((pair = inspect_next(inspect, pair, SHMB_ENTRY_PAIR, item->entry.channel_id))) {
-		if (pair->entry.subscriber_id != item->entry.id)
-			continue;
-		printf("  from publisher %" PRIu64 ": ", pair->entry.publisher_id);
-		if (!pair->is_read)
-			puts("not connected yet");
-		else if (is_state)
-			puts("values of its keys");
-		else
-			printf("read %" PRIu64 " records, position %" PRIu64 "; behind %" PRIu64
-			       " records, %" PRIu64 " bytes; lost %" PRIu64 "\n",
-			       pair->pair.sequence, pair->pair.position, pair->pair.lag_records,
-			       pair->pair.lag_len, pair->pair.lost);
-		printf("    bell: %s (%" PRIu64 " bytes)\n",
-		       pair->entry.segment[0] ? (const char *)pair->entry.segment
-					      : "without a name",
-		       pair->entry.segment_len);
+		if (pair->entry.subscriber_id == item->entry.id)
+			print_pair(pair, pattern);
 	}
 }
 
 static int print_all(const struct inspect *inspect, const struct inspect_item *channel,
 		     struct decode *decode)
 {
-	bool is_state = channel->entry.pattern == SHMB_PATTERN_STATE;
+	uint32_t pattern = channel->entry.pattern;
 	const struct inspect_item *item = NULL;
 
 	print_channel(inspect, channel, decode);
 	while ((item = inspect_next(inspect, item, SHMB_ENTRY_PUBLISHER, channel->entry.id)))
-		print_publisher(inspect, item, is_state);
+		print_publisher(inspect, item, pattern == SHMB_PATTERN_STATE);
 	while ((item = inspect_next(inspect, item, SHMB_ENTRY_SUBSCRIBER, channel->entry.id)))
-		print_subscriber(inspect, item, is_state);
+		print_subscriber(inspect, item, pattern);
 	return 0;
 }
 

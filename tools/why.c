@@ -32,7 +32,7 @@ enum rank {
 	RANK_BROKER,
 	RANK_JOINING,
 	RANK_ALONE, /* no publisher, or no subscriber */
-	RANK_SLOW, /* reads, but is far behind */
+	RANK_SLOW, /* reads, but is far behind; has work that it does not get done */
 	RANK_IDLE, /* nothing is published */
 	RANK_FLOWS,
 };
@@ -436,6 +436,99 @@ static void judge_subscribers(struct why *why)
 	free(slowest);
 }
 
+/* ---- workers ------------------------------------------------------------------------------------- */
+
+/* What one worker, or all, have of one publisher, or of all. NULL: any. */
+struct load {
+	const struct inspect_item *oldest; /* pair of the record in work that is furthest back */
+	uint32_t n_workers;
+	uint64_t in_work;
+	bool moves; /* something has been done meanwhile */
+};
+
+static struct load load_of(const struct why *why, const struct inspect_item *publisher,
+			   const struct inspect_item *worker)
+{
+	const struct inspect_item *pair = NULL;
+	struct load load = { 0 };
+
+	while ((pair = inspect_next(&why->now, pair, SHMB_ENTRY_PAIR, why->channel->entry.id))) {
+		const struct inspect_item *before = pair_before(why, pair);
+
+		if ((publisher && pair->entry.publisher_id != publisher->entry.id) ||
+		    (worker && pair->entry.subscriber_id != worker->entry.id) || !pair->is_read)
+			continue;
+		load.n_workers++;
+		load.in_work += pair->pair.in_work;
+		load.moves |= !before || before->pair.done != pair->pair.done;
+		if (pair->pair.in_work &&
+		    (!load.oldest || pair->pair.lag_len > load.oldest->pair.lag_len))
+			load.oldest = pair;
+	}
+	return load;
+}
+
+/* A publisher that nobody takes anything from. */
+static void explain_no_credit(struct why *why, const struct inspect_item *publisher)
+{
+	struct load load = load_of(why, publisher, NULL);
+	const struct inspect_item *worker = NULL;
+	uint64_t since_ns = age_of(publisher->lane.full_since_ns, why->now_ns);
+	char who[WHO_LEN], whom[WHO_LEN], since[DURATION_LEN];
+	struct process process;
+	struct cause *cause;
+
+	if (load.oldest)
+		worker = inspect_find(&why->now, SHMB_ENTRY_SUBSCRIBER,
+				      load.oldest->entry.subscriber_id);
+	print_duration(since, since_ns);
+	if (worker) {
+		look_process(why, worker, &process);
+		cause = add_cause(why, RANK_FULL,
+				  "%s %s since %s: no worker has credit; %" PRIu64
+				  " records are in work, the oldest at %s; that process %s",
+				  print_who(who, why, publisher),
+				  publisher->lane.is_waiting ? "waits" : "is refused", since,
+				  load.in_work, print_who(whom, why, worker), process.text);
+		set_member(cause, why, worker);
+	} else {
+		cause = add_cause(
+			why, RANK_FULL, "%s %s since %s: %s", print_who(who, why, publisher),
+			publisher->lane.is_waiting ? "waits" : "is refused", since,
+			load.n_workers ? "no worker takes its records" : "there is no worker");
+	}
+	set_member(cause, why, publisher);
+	set_u64(cause, "since_ns", since_ns);
+	set_u64(cause, "in_work", load.in_work);
+}
+
+static void judge_workers(struct why *why)
+{
+	const struct inspect_item *member = NULL;
+	struct process process;
+	struct cause *cause;
+	char who[WHO_LEN];
+
+	while ((member = inspect_next(&why->now, member, SHMB_ENTRY_PUBLISHER,
+				      why->channel->entry.id)))
+		if (member->is_read && member->lane.full_since_ns)
+			explain_no_credit(why, member);
+	while ((member = inspect_next(&why->now, member, SHMB_ENTRY_SUBSCRIBER,
+				      why->channel->entry.id))) {
+		struct load load = load_of(why, NULL, member);
+
+		if (!load.in_work || load.moves)
+			continue;
+		look_process(why, member, &process);
+		cause = add_cause(why, RANK_SLOW,
+				  "%s has %" PRIu64 " records in work and has done none just now; "
+				  "that process %s",
+				  print_who(who, why, member), load.in_work, process.text);
+		set_member(cause, why, member);
+		set_u64(cause, "in_work", load.in_work);
+	}
+}
+
 /* ---- the others ---------------------------------------------------------------------------------- */
 
 static void judge_member(struct why *why, const struct inspect_item *member)
@@ -525,8 +618,10 @@ static void judge_traffic(struct why *why)
 		add_cause(why, RANK_ALONE, "there is no publisher, but %" PRIu32 " subscriber%s",
 			  now->n_subscribers, now->n_subscribers == 1 ? "" : "s");
 	else if (!now->n_subscribers)
-		add_cause(why, RANK_ALONE,
-			  "there is no subscriber: what is published goes to nobody");
+		add_cause(why, RANK_ALONE, "%s",
+			  why->channel->entry.pattern == SHMB_PATTERN_QUEUE
+				  ? "there is no worker: nothing can be sent"
+				  : "there is no subscriber: what is published goes to nobody");
 	if (now->n_publishers && !sent)
 		explain_idle(why);
 	else if (sent)
@@ -558,7 +653,9 @@ static void judge(struct why *why)
 	bool is_state = why->channel->entry.pattern == SHMB_PATTERN_STATE;
 	const struct inspect_item *member = NULL;
 
-	if (!is_state)
+	if (why->channel->entry.pattern == SHMB_PATTERN_QUEUE)
+		judge_workers(why);
+	else if (!is_state)
 		judge_subscribers(why);
 	while ((member = inspect_next(&why->now, member, SHMB_ENTRY_PUBLISHER,
 				      why->channel->entry.id)))

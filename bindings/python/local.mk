@@ -6,7 +6,9 @@ EXTRA_DIST += \
 	%D%/examples/set-state.py \
 	%D%/examples/subscribe.py \
 	%D%/examples/watch-state.py \
+	%D%/examples/submit.py \
 	%D%/examples/telemetry.py \
+	%D%/examples/work.py \
 	%D%/pyproject.toml \
 	%D%/setup.py \
 	%D%/src/_core/client.c \
@@ -14,6 +16,7 @@ EXTRA_DIST += \
 	%D%/src/_core/lease.c \
 	%D%/src/_core/module.c \
 	%D%/src/_core/publisher.c \
+	%D%/src/_core/queue.c \
 	%D%/src/_core/record.c \
 	%D%/src/_core/state.c \
 	%D%/src/_core/subscriber.c \
@@ -26,6 +29,7 @@ EXTRA_DIST += \
 	%D%/src/shmbroker/errors.py \
 	%D%/src/shmbroker/publisher.py \
 	%D%/src/shmbroker/py.typed \
+	%D%/src/shmbroker/queue.py \
 	%D%/src/shmbroker/schema.py \
 	%D%/src/shmbroker/state.py \
 	%D%/src/shmbroker/subscriber.py \
@@ -40,6 +44,7 @@ EXTRA_DIST += \
 	%D%/tests/test_memory.py \
 	%D%/tests/test_objects.py \
 	%D%/tests/test_process.py \
+	%D%/tests/test_queue.py \
 	%D%/tests/test_record.py \
 	%D%/tests/test_schema.py \
 	%D%/tests/test_send_recv.py \

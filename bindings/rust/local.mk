@@ -14,14 +14,17 @@ EXTRA_DIST += \
 	%D%/shmbroker/examples/common/mod.rs \
 	%D%/shmbroker/examples/publish.rs \
 	%D%/shmbroker/examples/set-state.rs \
+	%D%/shmbroker/examples/submit.rs \
 	%D%/shmbroker/examples/subscribe.rs \
 	%D%/shmbroker/examples/watch-state.rs \
+	%D%/shmbroker/examples/work.rs \
 	%D%/shmbroker/src/broker.rs \
 	%D%/shmbroker/src/channel.rs \
 	%D%/shmbroker/src/client.rs \
 	%D%/shmbroker/src/error.rs \
 	%D%/shmbroker/src/lib.rs \
 	%D%/shmbroker/src/publisher.rs \
+	%D%/shmbroker/src/queue.rs \
 	%D%/shmbroker/src/schema.rs \
 	%D%/shmbroker/src/state.rs \
 	%D%/shmbroker/src/subscriber.rs \
@@ -29,6 +32,7 @@ EXTRA_DIST += \
 	%D%/shmbroker/tests/channels.rs \
 	%D%/shmbroker/tests/common/mod.rs \
 	%D%/shmbroker/tests/processes.rs \
+	%D%/shmbroker/tests/queue.rs \
 	%D%/shmbroker/tests/records.rs \
 	%D%/shmbroker/tests/schema.rs \
 	%D%/shmbroker/tests/state.rs \

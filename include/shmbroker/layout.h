@@ -101,7 +101,7 @@ SHMB_SIZE(shmb_segment_header, 128);
  */
 #define SHMB_RECORD_HEADER_LEN 8u
 #define SHMB_RECORD_LEN_MASK   0x0fffffffull /* bits 0-27: payload bytes */
-#define SHMB_RECORD_EXT	       (1ull << 28) /* reserved: a 16-byte extension comes first */
+#define SHMB_RECORD_EXT	       (1ull << 28) /* 16 bytes come first, counted in the length: see queues */
 #define SHMB_RECORD_MORE       (1ull << 29) /* reserved: continued in the next record */
 #define SHMB_RECORD_PAD	       (1ull << 30) /* skip to the start of the ring */
 #define SHMB_RECORD_VALID      (1ull << 31) /* published */
@@ -232,6 +232,7 @@ SHMB_SIZE(shmb_cursor_lane, 64);
  * @sleeps:	times it went to sleep
  * @backstops:	times the bounded sleep ended by itself and found data: each one is a lost wake-up
  * @updated_ns: CLOCK_MONOTONIC of the last sleep, for display
+ * @credit:	queues: so many records of each publisher it may have that are not done
  */
 struct shmb_cursor_segment {
 	struct shmb_segment_header header;
@@ -242,13 +243,56 @@ struct shmb_cursor_segment {
 	uint64_t sleeps;
 	uint64_t backstops;
 	uint64_t updated_ns;
-	uint8_t pad1[SHMB_BLOCK_LEN - 280];
+	uint32_t credit;
+	uint8_t pad1[SHMB_BLOCK_LEN - 284];
 };
 SHMB_AT(shmb_cursor_segment, sleep, 128);
 SHMB_AT(shmb_cursor_segment, doorbell_generation, 132);
 SHMB_AT(shmb_cursor_segment, left, 136);
 SHMB_AT(shmb_cursor_segment, sleeps, 256);
+SHMB_AT(shmb_cursor_segment, credit, 280);
 SHMB_SIZE(shmb_cursor_segment, SHMB_BLOCK_LEN);
+
+/* ---- queues --------------------------------------------------------------------------------- */
+
+/*
+ * On a channel of the pattern SHMB_PATTERN_QUEUE every record is for one subscriber, a worker, which
+ * its publisher has chosen. All read it, the others only step over it. A worker has done with what
+ * lies before its position in the cursor, as ever; of what lies behind it its marks tell.
+ */
+#define SHMB_QUEUE_CREDIT_MAX 64u /* a power of two */
+
+/**
+ * struct shmb_queue_address - comes before the payload of a record of a queue
+ * @worker:   id of the subscriber that it is for
+ * @number:   of the record among those for this worker from this lane, from 0
+ * @attempts: how often it has been handed to workers that have died with it
+ */
+struct shmb_queue_address {
+	uint64_t worker;
+	uint32_t number;
+	uint32_t attempts;
+};
+SHMB_AT(shmb_queue_address, number, 8);
+SHMB_SIZE(shmb_queue_address, 16);
+
+#define SHMB_QUEUE_MARK_DONE	     0x10000u
+#define SHMB_QUEUE_MARK_NUMBER_SHIFT 32 /* bits 0-15: how often this worker has been handed it */
+
+/**
+ * struct shmb_cursor_work - one for each publisher slot, behind the slots of a queue's cursor
+ * @done:  of the records for this worker all with numbers below this are done
+ * @marks: of record n at n modulo their number, once it has been handed out; later ones replace it
+ *
+ * They belong to the pair of the slot.
+ */
+struct shmb_cursor_work {
+	uint64_t done;
+	uint8_t pad[56];
+	uint64_t marks[SHMB_QUEUE_CREDIT_MAX];
+};
+SHMB_AT(shmb_cursor_work, marks, 64);
+SHMB_SIZE(shmb_cursor_work, 576);
 
 /* ---- bell: written by one ringer for one sleeper -------------------------------------------- */
 
@@ -285,7 +329,8 @@ SHMB_SIZE(shmb_bell_segment, SHMB_BLOCK_LEN);
 /* ---- channel --------------------------------------------------------------------------------- */
 
 #define SHMB_PATTERN_STREAM 1u
-#define SHMB_PATTERN_STATE  4u /* latest values by key; 2 and 3 are taken */
+#define SHMB_PATTERN_QUEUE  2u /* each record is for one subscriber */
+#define SHMB_PATTERN_STATE  4u /* latest values by key; 3 is taken */
 
 #define SHMB_STATE_KEY_LEN_MAX 64u
 #define SHMB_STATE_KEYS_MAX    4096u

@@ -126,6 +126,7 @@ SHMB_INLINE uint32_t shmb_record_len_max(uint32_t lane_len)
  * @batch_sequence: number of records before it
  * @batch_header:   its header, stored last; 0: no batch is open
  * @next_mark:	    which mark is rewritten next
+ * @record_flags:   0; SHMB_RECORD_EXT on a queue
  */
 struct shmb_lane_writer {
 	struct shmb_lane_segment *lane;
@@ -140,6 +141,7 @@ struct shmb_lane_writer {
 	uint64_t batch_sequence;
 	uint64_t batch_header;
 	uint32_t next_mark;
+	uint32_t record_flags;
 };
 
 SHMB_INLINE uint64_t *shmb_lane_word(uint8_t *ring, uint64_t offset)
@@ -168,6 +170,7 @@ SHMB_INLINE void shmb_lane_writer_init(struct shmb_lane_writer *writer,
 	writer->batch_sequence = 0;
 	writer->batch_header = 0;
 	writer->next_mark = 0;
+	writer->record_flags = 0;
 }
 
 /*
@@ -306,7 +309,7 @@ SHMB_INLINE void shmb_lane_commit(struct shmb_lane_writer *writer, uint32_t len,
 				  int more)
 {
 	uint64_t span = shmb_record_span(len);
-	uint64_t header = SHMB_RECORD_VALID | len |
+	uint64_t header = SHMB_RECORD_VALID | writer->record_flags | len |
 			  (uint64_t)(type & 0xffff) << SHMB_RECORD_TYPE_SHIFT |
 			  writer->sequence << SHMB_RECORD_SEQ_SHIFT;
 	uint64_t position = writer->position;
@@ -342,6 +345,7 @@ SHMB_INLINE void shmb_lane_commit(struct shmb_lane_writer *writer, uint32_t len,
  * @position:	    of the next header
  * @sequence:	    which number the next record must have
  * @record_len_max: the longest record there can be
+ * @record_flags:   0; SHMB_RECORD_EXT on a queue
  */
 struct shmb_lane_reader {
 	const struct shmb_lane_segment *lane;
@@ -350,6 +354,7 @@ struct shmb_lane_reader {
 	uint64_t position;
 	uint64_t sequence;
 	uint32_t record_len_max;
+	uint32_t record_flags;
 };
 
 /**
@@ -384,6 +389,7 @@ SHMB_INLINE void shmb_lane_reader_init(struct shmb_lane_reader *reader,
 	reader->position = position & ~(uint64_t)7;
 	reader->sequence = sequence;
 	reader->record_len_max = shmb_record_len_max(lane_len);
+	reader->record_flags = 0;
 }
 
 /**
@@ -411,10 +417,10 @@ SHMB_INLINE int shmb_lane_peek(struct shmb_lane_reader *reader, struct shmb_reco
 		header = SHMB_LOAD_ACQUIRE((const uint64_t *)(const void *)(reader->ring + offset));
 		len = (uint32_t)(header & SHMB_RECORD_LEN_MASK);
 		span = shmb_record_span(len);
-		if (__builtin_expect(
-			    (header & marks) ==
-				    (SHMB_RECORD_VALID | reader->sequence << SHMB_RECORD_SEQ_SHIFT),
-			    1))
+		if (__builtin_expect((header & marks) ==
+					     (SHMB_RECORD_VALID | reader->record_flags |
+					      reader->sequence << SHMB_RECORD_SEQ_SHIFT),
+				     1))
 			break;
 		if (!(header & SHMB_RECORD_VALID))
 			return 0;

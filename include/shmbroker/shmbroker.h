@@ -45,7 +45,9 @@ struct shmb_broker;
  * @sequence: number of the (first) record among those of its publisher, from 0
  * @lost:     records that this subscriber has lost so far, all publishers together
  * @publisher_id: whose record it is
- * @term:     state channels: under which claim the value was put
+ * @term:     state channels: under which claim the value was put; queues: the job, for
+ *	      shmb_subscriber_done()
+ * @attempt:  queues: how often the record has been handed to a worker, this time included
  * @pad:      zero
  *
  * A binding asks for its address once, and reads it after each call.
@@ -60,7 +62,8 @@ struct shmb_view {
 	uint64_t lost;
 	uint64_t publisher_id;
 	uint64_t term;
-	uint8_t pad[8];
+	uint32_t attempt;
+	uint32_t pad;
 };
 
 /* ---- library ---------------------------------------------------------------------------------- */
@@ -180,6 +183,7 @@ int32_t shmb_client_connected(struct shmb_client *client);
 #define SHMB_CHANNEL_CREATE    (1u << 0) /* create it if there is none */
 #define SHMB_CHANNEL_EXCLUSIVE (1u << 1) /* with CREATE: -EEXIST if there is one */
 #define SHMB_CHANNEL_STREAM    1u /* pattern: records, each of which every subscriber gets */
+#define SHMB_CHANNEL_QUEUE     2u /* pattern: records, each of which one worker gets */
 #define SHMB_CHANNEL_STATE     4u /* pattern: the latest value of each key */
 
 #define SHMB_CHANNEL_ANY_SCHEMA (1u << 2) /* accept any schema; shmb_channel_schema() tells it */
@@ -202,7 +206,7 @@ int32_t shmb_client_connected(struct shmb_client *client);
  * @history:	     how many of the last records of each publisher a late subscriber gets; at most so
  *		     many as fit into half a lane. Default: none
  * @backing:	     SHMB_BACKING_*; rules of the broker may decide otherwise
- * @pattern:	     SHMB_CHANNEL_STREAM, the default, or SHMB_CHANNEL_STATE
+ * @pattern:	     SHMB_CHANNEL_STREAM, the default, SHMB_CHANNEL_QUEUE or SHMB_CHANNEL_STATE
  * @max_keys:	     state: how many keys there can be, over the life of the channel; default 64, at
  *		     most 4096. Each publisher has a cell for each of them
  * @value_len:	     state: bytes of the longest value, if there is no schema; default 232
@@ -275,7 +279,7 @@ int32_t shmb_channel_schema(struct shmb_channel *channel, void *schema, uint32_t
  * @n_subscribers:     now
  * @history:	       how many records of each publisher a late subscriber gets
  * @backing:	       SHMB_BACKING_POSIX or _SEALED: of what is made from now on
- * @pattern:	       SHMB_CHANNEL_STREAM or SHMB_CHANNEL_STATE
+ * @pattern:	       SHMB_CHANNEL_STREAM, SHMB_CHANNEL_QUEUE or SHMB_CHANNEL_STATE
  * @max_keys:	       state: limit
  * @value_len_max:     state: bytes of the longest value
  */
@@ -461,6 +465,20 @@ int32_t shmb_publisher_cancel(struct shmb_publisher *publisher);
 int32_t shmb_publisher_wait(struct shmb_publisher *publisher, uint32_t len, int64_t timeout_ns);
 
 /**
+ * shmb_publisher_fd() - an fd for event loops, to wait without blocking
+ * @publisher: publisher
+ *
+ * Once it was asked for, shmb_publisher_wait() and shmb_publisher_wait_done() with a timeout of 0
+ * prepare it before they return -ETIMEDOUT: it is readable when they may succeed, or when there is
+ * something else to do for them, as when a worker has gone. Then call them again; only they make it
+ * unreadable. Never read from it or close it.
+ *
+ * Context: the thread that uses it.
+ * Return: the fd, valid until the publisher is closed; -EMFILE; -ENFILE; -ENOMEM.
+ */
+int32_t shmb_publisher_fd(struct shmb_publisher *publisher);
+
+/**
  * shmb_publisher_send_wait() - shmb_publisher_send() that waits for space
  * @publisher:	publisher
  * @data:	the record
@@ -520,12 +538,18 @@ int32_t shmb_publisher_stats(struct shmb_publisher *publisher, struct shmb_publi
  * @spin_ns:	 how long shmb_subscriber_wait() may poll before it sleeps, if records come faster
  *		 than that; 0: 50 us. On one CPU it never does
  * @history:	 get at most so many records of the channel's history; 0: all of it
+ * @credit:	 queues: of each publisher at most so many records that are not done; at most 64,
+ *		 0: 32
+ * @max_attempts: queues: a record that would be handed out more often goes to the queue of the dead
+ *		 letters, see below; 0: no limit
  */
 struct shmb_subscriber_options {
 	uint32_t options_len;
 	uint32_t flags;
 	uint32_t spin_ns;
 	uint32_t history;
+	uint32_t credit;
+	uint32_t max_attempts;
 };
 
 /**
@@ -866,6 +890,99 @@ struct shmb_state_value {
  *	   faster than it can be copied; -ESTALE; -EOPNOTSUPP.
  */
 int32_t shmb_subscriber_snapshot(struct shmb_subscriber *subscriber, void *data, uint32_t cap);
+
+/* ---- queue ------------------------------------------------------------------------------------ */
+
+/*
+ * On a channel of the pattern SHMB_CHANNEL_QUEUE each record is for one subscriber, a worker, which its
+ * publisher chooses: of those with credit the one that has least to do. The worker takes it, and says
+ * when it is done, or that it has failed; until then the publisher keeps it. If the worker is closed,
+ * dies or is thrown out before, the publisher gives what is not done to others, with the next call of
+ * any of its functions that publish or wait: who has published and has nothing else to do calls
+ * shmb_publisher_wait_done(), or lets its event loop look at shmb_publisher_fd(). Once the publisher
+ * has gone nobody does that: what a worker leaves then is lost. shmb_publisher_send() and its kin
+ * return -EAGAIN while no worker has credit. A record has at most lane_len / 8 - 24 bytes.
+ *
+ * The dead letters of a queue are in the queue of its name with SHMB_QUEUE_DEAD behind it. A record
+ * stays where it is until some worker there has credit for it. Calls for the records of streams
+ * return -EOPNOTSUPP.
+ */
+#define SHMB_QUEUE_DEAD "/dead"
+
+/**
+ * shmb_publisher_wait_done() - wait until workers have done all records
+ * @publisher:	publisher of a queue
+ * @timeout_ns: how long
+ *
+ * Context: the thread that uses it; blocks.
+ * Return: 0; -ETIMEDOUT; -EBUSY: a loan is out; -ESTALE; -EOPNOTSUPP.
+ */
+int32_t shmb_publisher_wait_done(struct shmb_publisher *publisher, int64_t timeout_ns);
+
+/**
+ * shmb_subscriber_take() - copy out the next record for this worker, and begin to work on it
+ * @subscriber: subscriber of a queue
+ * @data:	room for the record
+ * @cap:	bytes of @data
+ *
+ * The view says type, sequence, publisher and attempt; its term is the job.
+ *
+ * Context: wait-free, but for a system call if a publisher waits.
+ * Return: bytes of the record; -EAGAIN: there is none; -EMSGSIZE: it stays where it is, the view's
+ *	   len says how long it is; -EBADMSG; -ESTALE; -EOPNOTSUPP.
+ */
+int32_t shmb_subscriber_take(struct shmb_subscriber *subscriber, void *data, uint32_t cap);
+
+/**
+ * shmb_subscriber_take_many() - shmb_subscriber_take() for several records
+ * @subscriber: subscriber of a queue
+ * @data:	room for the records, one after the other without padding
+ * @cap:	bytes of @data
+ * @lens:	stores the bytes of each, or NULL
+ * @jobs:	stores the job of each
+ * @max:	at most so many
+ *
+ * Context: as shmb_subscriber_take().
+ * Return: how many; else as shmb_subscriber_take().
+ */
+int32_t shmb_subscriber_take_many(struct shmb_subscriber *subscriber, void *data, uint32_t cap,
+				  uint32_t *lens, uint64_t *jobs, uint32_t max);
+
+/**
+ * shmb_subscriber_done() - the work on a record is done
+ * @subscriber: subscriber
+ * @job:	from the view
+ *
+ * Once it has returned nobody is given the record again. In any order.
+ *
+ * Context: as shmb_subscriber_take().
+ * Return: 0; -ENOENT: there is no such job in work; -ESTALE; -EOPNOTSUPP.
+ */
+int32_t shmb_subscriber_done(struct shmb_subscriber *subscriber, uint64_t job);
+
+/**
+ * shmb_subscriber_done_many() - shmb_subscriber_done() for several jobs
+ * @subscriber: subscriber
+ * @jobs:	of them
+ * @count:	how many
+ *
+ * Context: as shmb_subscriber_take().
+ * Return: 0; -ENOENT: one of them is not in work, and nothing has happened; -ESTALE; -EOPNOTSUPP.
+ */
+int32_t shmb_subscriber_done_many(struct shmb_subscriber *subscriber, const uint64_t *jobs,
+				  uint32_t count);
+
+/**
+ * shmb_subscriber_fail() - the work on a record has failed
+ * @subscriber: subscriber
+ * @job:	from the view
+ *
+ * The worker gets it again, after what it has not taken yet, as the next attempt.
+ *
+ * Context: as shmb_subscriber_take().
+ * Return: as shmb_subscriber_done().
+ */
+int32_t shmb_subscriber_fail(struct shmb_subscriber *subscriber, uint64_t job);
 
 /* ---- wait set --------------------------------------------------------------------------------- */
 

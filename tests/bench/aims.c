@@ -37,6 +37,17 @@ static void add(struct bench_aim *aims, uint32_t *n, const char *what, double li
 	aim->unit = unit;
 }
 
+/* 5 million a second. */
+static double job_ns(enum bench_class class)
+{
+	int job = bench_find("queue/1-2/shmb-16");
+	struct bench_stats stats = { 0 };
+
+	if (job >= 0)
+		stats = bench_stats((uint32_t)job, class);
+	return stats.n ? stats.p50 : -1;
+}
+
 uint32_t bench_aims(struct bench_aim *aims)
 {
 	enum bench_class class = bench_main_class();
@@ -49,6 +60,7 @@ uint32_t bench_aims(struct bench_aim *aims)
 
 		add(aims, &n, ratios[i].what, ratios[i].limit, ratio > 0 ? ratio : -1, "times");
 	}
+	add(aims, &n, "a job through 2 workers, p50", 200, job_ns(class), "ns");
 	add(aims, &n, "publish to who is awake", 0, published > 0 ? (double)*bench.rings : -1,
 	    "system calls");
 	add(aims, &n, "idle broker", 0.1, valid ? bench_single->idle_broker * 100 : -1,

@@ -78,6 +78,7 @@ struct bench_driver {
  * @size:     bytes of a record
  * @batch:    records per call
  * @flavour:  for the driver
+ * @pattern:  of its channels, for the driver; 0: streams
  * @n_publishers: on the channel, for the driver
  * @n_subscribers: on the channel
  * @area:     memory that both sides share, zeroed
@@ -98,6 +99,7 @@ struct bench_workload {
 	uint32_t size;
 	uint32_t batch;
 	uint32_t flavour;
+	uint32_t pattern;
 	uint32_t n_publishers;
 	uint32_t n_subscribers;
 	void *area;
@@ -287,6 +289,7 @@ void bench_add_kernel(void);
 void bench_add_lane(void);
 void bench_add_shmb(void);
 void bench_add_local(void);
+void bench_add_queue(void);
 void bench_add_state(void);
 void bench_add_zmq(void);
 

@@ -39,6 +39,7 @@ struct shmb_channel *bench_channel(struct bench_workload *work, const char *suff
 {
 	struct shmb_channel_options options = { .options_len = sizeof(options),
 						.flags = SHMB_CHANNEL_CREATE,
+						.pattern = work->pattern,
 						.lane_len = bench_ring_len(work->size) };
 	struct shmb_client *client = bench_client(work);
 	struct shmb_channel *channel = NULL;

@@ -20,6 +20,7 @@ EXTRA_PROGRAMS = %D%/shmb-bench %D%/shmb-scale
 	%D%/work-shmb.c \
 	%D%/work-kernel.c \
 	%D%/work-local.c \
+	%D%/work-queue.c \
 	%D%/work-state.c
 if HAVE_ZMQ
 %C%_shmb_bench_SOURCES += %D%/work-zmq.c

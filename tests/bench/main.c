@@ -166,6 +166,7 @@ static void add_all(void)
 	bench_add_kernel();
 	bench_add_zmq();
 	bench_add_local();
+	bench_add_queue();
 	bench_add_state();
 }
 

@@ -20,6 +20,7 @@ static const struct {
 	{ "sleep", "there and back, 8 bytes, both waiting", "futex" },
 	{ "stream", "one way, ns per record", "lane" },
 	{ "fan", "one way, 56 bytes, ns per record published", "1:1" },
+	{ "queue", "jobs to 2 workers, taken and done, 56 bytes, ns per job", "1" },
 	{ "local", "one process, ns per call", "" },
 };
 
@@ -46,7 +47,8 @@ static void print_row(uint32_t index, enum bench_class class)
 	ratio = bench_ratio(index, class);
 	if (!strcmp(work->group, "sleep"))
 		printf("  %-34s", work->name + strlen("sleep/"));
-	else if (!strcmp(work->group, "local") || !strcmp(work->group, "fan"))
+	else if (!strcmp(work->group, "local") || !strcmp(work->group, "fan") ||
+		 !strcmp(work->group, "queue"))
 		printf("  %-34s", work->label);
 	else
 		printf("%8u  %-26s", work->size, work->label);

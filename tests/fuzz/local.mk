@@ -12,6 +12,10 @@ fuzz_targets += %D%/fuzz-cursor
 %C%_fuzz_cursor_SOURCES = %D%/fuzz-cursor.c $(fuzz_driver)
 %C%_fuzz_cursor_LDADD = lib/libshmb.la
 %C%_fuzz_cursor_LDFLAGS = $(AM_LDFLAGS) $(LDFLAGS_FUZZ)
+fuzz_targets += %D%/fuzz-queue
+%C%_fuzz_queue_SOURCES = %D%/fuzz-queue.c $(fuzz_driver)
+%C%_fuzz_queue_LDADD = lib/libshmb.la
+%C%_fuzz_queue_LDFLAGS = $(AM_LDFLAGS) $(LDFLAGS_FUZZ)
 fuzz_targets += %D%/fuzz-handshake
 %C%_fuzz_handshake_SOURCES = %D%/fuzz-handshake.c $(fuzz_driver)
 %C%_fuzz_handshake_LDADD = lib/libshmb.la $(SODIUM_LIBS)
@@ -51,4 +55,4 @@ check_PROGRAMS += $(fuzz_targets)
 TESTS += %D%/replay.sh
 EXTRA_DIST += %D%/replay.sh %D%/corpus-conf %D%/corpus-cursor %D%/corpus-grant \
 	%D%/corpus-handshake %D%/corpus-keyfile %D%/corpus-lane %D%/corpus-message \
-	%D%/corpus-registry %D%/corpus-schema
+	%D%/corpus-queue %D%/corpus-registry %D%/corpus-schema

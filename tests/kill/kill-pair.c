@@ -331,7 +331,7 @@ static void run_publisher(void *context)
 	case ROW_SPACE:
 		stage->sent = -EAGAIN;
 		if (!fits(&stage->publisher, len_of(index)))
-			sleep_for_space(&stage->publisher, len_of(index), 0);
+			sleep_until(&stage->publisher, fits, len_of(index), 0);
 		break;
 	default:
 		stage->sent = send_next();

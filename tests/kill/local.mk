@@ -28,6 +28,10 @@ kill_tests += %D%/kill-cell
 %C%_kill_cell_SOURCES = %D%/kill-cell.c $(step_files)
 %C%_kill_cell_LDADD = daemon/libbroker.la lib/libshmb.la
 
+kill_once_tests += %D%/kill-queue
+%C%_kill_queue_SOURCES = %D%/kill-queue.c $(step_files)
+%C%_kill_queue_LDADD = lib/libshmb.la
+
 # The same test with a mistake built in: it must fail, or it would not find that mistake.
 kill_mutants =
 kill_mutants += %D%/mutant-payload
@@ -123,6 +127,14 @@ kill_mutants += %D%/mutant-one-slot
 %C%_mutant_one_slot_SOURCES = %D%/kill-cell.c $(step_files)
 %C%_mutant_one_slot_CPPFLAGS = $(AM_CPPFLAGS) -DSHMB_MUTATE_ONE_SLOT
 %C%_mutant_one_slot_LDADD = daemon/libbroker.la lib/libshmb.la
+kill_mutants += %D%/mutant-job-mark
+%C%_mutant_job_mark_SOURCES = %D%/kill-queue.c $(step_files)
+%C%_mutant_job_mark_CPPFLAGS = $(AM_CPPFLAGS) -DSHMB_MUTATE_JOB_MARK
+%C%_mutant_job_mark_LDADD = lib/libshmb.la
+kill_mutants += %D%/mutant-low
+%C%_mutant_low_SOURCES = %D%/kill-queue.c $(step_files)
+%C%_mutant_low_CPPFLAGS = $(AM_CPPFLAGS) -DSHMB_MUTATE_LOW
+%C%_mutant_low_LDADD = lib/libshmb.la
 
 check_PROGRAMS += $(kill_tests) $(kill_once_tests) $(kill_mutants)
 TESTS += $(kill_tests)

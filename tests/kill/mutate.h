@@ -26,6 +26,9 @@ static inline bool mutate_omits(const char *pointer, const char *value)
 #elif defined(SHMB_MUTATE_CURSOR)
 	(void)value;
 	return !strcmp(pointer, "&slot->position");
+#elif defined(SHMB_MUTATE_JOB_MARK)
+	(void)value;
+	return !strcmp(pointer, "&jobs->work->marks[SLOT(number)]");
 #elif defined(SHMB_MUTATE_TERM)
 	(void)value;
 	return !strcmp(pointer, "&head->term");

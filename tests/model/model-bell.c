@@ -4,7 +4,7 @@
  * The words beside a lane under the model checker: lib/bell.h itself, with a futex. Nobody sleeps
  * while there is something for him, whenever the other side is killed, and both sides agree where a
  * subscriber begins. What is mirrored here are the loops around those lines: sleep_futex() and
- * attach_lane() of the subscriber, ring_sleepers(), read_head() and sleep_for_space() of the
+ * attach_lane() of the subscriber, ring_sleepers(), read_head() and sleep_until() of the
  * publisher. The bounded sleep behind which the product hides a lost wake-up is left out.
  */
 

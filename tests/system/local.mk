@@ -8,6 +8,7 @@ system_tests = \
 	%D%/shmctl-pub-cat.sys \
 	%D%/shmctl-typed.sys \
 	%D%/shmctl-live.sys \
+	%D%/shmctl-queue.sys \
 	%D%/shmctl-state.sys \
 	%D%/shmctl-ping.sys \
 	%D%/shmctl-keygen.sys \
@@ -34,7 +35,7 @@ service_tests += %D%/test-service
 %C%_test_service_SOURCES = %D%/test-service.c $(place_files)
 %C%_test_service_LDADD = $(place_ldadd)
 service_tests += %D%/test-users
-%C%_test_users_SOURCES = %D%/test-users.c $(place_files)
+%C%_test_users_SOURCES = %D%/test-users.c $(place_files) tests/unit/jobs.h
 %C%_test_users_LDADD = $(place_ldadd)
 service_tests += %D%/test-probe
 %C%_test_probe_SOURCES = %D%/test-probe.c $(place_files)

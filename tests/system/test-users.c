@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "tests/system/place.h"
+#include "tests/unit/jobs.h"
 
 #define CHANNEL	 "data/stream"
 #define LANE_LEN 16384u
@@ -689,6 +690,88 @@ START_TEST(another_user_reads_values_whose_publisher_sits_still)
 }
 END_TEST
 
+/* ---- work -------------------------------------------------------------------------------------- */
+
+static struct jobs *jobs;
+
+static void submit_until_stopped(void)
+{
+	struct shmb_client *own = connect_to(place.address);
+	struct shmb_channel *queue = jobs_queue(own, "shared/jobs", 0);
+	struct shmb_publisher *publisher = publisher_of(queue, 0);
+	struct shmb_channel_info info;
+	uint64_t n = 0;
+
+	while (!told_to_stop() && n < JOBS_MAX) {
+		jobs_send(publisher, n++);
+		__atomic_store_n(&shared->sent, n, __ATOMIC_RELEASE);
+		if (n % 16 == 0)
+			usleep(200);
+	}
+	ok(shmb_publisher_wait_done(publisher, PATIENCE));
+	__atomic_store_n(&shared->taken_ns, 1, __ATOMIC_RELEASE);
+	ok(shmb_channel_info(queue, &info, sizeof(info)));
+	ck_assert_uint_eq(info.backing, SHMB_BACKING_SEALED);
+	ok(shmb_publisher_close(publisher));
+}
+
+/* Whoever sends waits until all is done, and then nothing comes any more. */
+static void work_until_stopped(void)
+{
+	struct shmb_client *own = connect_to(place.address);
+	struct shmb_channel *queue = jobs_queue(own, "shared/jobs", 0);
+	struct shmb_subscriber *worker = subscriber_of(queue, 0);
+
+	while (jobs_do(jobs, worker, 100 * MS) || !told_to_stop() ||
+	       !__atomic_load_n(&shared->taken_ns, __ATOMIC_ACQUIRE))
+		;
+	ok(shmb_subscriber_close(worker));
+}
+
+static void wait_for_more_done(uint64_t more)
+{
+	uint64_t before = __atomic_load_n(&jobs->n_done, __ATOMIC_ACQUIRE), now = before;
+
+	for (int i = 0; i < 20000 && now < before + more; i++) {
+		usleep(1000);
+		now = __atomic_load_n(&jobs->n_done, __ATOMIC_ACQUIRE);
+	}
+	ck_assert_uint_ge(now, before + more);
+}
+
+/* A queue becomes sealed when a second user's worker comes; then one of the first user is killed. */
+START_TEST(workers_of_another_user_come_and_are_killed)
+{
+	pid_t publisher, first, second;
+
+	jobs = jobs_new();
+	publisher = place_run_as(UID_PUBLISHER, GID_SHARED, submit_until_stopped);
+	first = place_run_as(UID_PUBLISHER, GID_SHARED, work_until_stopped);
+	wait_for_more_done(500);
+	second = place_run_as(UID_SUBSCRIBER, GID_SHARED, work_until_stopped);
+	wait_for_more_done(500);
+	kill(first, SIGKILL);
+	ended_or_killed(first);
+	wait_for_more_done(500);
+	first = place_run_as(UID_PUBLISHER, GID_SHARED, work_until_stopped);
+	wait_for_more_done(500);
+	kill(second, SIGKILL);
+	ended_or_killed(second);
+	wait_for_more_done(500);
+	second = place_run_as(UID_SUBSCRIBER, GID_SHARED, work_until_stopped);
+	wait_for_more_done(200);
+	place_end(SIGKILL);
+	wait_for_more_done(200);
+	place_start();
+	wait_for_more_done(200);
+	stop_all();
+	place_finished(publisher);
+	place_finished(first);
+	place_finished(second);
+	jobs_check(jobs, shared->sent);
+}
+END_TEST
+
 /* ---- the broker dies --------------------------------------------------------------------------- */
 
 START_TEST(a_killed_broker_is_not_missed_by_processes_of_several_users)
@@ -781,6 +864,7 @@ int main(void)
 			    N_WAITING);
 	tcase_add_test(cases[1], a_publisher_that_waits_for_space_is_rung_by_the_other_user);
 	tcase_add_test(cases[1], another_user_reads_values_whose_publisher_sits_still);
+	tcase_add_test(cases[2], workers_of_another_user_come_and_are_killed);
 	tcase_add_loop_test(cases[2], others_come_and_go_and_die_and_the_stream_flows, 0, 2);
 	tcase_add_test(cases[2],
 		       a_publisher_is_free_when_the_subscriber_that_held_it_back_is_killed);

@@ -51,10 +51,12 @@ unit_tests += %D%/test-history
 %C%_test_history_SOURCES = %D%/test-history.c %D%/fixture.h
 unit_tests += %D%/test-state
 %C%_test_state_SOURCES = %D%/test-state.c %D%/fixture.h
+unit_tests += %D%/test-queue
+%C%_test_queue_SOURCES = %D%/test-queue.c %D%/fixture.h
 unit_tests += %D%/test-waitset
 %C%_test_waitset_SOURCES = %D%/test-waitset.c %D%/fixture.h
 long_unit_tests = %D%/test-restart
-%C%_test_restart_SOURCES = %D%/test-restart.c %D%/fixture.h %D%/gate.h
+%C%_test_restart_SOURCES = %D%/test-restart.c %D%/fixture.h %D%/gate.h %D%/jobs.h
 
 unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_noise_LDADD = $(unit_ldadd)
@@ -82,6 +84,7 @@ unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_stream_LDADD = $(unit_ldadd)
 %C%_test_history_LDADD = $(unit_ldadd)
 %C%_test_state_LDADD = $(unit_ldadd)
+%C%_test_queue_LDADD = $(unit_ldadd)
 %C%_test_waitset_LDADD = $(unit_ldadd)
 %C%_test_waitset_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=epoll_ctl
 %C%_test_restart_LDADD = $(unit_ldadd)
@@ -90,7 +93,7 @@ unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 check_PROGRAMS += $(long_unit_tests) $(unit_tests)
 # The same programs once more, with what the channels' memory is made of.
 sealed_tests = %D%/sealed-stream.sh %D%/sealed-waitset.sh %D%/sealed-history.sh \
-	%D%/sealed-state.sh
+	%D%/sealed-state.sh %D%/sealed-queue.sh
 long_tests += $(long_unit_tests) %D%/sealed-restart.sh
 TESTS += $(unit_tests) $(sealed_tests)
 dist_check_SCRIPTS += %D%/sealed-restart.sh $(sealed_tests)

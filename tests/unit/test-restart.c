@@ -22,6 +22,7 @@
 #include "lib/map.h"
 
 #include "tests/unit/fixture.h"
+#include "tests/unit/jobs.h"
 
 int __real_shmb_map_writer(struct shmb_map *map, int fd,
 			   const struct shmb_fd_descriptor *descriptor, uint32_t kind);
@@ -815,6 +816,79 @@ START_TEST(claims_and_values_survive_the_broker)
 }
 END_TEST
 
+static struct jobs *jobs;
+
+static void work_until_killed(void)
+{
+	struct shmb_channel *queue =
+		jobs_queue(connect_to(address), "restart/queue", backing_of_run());
+	struct shmb_subscriber *worker;
+
+	ok(shmb_subscriber_open(queue, NULL, &worker));
+	__atomic_fetch_add(&shared->joined, 1, __ATOMIC_RELEASE);
+	for (;;)
+		jobs_do(jobs, worker, 1000 * MS);
+}
+
+/* It has to find a broker. */
+static pid_t start_worker(void)
+{
+	uint64_t joined = __atomic_load_n(&shared->joined, __ATOMIC_ACQUIRE);
+	pid_t pid = run(work_until_killed);
+
+	while (__atomic_load_n(&shared->joined, __ATOMIC_ACQUIRE) == joined)
+		usleep(1000);
+	return pid;
+}
+
+/* Workers and brokers are killed, together and one after the other. */
+START_TEST(work_goes_on_without_the_broker)
+{
+	struct shmb_client *own = connect_to(address);
+	struct shmb_channel *queue = jobs_queue(own, "restart/queue", backing_of_run());
+	struct shmb_publisher *publisher = publisher_of(queue, 0);
+	int rounds = getenv("SHMB_TEST_QUICK") ? 4 : 16;
+	char instance[17];
+	pid_t workers[2];
+	uint64_t n = 0;
+
+	read_instance(instance);
+	jobs = jobs_new();
+	for (int i = 0; i < 2; i++)
+		workers[i] = start_worker();
+	for (int round = 0; round < rounds; round++) {
+		pid_t *victim = &workers[round / 2 % 2];
+
+		for (int i = 0; i < 300; i++)
+			jobs_send(publisher, n++);
+		kill_daemon();
+		for (int i = 0; i < 300; i++)
+			jobs_send(publisher, n++);
+		if (round % 2)
+			kill(*victim, SIGKILL);
+		start_daemon();
+		for (int i = 0; i < 300; i++)
+			jobs_send(publisher, n++);
+		kill(*victim, SIGKILL);
+		waitpid(*victim, NULL, 0);
+		*victim = start_worker();
+		if (round % 3 == 0)
+			ok(shmb_publisher_wait_done(publisher, 40000 * MS));
+	}
+	ok(shmb_publisher_wait_done(publisher, 40000 * MS));
+	jobs_check(jobs, n);
+	for (int i = 0; i < 2; i++) {
+		kill(workers[i], SIGKILL);
+		waitpid(workers[i], NULL, 0);
+	}
+	ok(shmb_publisher_close(publisher));
+	ok(shmb_channel_close(queue));
+	ok(shmb_client_close(own));
+	wait_daemon();
+	ck_assert_int_eq(count_objects(instance), 0);
+}
+END_TEST
+
 static void put_number(struct shmb_publisher *publisher, uint64_t value)
 {
 	ok(shmb_publisher_put(publisher, 0, &value, sizeof(value)));
@@ -991,6 +1065,7 @@ int main(void)
 	tcase_add_test(cases[0], a_newer_build_takes_over_under_load);
 	tcase_add_test(cases[0], what_the_service_manager_keeps_is_taken_over_as_it_is);
 	tcase_add_test(cases[0], claims_and_values_survive_the_broker);
+	tcase_add_test(cases[0], work_goes_on_without_the_broker);
 	tcase_add_test(cases[0], values_move_with_the_next_call_of_their_publisher);
 	tcase_add_test(cases[0], an_idle_broker_leaves_nothing);
 	tcase_add_test(cases[0], a_second_broker_in_the_same_place_is_refused);

@@ -74,6 +74,30 @@ class Examples(BrokerTest):
         watch.communicate(timeout=10)
         self.assertEqual(watch.returncode, 0)
 
+    def test_submit_and_work(self):
+        workers = [self.example("work.py") for _ in range(2)]
+        queue = self.wait_for_queue(workers[0], "example/numbers")
+        queue.wait_for_subscribers(2, timeout=20)
+        submit = self.example("submit.py", "100")
+        self.assertEqual(submit.communicate(timeout=30), ("100 tasks are done\n", ""))
+        self.assertEqual(submit.returncode, 0)
+        lines = []
+        for worker in workers:
+            worker.send_signal(signal.SIGINT)
+            lines += worker.communicate(timeout=10)[0].splitlines()
+            self.assertEqual(worker.returncode, 0)
+        self.assertEqual(len(set(lines)), 100)
+        self.assertEqual(len(lines), 100)
+        self.assertIn("1001 = 7 * 11 * 13", lines)
+
+    def wait_for_queue(self, process, name):
+        while True:
+            try:
+                return self.client.queue(name, shmbroker.ANY, create=False)
+            except shmbroker.NotFound:
+                self.assertIsNone(process.poll())
+                time.sleep(0.01)
+
     def test_telemetry(self):
         with tempfile.NamedTemporaryFile() as file:
             content = os.urandom(300001)

@@ -164,7 +164,7 @@ class Waiting(BrokerTest):
         with self.assertRaises(shmbroker.Full) as caught:
             publisher.send(Tick(), timeout=0)
         self.assertIsInstance(caught.exception, BlockingIOError)
-        self.assertIn("ring behind", str(caught.exception))
+        self.assertIn("bytes behind", str(caught.exception))
         with self.assertRaises(shmbroker.Full):
             publisher.loan(block=False)
         with self.assertRaises(shmbroker.Full):

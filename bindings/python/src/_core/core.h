@@ -244,6 +244,15 @@ int publisher_init_module(PyObject *module);
 int subscriber_init_module(PyObject *module);
 int waitset_init_module(PyObject *module);
 int state_init_module(PyObject *module);
+int queue_init_module(PyObject *module);
+
+/* How the library copies one record out: to receive it, or to take it. */
+typedef int32_t (*subscriber_recv_fn)(struct shmb_subscriber *subscriber, void *data, uint32_t cap);
+
+/* The next record, waiting for it; NULL with Empty, Timeout or another exception. */
+PyObject *subscriber_receive(PyObject *self, subscriber_recv_fn recv, int64_t timeout_ns);
+/* The next record, or None. */
+PyObject *subscriber_try(PyObject *self, subscriber_recv_fn recv);
 
 /* Bytes of a record or of anything with a buffer, as the channel wants them. Returns 0 or -1 raised. */
 int payload_get(struct publisher *publisher, PyObject *object, Py_buffer *buffer);

@@ -454,7 +454,7 @@ PyMODINIT_FUNC PyInit__core(void)
 	if (record_init_module(module) < 0 || lease_init_module(module) < 0 ||
 	    client_init_module(module) < 0 || publisher_init_module(module) < 0 ||
 	    subscriber_init_module(module) < 0 || waitset_init_module(module) < 0 ||
-	    state_init_module(module) < 0) {
+	    state_init_module(module) < 0 || queue_init_module(module) < 0) {
 		Py_DECREF(module);
 		return NULL;
 	}

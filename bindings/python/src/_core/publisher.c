@@ -100,17 +100,6 @@ static int32_t wait_room(void *ptr, void *arg, int64_t timeout_ns)
 	return shmb_publisher_wait(ptr, *(uint32_t *)arg, timeout_ns);
 }
 
-static PyObject *fail_send(int32_t r)
-{
-	if (r == -EAGAIN)
-		return core_fail_text(r, SIDE_PUBLISHER,
-				      "a reliable subscriber is a whole ring behind");
-	if (r == -ETIMEDOUT)
-		return core_fail_text(r, SIDE_PUBLISHER,
-				      "a reliable subscriber stayed a whole ring behind");
-	return core_fail(r, SIDE_PUBLISHER);
-}
-
 static int check_len(Py_ssize_t len)
 {
 	if (len <= UINT32_MAX)
@@ -170,7 +159,7 @@ static PyObject *publisher_send(PyObject *self, PyObject *const *args, Py_ssize_
 	}
 	payload_put(&buffer);
 	if (r < 0)
-		return fail_send(r);
+		return core_fail(r, SIDE_PUBLISHER);
 	Py_RETURN_NONE;
 }
 
@@ -349,7 +338,7 @@ static PyObject *publisher_send_many(PyObject *self, PyObject *const *args, Py_s
 	batch_put(&batch);
 	/* What was sent was sent: only a call that sent nothing fails for lack of room. */
 	if (r < 0 && !(sent > 0 && (r == -EAGAIN || r == -ETIMEDOUT)))
-		return fail_send(r);
+		return core_fail(r, SIDE_PUBLISHER);
 	return PyLong_FromUnsignedLong(sent);
 }
 
@@ -392,7 +381,7 @@ static PyObject *publisher_loan(PyObject *self, PyObject *args, PyObject *kwargs
 		} while (r == -EAGAIN);
 	}
 	if (r < 0)
-		return fail_send(r);
+		return core_fail(r, SIDE_PUBLISHER);
 	/* Fields that are not set are zero, as in any other record. */
 	if (publisher->layout)
 		memset((void *)(uintptr_t)publisher->view->data, 0, wanted);
@@ -404,6 +393,16 @@ static PyObject *publisher_loan(PyObject *self, PyObject *args, PyObject *kwargs
 }
 
 /* ---- the rest ------------------------------------------------------------------------------------------ */
+
+static PyObject *publisher_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+	int32_t r;
+
+	if (handle_check(CAST(handle, self)) < 0)
+		return NULL;
+	r = shmb_publisher_fd(CAST(handle, self)->ptr);
+	return r < 0 ? core_fail(r, SIDE_OTHER) : PyLong_FromLong(r);
+}
 
 static PyObject *publisher_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
@@ -440,6 +439,10 @@ static PyMethodDef publisher_methods[] = {
 	  "Memory in the lane for one record, to be used with `with`: gives the record (on a raw\n"
 	  "channel a memoryview of len bytes), publishes it at the end, cancels it on an\n"
 	  "exception. Full, Timeout, Invalid: too long." },
+	{ "fileno", publisher_fileno, METH_NOARGS,
+	  "fileno()\n--\n\n"
+	  "An fd for event loops: readable when a call that found no room may find some, or when a\n"
+	  "worker of a queue has gone; try again then. Never read from it or close it." },
 	{ "stats", publisher_stats, METH_NOARGS, "stats()\n--\n\nCounters since it was opened." },
 	{ "close", handle_py_close, METH_NOARGS,
 	  "close()\n--\n\nStop publishing; subscribers still get all that was published." },

@@ -36,8 +36,9 @@ static PyObject *subscriber_new(PyTypeObject *type, PyObject *args, PyObject *Py
 	PyThreadState *thread;
 	int32_t r;
 
-	if (!PyArg_ParseTuple(args, "O!OIII:Subscriber", channel_type, &channel_object, &record,
-			      &options.flags, &options.spin_ns, &options.history))
+	if (!PyArg_ParseTuple(args, "O!OIII|II:Subscriber", channel_type, &channel_object, &record,
+			      &options.flags, &options.spin_ns, &options.history, &options.credit,
+			      &options.max_attempts))
 		return NULL;
 	channel = CAST(handle, channel_object);
 	if (handle_check(channel) < 0)
@@ -103,6 +104,11 @@ static int32_t wait_record(void *ptr, void *Py_UNUSED(arg), int64_t timeout_ns)
 /* One try of a receiving call. Result of the library or RAISED; >= 0: *ret_object is what came. */
 typedef int32_t (*try_fn)(struct subscriber *subscriber, void *arg, PyObject **ret_object);
 
+/* How one record is copied out: the argument of try_record() and try_bytes(). */
+struct way {
+	subscriber_recv_fn recv;
+};
+
 static PyObject *fail_receive(int32_t r)
 {
 	if (r == -EAGAIN)
@@ -144,16 +150,15 @@ static int32_t check_record(struct subscriber *subscriber, uint32_t len)
 	return RAISED;
 }
 
-static int32_t try_record(struct subscriber *subscriber, void *Py_UNUSED(arg),
-			  PyObject **ret_object)
+static int32_t try_record(struct subscriber *subscriber, void *arg, PyObject **ret_object)
 {
 	struct record *record = record_new(subscriber->record, subscriber->layout);
+	const struct way *way = arg;
 	int32_t r;
 
 	if (!record)
 		return RAISED;
-	r = shmb_subscriber_recv(subscriber->handle.ptr, record->data,
-				 subscriber->layout->record_len);
+	r = way->recv(subscriber->handle.ptr, record->data, subscriber->layout->record_len);
 	if (r >= 0)
 		r = check_record(subscriber, (uint32_t)r);
 	if (r < 0) {
@@ -164,10 +169,11 @@ static int32_t try_record(struct subscriber *subscriber, void *Py_UNUSED(arg),
 	return r;
 }
 
-static int32_t try_bytes(struct subscriber *subscriber, void *Py_UNUSED(arg), PyObject **ret_object)
+static int32_t try_bytes(struct subscriber *subscriber, void *arg, PyObject **ret_object)
 {
-	int32_t r = shmb_subscriber_recv(subscriber->handle.ptr, subscriber->scratch,
-					 sizeof(subscriber->scratch));
+	const struct way *way = arg;
+	int32_t r = way->recv(subscriber->handle.ptr, subscriber->scratch,
+			      sizeof(subscriber->scratch));
 
 	if (r >= 0) {
 		*ret_object = PyBytes_FromStringAndSize(subscriber->scratch, r);
@@ -180,7 +186,7 @@ static int32_t try_bytes(struct subscriber *subscriber, void *Py_UNUSED(arg), Py
 
 		if (!bytes)
 			return RAISED;
-		r = shmb_subscriber_recv(subscriber->handle.ptr, PyBytes_AsString(bytes), len);
+		r = way->recv(subscriber->handle.ptr, PyBytes_AsString(bytes), len);
 		if (r >= 0 && (uint32_t)r < len) {
 			*ret_object = PyBytes_FromStringAndSize(PyBytes_AsString(bytes), r);
 			Py_DECREF(bytes);
@@ -194,6 +200,8 @@ static int32_t try_bytes(struct subscriber *subscriber, void *Py_UNUSED(arg), Py
 	return r;
 }
 
+static struct way receiving = { shmb_subscriber_recv };
+
 static PyObject *receive_one(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
 			     PyObject *kwnames, const char *function, try_fn try)
 {
@@ -205,12 +213,34 @@ static PyObject *receive_one(PyObject *self, PyObject *const *args, Py_ssize_t n
 	    (core_arguments(function, names, 0, args, nargs, kwnames, given) < 0 ||
 	     core_patience(given[0], given[1], &timeout_ns) < 0))
 		return NULL;
-	return receive(CAST(subscriber, self), try, NULL, timeout_ns);
+	return receive(CAST(subscriber, self), try, &receiving, timeout_ns);
 }
 
 static try_fn try_one(PyObject *self)
 {
 	return CAST(subscriber, self)->layout ? try_record : try_bytes;
+}
+
+PyObject *subscriber_receive(PyObject *self, subscriber_recv_fn recv, int64_t timeout_ns)
+{
+	struct way way = { recv };
+
+	return receive(CAST(subscriber, self), try_one(self), &way, timeout_ns);
+}
+
+PyObject *subscriber_try(PyObject *self, subscriber_recv_fn recv)
+{
+	struct subscriber *subscriber = CAST(subscriber, self);
+	struct way way = { recv };
+	PyObject *object = NULL;
+	int32_t r;
+
+	if (handle_check(&subscriber->handle) < 0)
+		return NULL;
+	r = try_one(self)(subscriber, &way, &object);
+	if (r == -EAGAIN)
+		Py_RETURN_NONE;
+	return r < 0 ? fail_receive(r) : object;
 }
 
 static PyObject *subscriber_recv(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
@@ -227,21 +257,12 @@ static PyObject *subscriber_recv_bytes(PyObject *self, PyObject *const *args, Py
 
 static PyObject *subscriber_try_recv(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-	struct subscriber *subscriber = CAST(subscriber, self);
-	PyObject *object = NULL;
-	int32_t r;
-
-	if (handle_check(&subscriber->handle) < 0)
-		return NULL;
-	r = try_one(self)(subscriber, NULL, &object);
-	if (r == -EAGAIN)
-		Py_RETURN_NONE;
-	return r < 0 ? fail_receive(r) : object;
+	return subscriber_try(self, shmb_subscriber_recv);
 }
 
 static PyObject *subscriber_iternext(PyObject *self)
 {
-	return receive(CAST(subscriber, self), try_one(self), NULL, SHMB_FOREVER);
+	return receive(CAST(subscriber, self), try_one(self), &receiving, SHMB_FOREVER);
 }
 
 static PyObject *subscriber_iter(PyObject *self)

@@ -26,7 +26,7 @@ from shmbroker._core import (
     abi_version,
     version,
 )
-from shmbroker.channel import Channel, StateChannel
+from shmbroker.channel import Channel, QueueChannel, StateChannel
 from shmbroker.client import Broker, Client, connect
 from shmbroker.errors import (
     Busy,
@@ -47,6 +47,7 @@ from shmbroker.errors import (
     Timeout,
 )
 from shmbroker.publisher import Publisher
+from shmbroker.queue import Job, QueuePublisher, QueueSubscriber
 from shmbroker.schema import (
     ANY,
     Array,
@@ -92,6 +93,7 @@ __all__ = [
     "Forked",
     "Full",
     "Invalid",
+    "Job",
     "Loan",
     "NotConnected",
     "NotFound",
@@ -99,6 +101,9 @@ __all__ = [
     "Peek",
     "Publisher",
     "PublisherStats",
+    "QueueChannel",
+    "QueuePublisher",
+    "QueueSubscriber",
     "Record",
     "SchemaMismatch",
     "StateChannel",

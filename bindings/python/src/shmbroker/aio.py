@@ -3,12 +3,15 @@
 
 import asyncio
 import errno
-from typing import TYPE_CHECKING, Any, AsyncIterator, Callable, List, Optional
+from typing import TYPE_CHECKING, Any, AsyncIterator, Callable, List, Optional, Union
 
 from shmbroker.errors import Closed, Empty, Timeout
 
 if TYPE_CHECKING:
+    from shmbroker.queue import QueuePublisher, QueueSubscriber
     from shmbroker.subscriber import Subscriber
+
+    Sleeper = Union[Subscriber, QueueSubscriber]
 
 
 def _wake(future: "asyncio.Future[None]") -> None:
@@ -16,7 +19,7 @@ def _wake(future: "asyncio.Future[None]") -> None:
         future.set_result(None)
 
 
-async def ready(subscriber: "Subscriber") -> None:
+async def ready(subscriber: "Sleeper") -> None:
     """Wait until there may be something to receive. Closed: it was closed meanwhile."""
     if subscriber._on_close is not None:
         raise RuntimeError("another task is waiting on this subscriber")
@@ -55,7 +58,7 @@ def batch_or_none(subscriber: "Subscriber", limit: int) -> Optional[List[Any]]:
 
 
 async def receive(
-    subscriber: "Subscriber", attempt: Callable[[], Any], timeout: Optional[float]
+    subscriber: "Sleeper", attempt: Callable[[], Any], timeout: Optional[float]
 ) -> Any:
     """Try until something comes. Timeout: nothing came for that many seconds."""
     loop = asyncio.get_running_loop()
@@ -73,11 +76,35 @@ async def receive(
             raise Timeout(errno.ETIMEDOUT, "no record came in time") from None
 
 
-async def records(subscriber: "Subscriber", fairness: int = 64) -> AsyncIterator[Any]:
-    """For ever the next record. Lets other tasks run after that many in a row."""
+async def done(publisher: "QueuePublisher", timeout: Optional[float]) -> None:
+    """Wait until all is done. Timeout: it was not within that many seconds."""
+    loop = asyncio.get_running_loop()
+    deadline = None if timeout is None else loop.time() + timeout
+    fd = publisher.fileno()
+    while True:
+        try:
+            return publisher.wait_done(0)
+        except Timeout:
+            left = None if deadline is None else deadline - loop.time()
+            if left is not None and left <= 0:
+                raise
+        future: "asyncio.Future[None]" = loop.create_future()
+        loop.add_reader(fd, _wake, future)
+        try:
+            await asyncio.wait_for(future, left)
+        except asyncio.TimeoutError:
+            pass
+        finally:
+            loop.remove_reader(fd)
+
+
+async def records(
+    subscriber: "Sleeper", attempt: Callable[[], Any], fairness: int = 64
+) -> AsyncIterator[Any]:
+    """For ever what comes next. Lets other tasks run after that many in a row."""
     in_a_row = 0
     while True:
-        record = subscriber.try_recv()
+        record = attempt()
         if record is None:
             await ready(subscriber)
             in_a_row = 0

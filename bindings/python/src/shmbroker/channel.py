@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Optional, Type
 
 from shmbroker import _core
 from shmbroker.publisher import Publisher
+from shmbroker.queue import QueuePublisher, QueueSubscriber
 from shmbroker.schema import ANY, Record, record_from_schema, resolve
 from shmbroker.state import StatePublisher, StateSubscriber
 from shmbroker.subscriber import Subscriber
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
 CREATE, EXCLUSIVE, ANY_SCHEMA = 1, 2, 4
 BACKINGS = ("auto", "posix", "sealed")
-STREAM, STATE = 1, 4
+STREAM, QUEUE, STATE = 1, 2, 4
+PATTERNS = {STREAM: "stream", QUEUE: "queue", STATE: "state"}
 DROP_NEWEST = 1
 TRUSTING = 2
 LOSSY, NO_HISTORY = 1, 4
@@ -32,7 +34,7 @@ class Channel(_core.Channel):
     arrays: bool
     """It was opened with a numpy dtype: batches are arrays."""
     pattern: str
-    """What it is: stream or state."""
+    """What it is: stream, queue or state."""
 
     @classmethod
     def _open(
@@ -70,7 +72,7 @@ class Channel(_core.Channel):
         self.name = name
         self.record = record
         self.arrays = arrays
-        self.pattern = "state" if pattern == STATE else "stream"
+        self.pattern = PATTERNS[pattern]
         return self
 
     @property
@@ -119,6 +121,40 @@ class Channel(_core.Channel):
     def __repr__(self) -> str:
         what = self.record.__schema_name__ if self.record else "raw"
         return f"<shmbroker.Channel {self.name!r} of {what!r}{', closed' if self.closed else ''}>"
+
+
+class QueueChannel(Channel):
+    """A queue that is open. Made by Client.queue()."""
+
+    __slots__ = ()
+
+    def publisher(  # type: ignore[override]
+        self, *, drop_newest: bool = False, trusting: bool = False
+    ) -> QueuePublisher:
+        """Start to send records to workers. drop_newest, trusting: as for a stream.
+
+        Denied, Error: no place, quota or memory left; NotConnected; Timeout.
+        """
+        flags = (DROP_NEWEST if drop_newest else 0) | (TRUSTING if trusting else 0)
+        return QueuePublisher(self, self.record, flags)
+
+    def subscriber(  # type: ignore[override]
+        self, *, credit: int = 0, max_attempts: int = 0, spin: float = 0.0
+    ) -> QueueSubscriber:
+        """Start to work.
+
+        credit: of each publisher at most so many records that are not done, 1 to 64; 32 unless
+        said. max_attempts: a record that would be handed out more often goes to the queue of the
+        dead letters, which is called NAME/dead; 0: no limit. spin: as for a stream.
+
+        Denied, Error: no place, quota or memory left; NotConnected; Timeout.
+        """
+        subscriber = QueueSubscriber(
+            self, self.record, 0, int(spin * 1e9), 0, credit, max_attempts
+        )
+        subscriber.record = self.record
+        subscriber.arrays = self.arrays
+        return subscriber
 
 
 class StateChannel(Channel):

@@ -5,7 +5,7 @@ import os
 from typing import Any, Optional, Union
 
 from shmbroker import _core
-from shmbroker.channel import STATE, Channel, StateChannel
+from shmbroker.channel import QUEUE, STATE, Channel, QueueChannel, StateChannel
 
 
 class Client(_core.Client):
@@ -51,6 +51,41 @@ class Client(_core.Client):
             history=history,
             backing=backing,
         )
+
+    def queue(
+        self,
+        name: str,
+        schema: Any = None,
+        *,
+        create: bool = True,
+        exclusive: bool = False,
+        lane_len: int = 0,
+        max_publishers: int = 0,
+        max_subscribers: int = 0,
+        backing: str = "auto",
+    ) -> QueueChannel:
+        """Open a queue: each record is for one worker, and is kept until it is done.
+
+        schema, create, exclusive, lane_len, backing: as channel(); a record can have an eighth of
+        the lane.
+
+        SchemaMismatch: the channel has another schema, or is no queue; Denied, Invalid,
+        NotConnected, Timeout.
+        """
+        channel = QueueChannel._open(
+            self,
+            name,
+            schema,
+            create=create,
+            exclusive=exclusive,
+            backing=backing,
+            pattern=QUEUE,
+            lane_len=lane_len,
+            max_publishers=max_publishers,
+            max_subscribers=max_subscribers,
+        )
+        assert isinstance(channel, QueueChannel)
+        return channel
 
     def state(
         self,

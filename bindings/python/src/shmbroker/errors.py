@@ -14,7 +14,7 @@ class Timeout(Error, TimeoutError):
 
 
 class Full(Error, BlockingIOError):
-    """A reliable subscriber is a whole ring behind: there is no room for another record."""
+    """A reliable subscriber is a whole ring behind, or no worker has credit: there is no room."""
 
 
 class Empty(Error, BlockingIOError):

@@ -69,4 +69,4 @@ class Subscriber(_core.Subscriber):
         return await aio.receive(self, lambda: aio.batch_or_none(self, max), timeout)
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        return aio.records(self)
+        return aio.records(self, self.try_recv)

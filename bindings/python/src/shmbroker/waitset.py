@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Protocol, Tuple, Un
 
 from shmbroker import _core
 from shmbroker.errors import NotFound
+from shmbroker.queue import QueueSubscriber
 from shmbroker.state import StateSubscriber
 from shmbroker.subscriber import Subscriber
 
@@ -21,7 +22,7 @@ class HasFileno(Protocol):
         """Its fd."""
 
 
-Member = Union[Subscriber, StateSubscriber, HasFileno, int]
+Member = Union[Subscriber, QueueSubscriber, StateSubscriber, HasFileno, int]
 
 
 def _key(member: Member) -> int:

@@ -39,7 +39,8 @@ pub struct shmb_view {
     pub lost: u64,
     pub publisher_id: u64,
     pub term: u64,
-    pub pad: [u8; 8],
+    pub attempt: u32,
+    pub pad: u32,
 }
 
 /// Client options; zeroes mean the default.
@@ -135,6 +136,8 @@ pub struct shmb_subscriber_options {
     pub flags: u32,
     pub spin_ns: u32,
     pub history: u32,
+    pub credit: u32,
+    pub max_attempts: u32,
 }
 
 /// Counters since the subscriber was opened.
@@ -204,6 +207,7 @@ pub const SHMB_BACKING_AUTO: u32 = 0;
 pub const SHMB_BACKING_POSIX: u32 = 1;
 pub const SHMB_BACKING_SEALED: u32 = 2;
 pub const SHMB_CHANNEL_STREAM: u32 = 1;
+pub const SHMB_CHANNEL_QUEUE: u32 = 2;
 pub const SHMB_CHANNEL_STATE: u32 = 4;
 pub const SHMB_PUBLISHER_DROP_NEWEST: u32 = 1 << 0;
 pub const SHMB_PUBLISHER_TRUSTING: u32 = 1 << 1;
@@ -261,14 +265,14 @@ macro_rules! layout {
         };
     };
 }
-layout! { shmb_view, 64, data: 0, len: 8, count: 12, stride: 16, type_: 20, sequence: 24, lost: 32, publisher_id: 40, term: 48, pad: 56 }
+layout! { shmb_view, 64, data: 0, len: 8, count: 12, stride: 16, type_: 20, sequence: 24, lost: 32, publisher_id: 40, term: 48, attempt: 56, pad: 60 }
 layout! { shmb_client_options, 56, options_len: 0, flags: 4, address: 8, address_len: 16, label_len: 20, label: 24, key_file: 32, broker_key_file: 40, connect_timeout_ns: 48 }
 layout! { shmb_channel_options, 56, options_len: 0, flags: 4, schema: 8, schema_len: 16, lane_len: 20, max_publishers: 24, max_subscribers: 28, history: 32, backing: 36, pattern: 40, max_keys: 44, value_len: 48, pad: 52 }
 layout! { shmb_channel_info, 48, lane_len: 0, record_len_max: 4, record_len: 8, max_publishers: 12, max_subscribers: 16, n_publishers: 20, n_subscribers: 24, history: 28, backing: 32, pattern: 36, max_keys: 40, value_len_max: 44 }
 layout! { shmb_state_value, 32, version: 0, term: 8, publisher_id: 16, key: 24, len: 28 }
 layout! { shmb_publisher_options, 8, options_len: 0, flags: 4 }
 layout! { shmb_publisher_stats, 56, publisher_id: 0, published: 8, published_len: 16, dropped: 24, refused: 32, rings: 40, n_subscribers: 48, pad: 52 }
-layout! { shmb_subscriber_options, 16, options_len: 0, flags: 4, spin_ns: 8, history: 12 }
+layout! { shmb_subscriber_options, 24, options_len: 0, flags: 4, spin_ns: 8, history: 12, credit: 16, max_attempts: 20 }
 layout! { shmb_subscriber_stats, 56, subscriber_id: 0, received: 8, lost: 16, sleeps: 24, backstops: 32, pending: 40, n_publishers: 48, pad: 52 }
 layout! { shmb_ready, 16, cookie: 0, kind: 8, events: 12 }
 layout! { shmb_broker_options, 16, options_len: 0, flags: 4, directory: 8 }
@@ -335,6 +339,7 @@ extern "C" {
     pub fn shmb_publisher_loan(publisher: *mut shmb_publisher, len: u32) -> i32;
     pub fn shmb_publisher_publish(publisher: *mut shmb_publisher, len: u32) -> i32;
     pub fn shmb_publisher_cancel(publisher: *mut shmb_publisher) -> i32;
+    pub fn shmb_publisher_fd(publisher: *mut shmb_publisher) -> i32;
     pub fn shmb_publisher_wait(publisher: *mut shmb_publisher, len: u32, timeout_ns: i64) -> i32;
     pub fn shmb_publisher_send_wait(
         publisher: *mut shmb_publisher,
@@ -418,6 +423,27 @@ extern "C" {
         data: *mut c_void,
         cap: u32,
     ) -> i32;
+    pub fn shmb_publisher_wait_done(publisher: *mut shmb_publisher, timeout_ns: i64) -> i32;
+    pub fn shmb_subscriber_take(
+        subscriber: *mut shmb_subscriber,
+        data: *mut c_void,
+        cap: u32,
+    ) -> i32;
+    pub fn shmb_subscriber_take_many(
+        subscriber: *mut shmb_subscriber,
+        data: *mut c_void,
+        cap: u32,
+        lens: *mut u32,
+        jobs: *mut u64,
+        max: u32,
+    ) -> i32;
+    pub fn shmb_subscriber_done(subscriber: *mut shmb_subscriber, job: u64) -> i32;
+    pub fn shmb_subscriber_done_many(
+        subscriber: *mut shmb_subscriber,
+        jobs: *const u64,
+        count: u32,
+    ) -> i32;
+    pub fn shmb_subscriber_fail(subscriber: *mut shmb_subscriber, job: u64) -> i32;
     pub fn shmb_waitset_open(client: *mut shmb_client, ret_waitset: *mut *mut shmb_waitset) -> i32;
     pub fn shmb_waitset_close(waitset: *mut shmb_waitset) -> i32;
     pub fn shmb_waitset_add(

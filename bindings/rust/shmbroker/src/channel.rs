@@ -18,7 +18,7 @@ use crate::error::{check, length, nanoseconds, Error, Result, EINVAL, ETIMEDOUT}
 use crate::publisher::{Publisher, PublisherOptions};
 use crate::schema::{Record, Schema};
 use crate::state;
-use crate::subscriber::{Subscriber, SubscriberOptions};
+use crate::subscriber::{Receive, Subscriber, SubscriberOptions};
 
 mod sealed {
     pub trait Sealed {}
@@ -35,7 +35,7 @@ pub trait Content: sealed::Sealed + 'static {
     const SCHEMA: Option<&'static [u8]>;
 
     #[doc(hidden)]
-    fn receive(subscriber: &Subscriber<Self>) -> Result<Option<Self::Owned>>;
+    fn receive(subscriber: &Subscriber<Self>, receive: Receive) -> Result<Option<Self::Owned>>;
 
     #[doc(hidden)]
     fn get(subscriber: &Subscriber<Self>, key: u32) -> Result<Option<Self::Owned>>;
@@ -45,8 +45,8 @@ impl<T: Record> Content for T {
     type Owned = T;
     const SCHEMA: Option<&'static [u8]> = Some(T::SCHEMA);
 
-    fn receive(subscriber: &Subscriber<T>) -> Result<Option<T>> {
-        subscriber.recv()
+    fn receive(subscriber: &Subscriber<T>, receive: Receive) -> Result<Option<T>> {
+        subscriber.record_by(receive)
     }
 
     fn get(subscriber: &Subscriber<T>, key: u32) -> Result<Option<T>> {
@@ -58,8 +58,8 @@ impl Content for [u8] {
     type Owned = Vec<u8>;
     const SCHEMA: Option<&'static [u8]> = None;
 
-    fn receive(subscriber: &Subscriber<[u8]>) -> Result<Option<Vec<u8>>> {
-        subscriber.recv_vec()
+    fn receive(subscriber: &Subscriber<[u8]>, receive: Receive) -> Result<Option<Vec<u8>>> {
+        subscriber.vec_by(receive)
     }
 
     fn get(subscriber: &Subscriber<[u8]>, key: u32) -> Result<Option<Vec<u8>>> {
@@ -132,6 +132,11 @@ impl ChannelOptions {
             max_keys: 0,
             value_len: 0,
         }
+    }
+
+    /// Of a queue.
+    pub(crate) fn queue() -> ChannelOptions {
+        ChannelOptions { pattern: sys::SHMB_CHANNEL_QUEUE, ..ChannelOptions::new() }
     }
 
     /// Of a state channel.

@@ -16,6 +16,7 @@ use crate::broker::{c_path, no_handle};
 use crate::channel::{Channel, ChannelOptions, Content};
 use crate::check_abi;
 use crate::error::{check, length, nanoseconds, Result};
+use crate::queue::{Queue, QueueOptions};
 use crate::state::{State, StateOptions};
 
 /// How to connect.
@@ -199,6 +200,18 @@ impl Client {
     /// ```
     pub fn channel_bytes(&self, name: &str) -> Result<Channel<[u8]>> {
         self.channel(name)
+    }
+
+    /// Opens a queue: each record is for one worker. It is created if there is none.
+    ///
+    /// See [`Queue`], and [`QueueOptions`] for more.
+    pub fn queue<T: Content + ?Sized>(&self, name: &str) -> Result<Queue<T>> {
+        QueueOptions::new().open(self, name)
+    }
+
+    /// Opens a queue of untyped records, which is created if there is none.
+    pub fn queue_bytes(&self, name: &str) -> Result<Queue<[u8]>> {
+        self.queue(name)
     }
 
     /// Opens a state channel: the latest value of each key. It is created if there is none.

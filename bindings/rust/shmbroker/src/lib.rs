@@ -63,6 +63,7 @@ mod channel;
 mod client;
 mod error;
 mod publisher;
+mod queue;
 pub mod schema;
 mod state;
 mod subscriber;
@@ -73,6 +74,7 @@ pub use channel::{Backing, Channel, ChannelInfo, ChannelOptions, Content};
 pub use client::{Client, ClientOptions};
 pub use error::{Error, ErrorKind, Result};
 pub use publisher::{Loan, Publisher, PublisherOptions, PublisherStats};
+pub use queue::{Job, Queue, QueueOptions, QueuePublisher, QueueSubscriber, WorkerOptions};
 pub use schema::{Bool8, Char, Pad, Record, Schema, SchemaField, Text};
 pub use state::{Key, State, StateOptions, StatePublisher, StateSubscriber, Version};
 pub use subscriber::{

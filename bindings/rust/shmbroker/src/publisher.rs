@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::mem::{size_of, ManuallyDrop, MaybeUninit};
 use std::ops::{Deref, DerefMut};
 use std::os::raw::c_void;
+use std::os::unix::io::{BorrowedFd, RawFd};
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
@@ -166,6 +167,15 @@ impl<T: ?Sized> Publisher<T> {
             rings: stats.rings,
             subscribers: stats.n_subscribers,
         })
+    }
+
+    /// An fd for event loops. Once it was asked for, [`Publisher::wait`] with no time left prepares
+    /// it: readable when it may succeed. Never read from it.
+    pub fn fd(&self) -> Result<BorrowedFd<'_>> {
+        // SAFETY: open.
+        let fd = check(unsafe { sys::shmb_publisher_fd(self.handle.as_ptr()) })?;
+        // SAFETY: it is open until the publisher is closed.
+        Ok(unsafe { BorrowedFd::borrow_raw(fd as RawFd) })
     }
 
     fn send_bytes(&mut self, data: *const u8, len: usize) -> Result<()> {

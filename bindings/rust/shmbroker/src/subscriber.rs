@@ -21,6 +21,10 @@ use crate::error::{
 };
 use crate::schema::Record;
 
+/// How the library copies out one record: [`sys::shmb_subscriber_recv`] or `_take`.
+pub(crate) type Receive =
+    unsafe extern "C" fn(*mut sys::shmb_subscriber, *mut c_void, u32) -> i32;
+
 /// How many bytes of records a vector grows by at most.
 const MANY_LEN: usize = 1 << 20;
 
@@ -42,6 +46,8 @@ pub struct SubscriberOptions {
     flags: u32,
     history: u32,
     spin: Option<Duration>,
+    pub(crate) credit: u32,
+    pub(crate) max_attempts: u32,
 }
 
 impl SubscriberOptions {
@@ -100,6 +106,8 @@ impl SubscriberOptions {
                 .spin
                 .map_or(0, |time| u32::try_from(time.as_nanos()).unwrap_or(u32::MAX).max(1)),
             history: self.history,
+            credit: self.credit,
+            max_attempts: self.max_attempts,
         };
         let mut handle = ptr::null_mut();
         // SAFETY: the channel is open, the options live until it returns.
@@ -319,12 +327,15 @@ impl<T: ?Sized> Subscriber<T> {
     /// # Safety
     ///
     /// `data` must be valid for writes of `cap` bytes.
-    unsafe fn recv_bytes(&self, data: *mut u8, cap: usize) -> Result<Option<usize>> {
+    unsafe fn recv_bytes(
+        &self,
+        receive: Receive,
+        data: *mut u8,
+        cap: usize,
+    ) -> Result<Option<usize>> {
         // SAFETY: open, and as the caller says.
-        let result = unsafe {
-            let data = data as *mut c_void;
-            sys::shmb_subscriber_recv(self.handle.as_ptr(), data, length(cap))
-        };
+        let result =
+            unsafe { receive(self.handle.as_ptr(), data as *mut c_void, length(cap)) };
         check_unless(result, EAGAIN)
     }
 
@@ -415,9 +426,13 @@ impl<T: Record> Subscriber<T> {
     /// # }
     /// ```
     pub fn recv(&self) -> Result<Option<T>> {
+        self.record_by(sys::shmb_subscriber_recv)
+    }
+
+    pub(crate) fn record_by(&self, receive: Receive) -> Result<Option<T>> {
         let mut record = MaybeUninit::<T>::uninit();
         // SAFETY: room for one.
-        if unsafe { self.recv_record(record.as_mut_ptr())? } {
+        if unsafe { self.recv_record(receive, record.as_mut_ptr())? } {
             // SAFETY: all of its bytes have been written, and any bytes are a T.
             Ok(Some(unsafe { record.assume_init() }))
         } else {
@@ -447,15 +462,15 @@ impl<T: Record> Subscriber<T> {
     /// ```
     pub fn recv_into(&self, record: &mut T) -> Result<bool> {
         // SAFETY: room for one.
-        unsafe { self.recv_record(record) }
+        unsafe { self.recv_record(sys::shmb_subscriber_recv, record) }
     }
 
     /// # Safety
     ///
     /// `record` must be valid for writes of one.
-    unsafe fn recv_record(&self, record: *mut T) -> Result<bool> {
+    unsafe fn recv_record(&self, receive: Receive, record: *mut T) -> Result<bool> {
         // SAFETY: as the caller says.
-        match unsafe { self.recv_bytes(record as *mut u8, size_of::<T>()) } {
+        match unsafe { self.recv_bytes(receive, record as *mut u8, size_of::<T>()) } {
             Ok(None) => Ok(false),
             Ok(Some(len)) if len == size_of::<T>() => Ok(true),
             Ok(Some(len)) => Err(wrong_length(len, size_of::<T>())),
@@ -626,15 +641,19 @@ impl Subscriber<[u8]> {
     /// ```
     pub fn recv(&self, buffer: &mut [u8]) -> Result<Option<usize>> {
         // SAFETY: as many bytes as the slice has.
-        unsafe { self.recv_bytes(buffer.as_mut_ptr(), buffer.len()) }
+        unsafe { self.recv_bytes(sys::shmb_subscriber_recv, buffer.as_mut_ptr(), buffer.len()) }
     }
 
     /// Copies the next record into a new vector, `None` if there is none now.
     pub fn recv_vec(&self) -> Result<Option<Vec<u8>>> {
+        self.vec_by(sys::shmb_subscriber_recv)
+    }
+
+    pub(crate) fn vec_by(&self, receive: Receive) -> Result<Option<Vec<u8>>> {
         let mut record = Vec::with_capacity(256);
         loop {
             // SAFETY: as many bytes as the vector has room for.
-            match unsafe { self.recv_bytes(record.as_mut_ptr(), record.capacity()) } {
+            match unsafe { self.recv_bytes(receive, record.as_mut_ptr(), record.capacity()) } {
                 Ok(None) => return Ok(None),
                 Ok(Some(len)) => {
                     // SAFETY: so many bytes have been written.
@@ -706,14 +725,22 @@ impl<T: Content + ?Sized> Subscriber<T> {
     /// # }
     /// ```
     pub fn recv_timeout(&self, timeout: impl Into<Option<Duration>>) -> Result<Option<T::Owned>> {
+        self.timeout_by(sys::shmb_subscriber_recv, timeout.into())
+    }
+
+    pub(crate) fn timeout_by(
+        &self,
+        receive: Receive,
+        timeout: Option<Duration>,
+    ) -> Result<Option<T::Owned>> {
         // The clock is read only once there is nothing.
-        if let Some(record) = T::receive(self)? {
+        if let Some(record) = T::receive(self, receive)? {
             return Ok(Some(record));
         }
-        let deadline = Deadline::after(timeout.into());
+        let deadline = Deadline::after(timeout);
         loop {
             let found = self.wait(deadline.left())?;
-            match T::receive(self)? {
+            match T::receive(self, receive)? {
                 None if found => {}
                 other => return Ok(other),
             }
@@ -802,7 +829,7 @@ impl<T: Content + ?Sized> Iterator for TryIter<'_, T> {
     type Item = Result<T::Owned>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        T::receive(self.subscriber).transpose()
+        T::receive(self.subscriber, sys::shmb_subscriber_recv).transpose()
     }
 }
 

@@ -27,6 +27,14 @@ shmbroker::record! {
     }
 }
 
+shmbroker::record! {
+    /// The record of the examples of queues.
+    #[derive(Debug)]
+    pub struct Task: "example.task" {
+        pub number: u64,
+    }
+}
+
 #[repr(C)]
 struct Timespec {
     seconds: i64,
