@@ -579,7 +579,7 @@ static bool check_overwritten(struct shmb_subscriber *subscriber, struct sub_lan
 static inline bool was_overwritten(struct shmb_subscriber *subscriber, struct sub_lane *lane)
 {
 	/*
-	 * V: pairs with the broker's release of the epoch in channel_changing(), by way of E in
+	 * V: pairs with the broker's release of the epoch in view_move_epoch(), by way of E in
 	 * shmb_lane_raise_intent(): if we read the publisher's next lap, we see that it has moved.
 	 */
 	SHMB_FENCE_ACQUIRE();

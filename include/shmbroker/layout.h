@@ -301,7 +301,7 @@ SHMB_SIZE(shmb_cursor_work, 576);
  * @header:		 see there
  * @wake:		 the futex word: bumped before each wake-up
  * @backlog:		 broker's bells only: 1 while the control socket still owes messages
- * @broker_epoch:	 broker's bells only: as in the registry; a connection to a broker of another
+ * @broker_epoch:	 broker's bells only: as in the registry; a connection to a broker of a lower
  *			 epoch is of no use any more, even if that broker is still there
  * @attached:		 publisher's bells only: 1 once @start_position and @start_sequence hold
  * @doorbell_generation: publisher's bells only: which of the doorbell fds the ringer uses
