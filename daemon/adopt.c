@@ -142,9 +142,13 @@ void adopt_sweep(struct broker *broker)
 		if (strncmp(found->d_name, prefix, len) != 0)
 			continue;
 		snprintf(name, sizeof(name), "/%s", found->d_name);
-		if (strcmp(name, broker->registry.name) != 0 &&
-		    !bsearch(name, known, n_known, sizeof(segment_name), compare_names))
-			shm_unlink(name);
+		if (strcmp(name, broker->registry.name) == 0 ||
+		    bsearch(name, known, n_known, sizeof(segment_name), compare_names))
+			continue;
+		/* After its name was read: it may be a successor's, of which we know nothing. */
+		if (registry_is_superseded(&broker->registry))
+			break;
+		shm_unlink(name);
 	}
 	if (dir)
 		closedir(dir);

@@ -352,22 +352,18 @@ const void *channel_schema(const struct channel *channel)
 	return (const uint8_t *)channel->map + SHMB_BLOCK_LEN;
 }
 
-/*
- * Before anybody hears that two are parted. One who still reads or writes as if they were not sees
- * the epoch move no later than what the other does about it.
- * Killed behind it: those who look at their sockets find nothing new. pairs with the acquire fence
- * of a subscriber that has read a record, and with the acquire load of the epoch elsewhere
- */
-static void channel_changing(struct channel *channel)
-{
-	__atomic_store_n(&channel->map->epoch, channel->map->epoch + 1, __ATOMIC_RELEASE);
-}
-
 void channel_changed(struct channel *channel)
 {
 	struct shmb_channel_segment *map = channel->map;
 
-	channel_changing(channel);
+	if (registry_is_superseded(&channel->broker->registry))
+		return;
+	/*
+	 * Before anybody hears that two are parted. One who still reads or writes as if they were
+	 * not sees the epoch move no later than what the other does about it.
+	 * Killed behind it: those who look at their sockets find nothing new.
+	 */
+	view_move_epoch(channel);
 	/*
 	 * Subscribers first: when a publisher lets go of one, that one can know. Killed before the
 	 * publishers are told: they write nothing for those who read already. The other way round a
@@ -381,9 +377,9 @@ void channel_changed(struct channel *channel)
 	__atomic_store_n(&map->n_subscribers, channel->n_active[1], __ATOMIC_RELAXED);
 	/*
 	 * Killed before: those who were told act on what they were told, and a successor moves the
-	 * epoch. pairs with the acquire load of the epoch in every publish and receive
+	 * epoch.
 	 */
-	__atomic_store_n(&map->epoch, map->epoch + 1, __ATOMIC_RELEASE);
+	view_move_epoch(channel);
 }
 
 void channel_set_sealed(struct channel *channel)
@@ -413,7 +409,7 @@ void channel_free(struct channel *channel, bool keep)
 	if (keep) {
 		segment_release(&channel->object.segment);
 	} else {
-		registry_remove(&broker->registry, channel->object.entry);
+		broker_unregister(broker, &channel->object);
 		segment_destroy(&channel->object.segment);
 	}
 	table_remove(&broker->objects, &channel->object.node);

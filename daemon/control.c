@@ -594,6 +594,8 @@ static int handle_claim(struct request *request)
 	if (!member)
 		return -ESTALE;
 	channel = member->channel;
+	if (registry_is_superseded(&channel->broker->registry))
+		return -ESTALE;
 	if (channel->pattern != SHMB_PATTERN_STATE || member->role != SHMB_ROLE_PUBLISHER ||
 	    !(member->flags & SHMB_MEMBER_ACTIVE))
 		return -EINVAL;
@@ -619,7 +621,7 @@ static int handle_claim(struct request *request)
 	return 0;
 }
 
-/* The key of a request, if its publisher has claimed it. */
+/* The key of a request; NULL if its publisher has not claimed it. */
 static int request_key(struct request *request, struct member **ret_member,
 		       struct shmb_state_key **ret_key, uint32_t *ret_index)
 {
@@ -630,21 +632,25 @@ static int request_key(struct request *request, struct member **ret_member,
 	if (r < 0)
 		return r;
 	*ret_member = find_member(request, body.member_id);
-	if (!*ret_member)
+	if (!*ret_member || registry_is_superseded(&(*ret_member)->channel->broker->registry))
 		return -ESTALE;
-	*ret_key = body.zero ? NULL : key_owned((*ret_member)->channel, body.index, body.member_id);
-	if (ret_index)
-		*ret_index = body.index;
-	return *ret_key ? 0 : -EINVAL;
+	if (body.zero || body.index >= (*ret_member)->channel->max_keys)
+		return -EINVAL;
+	*ret_key = key_owned((*ret_member)->channel, body.index, body.member_id);
+	*ret_index = body.index;
+	return 0;
 }
 
 static int handle_source(struct request *request)
 {
 	struct shmb_state_key *key;
 	struct member *member;
+	uint32_t index;
 	int r;
 
-	r = request_key(request, &member, &key, NULL);
+	r = request_key(request, &member, &key, &index);
+	if (r == 0 && !key)
+		r = -EINVAL;
 	if (r < 0 || key->source)
 		return r;
 	key_set_source(key);
@@ -660,7 +666,8 @@ static int handle_disclaim(struct request *request)
 	int r;
 
 	r = request_key(request, &member, &key, &index);
-	if (r < 0)
+	/* A broker that was killed has done it, and could not say so. */
+	if (r < 0 || !key)
 		return r;
 	key_disclaim(member->channel, index, &member->object.segment);
 	channel_changed(member->channel);

@@ -167,7 +167,7 @@ static void member_discard(struct member *member)
 {
 	struct broker *broker = member->client->broker;
 
-	registry_remove(&broker->registry, member->object.entry);
+	broker_unregister(broker, &member->object);
 	segment_destroy(&member->object.segment);
 	segment_destroy(&member->next);
 	if (member->charged) {
@@ -289,8 +289,11 @@ void member_inherit(struct channel *channel, const struct shmb_registry_entry *e
 	    0)
 		segment.name[0] = '\0';
 	key_disclaim_all(channel, entry->id, &segment);
-	/* Its entry goes next, and then nobody else knows of it. */
-	segment_destroy(&segment);
+	/* Its entry goes next, and then an object of that name is swept. */
+	if (segment.backing == SHMB_MEMORY_SEALED)
+		segment_destroy(&segment);
+	else
+		segment_release(&segment);
 }
 
 static void pairs_free(struct member *member, const struct member *leaver, uint32_t reason)
@@ -377,10 +380,12 @@ static int move_entry(struct member *member)
 	r = registry_add(registry, &entry, &slot);
 	if (r < 0)
 		return r;
-	/* Killed between the two: a successor takes either, and finds out which its client has. */
-	registry_remove(registry, before);
 	member->object.entry = slot;
-	return 0;
+	/* Killed between the two: a successor takes either, and finds out which its client has. */
+	if (registry_remove(registry, before))
+		return 0;
+	segment_forget(&member->next);
+	return -ESTALE;
 }
 
 /*
@@ -607,8 +612,7 @@ void member_free(struct member *member, uint32_t reason)
 	if (client->dead && member->role == SHMB_ROLE_PUBLISHER)
 		fence_lane(member);
 	/* First of all, so that a successor does not take up what is half gone. */
-	registry_remove(&broker->registry, member->object.entry);
-	member->object.entry = REGISTRY_NO_ENTRY;
+	broker_unregister(broker, &member->object);
 	pairs_free(member, member, reason);
 	if (reason == SHMB_GONE_EVICTED) {
 		view_gone(member->eviction, member->present, reason);

@@ -115,6 +115,7 @@ struct connection {
  * @uid:	user
  * @pid:	for display
  * @start:	of its process
+ * @wake:	what its bell says, unless a predecessor that was stopped rings it still
  * @pidfd:	its process
  * @death:	watches @pidfd
  * @resume_key:	BLAKE2b-256 of its token
@@ -136,6 +137,7 @@ struct client {
 	uint32_t uid;
 	uint32_t pid;
 	uint64_t start;
+	uint32_t wake;
 	int pidfd;
 	struct loop_watch *death;
 	uint8_t resume_key[32];
@@ -165,6 +167,7 @@ struct opening {
  * @broker:	broker
  * @user:	who pays
  * @map:	its segment
+ * @epoch:	what its segment's says, unless a predecessor that was stopped writes there still
  * @openings:	who has it open, by opening.channel_link
  * @pattern, @max_keys, @lane_len, @max_publishers, @max_subscribers, @history, @schema_len, @name_len,
  *		@name: as in layout.h
@@ -185,6 +188,7 @@ struct channel {
 	struct broker *broker;
 	struct quota_user *user;
 	struct shmb_channel_segment *map;
+	uint64_t epoch;
 	struct list openings;
 	uint32_t pattern;
 	uint32_t max_keys;
@@ -417,6 +421,17 @@ static inline struct object *broker_find(const struct broker *broker, uint64_t i
 	struct object *object = node ? shmb_container_of(node, struct object, node) : NULL;
 
 	return object && object->kind == kind ? object : NULL;
+}
+
+/*
+ * Notes that an object is gone. Its segment goes next, unless a successor may have found the two:
+ * then both are the other's.
+ */
+static inline void broker_unregister(struct broker *broker, struct object *object)
+{
+	if (!registry_remove(&broker->registry, object->entry))
+		segment_forget(&object->segment);
+	object->entry = REGISTRY_NO_ENTRY;
 }
 
 /* Are its two members of different users? */

@@ -229,7 +229,7 @@ void pair_free(struct pair *pair, const struct member *leaver, uint32_t reason)
 	struct broker *broker = broker_of(pair);
 
 	/* The entry before the segment: see registry.h. */
-	registry_remove(&broker->registry, pair->object.entry);
+	broker_unregister(broker, &pair->object);
 	table_remove(&broker->objects, &pair->object.node);
 	for (unsigned i = 0; i < 2; i++) {
 		list_remove(&pair->member_links[i]);

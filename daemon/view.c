@@ -10,7 +10,8 @@
 #include "daemon/connection.h"
 #include "daemon/view.h"
 
-#define RETRY_NS (100 * 1000000ull)
+#define RETRY_NS    (100 * 1000000ull)
+#define EPOCH_SHIFT 32
 
 struct view *view_new(struct client *client, struct pair *pair, uint64_t pair_id,
 		      uint64_t member_id)
@@ -100,11 +101,21 @@ static void drop_sockets(struct pair *pair, unsigned mine)
 	pair->sockets[mine][0] = shmb_fd_close(pair->sockets[mine][0]);
 }
 
+void view_move_epoch(struct channel *channel)
+{
+	/* One broker counts above its predecessors, also above one that was stopped and counts on. */
+	if (!channel->epoch)
+		channel->epoch = channel->broker->registry.epoch << EPOCH_SHIFT;
+	/*
+	 * pairs with the acquire load of the epoch in every publish and receive, and with the acquire
+	 * fence of a subscriber that has read a record
+	 */
+	__atomic_store_n(&channel->map->epoch, ++channel->epoch, __ATOMIC_RELEASE);
+}
+
 /* The subscriber has been told, so now its publisher may be. It must be awake by then. */
 static void tell_publisher(const struct view *subscriber, struct client *publisher)
 {
-	struct shmb_channel_segment *map = subscriber->pair->members[1]->channel->map;
-
 	bell_set_backlog(subscriber->client, true);
 	bell_ring(subscriber->client);
 	if (publisher == subscriber->client)
@@ -112,10 +123,9 @@ static void tell_publisher(const struct view *subscriber, struct client *publish
 	view_flush(publisher, false);
 	/*
 	 * It has looked at its socket in vain if that had to wait. Killed before: it is told that
-	 * the two have moved on by a successor. pairs with the acquire load of the epoch in every
-	 * publish and receive
+	 * the two have moved on by a successor.
 	 */
-	__atomic_store_n(&map->epoch, map->epoch + 1, __ATOMIC_RELEASE);
+	view_move_epoch(subscriber->pair->members[1]->channel);
 }
 
 /* A publisher may let the subscribers of its own user map its lane as it does. */
@@ -281,7 +291,7 @@ void view_flush(struct client *client, bool sent)
 	struct view *view;
 	int r = 0;
 
-	if (!connection)
+	if (!connection || registry_is_superseded(&client->broker->registry))
 		return;
 	while (r == 0 && loop_conn_idle(connection->io) && (view = next_dirty(client))) {
 		r = view_send(view);

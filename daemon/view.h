@@ -46,6 +46,9 @@ void view_drop_denials(struct client *client, uint64_t member_id);
  */
 void view_flush(struct client *client, bool sent);
 
+/* Whoever publishes or receives there next looks at its socket first. */
+void view_move_epoch(struct channel *channel);
+
 /* The client's connection is gone, and with it all that it has been told or was to be. */
 void view_forget(struct client *client);
 
