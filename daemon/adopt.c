@@ -12,6 +12,7 @@
 #include "lib/fd.h"
 
 #include "daemon/adopt.h"
+#include "daemon/arena.h"
 #include "daemon/bell.h"
 #include "daemon/channel.h"
 #include "daemon/client.h"
@@ -60,6 +61,18 @@ static int adopt_pair(struct broker *broker, const struct shmb_registry_entry *e
 	return pair_adopt(publisher, subscriber, entry, slot);
 }
 
+/* One that is lost takes the lane along: the publisher moves, and gets others. */
+static int adopt_arena(struct broker *broker, const struct shmb_registry_entry *entry,
+		       uint32_t slot)
+{
+	struct member *publisher = find_member(broker, entry->publisher_id, SHMB_ENTRY_PUBLISHER);
+	int r = publisher ? arena_adopt(publisher, entry, slot) : -ESRCH;
+
+	if (r == -ENOENT)
+		member_lose(publisher, (uint32_t)publisher->object.segment.id);
+	return r;
+}
+
 static int adopt_entry(struct broker *broker, const struct shmb_registry_entry *entry,
 		       uint32_t slot)
 {
@@ -73,6 +86,8 @@ static int adopt_entry(struct broker *broker, const struct shmb_registry_entry *
 	case SHMB_ENTRY_PUBLISHER:
 	case SHMB_ENTRY_SUBSCRIBER:
 		return adopt_member(broker, entry, slot);
+	case SHMB_ENTRY_ARENA:
+		return adopt_arena(broker, entry, slot);
 	default:
 		return adopt_pair(broker, entry, slot);
 	}
@@ -216,7 +231,7 @@ int adopt_all(struct broker *broker)
 	struct list *link, *safe;
 	int r = 0;
 
-	for (uint32_t kind = SHMB_ENTRY_CLIENT; r == 0 && kind <= SHMB_ENTRY_PAIR; kind++)
+	for (uint32_t kind = SHMB_ENTRY_CLIENT; r == 0 && kind <= SHMB_ENTRY_ARENA; kind++)
 		r = adopt_kind(broker, kind, &n_adopted, &n_dropped);
 	if (r < 0)
 		return r;

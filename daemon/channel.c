@@ -8,6 +8,7 @@
 
 #include <shmbroker/cell.h>
 
+#include "lib/block.h"
 #include "lib/history.h"
 
 #include "daemon/channel.h"
@@ -109,6 +110,7 @@ static void channel_fill(struct channel *channel, const void *schema)
 	map->max_publishers = channel->max_publishers;
 	map->max_subscribers = channel->max_subscribers;
 	map->history = channel->history;
+	map->blocks = channel->blocks;
 	map->schema_len = channel->schema_len;
 	map->name_len = channel->name_len;
 	map->backing = channel->backing;
@@ -131,6 +133,7 @@ static int channel_register(struct channel *channel, uint32_t uid)
 		.max_publishers = channel->max_publishers,
 		.max_subscribers = channel->max_subscribers,
 		.history = channel->history,
+		.blocks = channel->blocks,
 		.schema_len = channel->schema_len,
 		.name_len = channel->name_len,
 		.backing = channel->wanted,
@@ -159,6 +162,7 @@ int channel_new(struct broker *broker, struct quota_user *user, uint32_t uid,
 	channel->max_publishers = open->max_publishers;
 	channel->max_subscribers = open->max_subscribers;
 	channel->history = open->history;
+	channel->blocks = open->blocks;
 	channel->schema_len = open->schema_len;
 	channel->wanted = open->backing;
 	channel->backing =
@@ -193,6 +197,13 @@ bool channel_geometry_valid(uint32_t pattern, uint32_t lane_len, uint32_t max_ke
 	       lane_len / max_keys % SHMB_CELL_LEN_MIN == 0;
 }
 
+bool channel_blocks_valid(uint32_t pattern, uint32_t lane_len,
+			  const struct shmb_block_limits *limits)
+{
+	return shmb_block_limits_valid(limits, lane_len) &&
+	       (pattern == SHMB_PATTERN_STREAM || !limits->arena_len);
+}
+
 uint32_t channel_history_max(uint32_t pattern, uint32_t lane_len, uint32_t record_len)
 {
 	return pattern == SHMB_PATTERN_STREAM ? shmb_history_max(lane_len, record_len) : 0;
@@ -204,6 +215,7 @@ static bool entry_valid(const struct shmb_registry_entry *entry)
 	       entry->max_publishers && entry->max_publishers <= CHANNEL_MEMBERS_MAX &&
 	       entry->max_subscribers && entry->max_subscribers <= CHANNEL_MEMBERS_MAX &&
 	       entry->history <= channel_history_max(entry->pattern, entry->lane_len, 0) &&
+	       channel_blocks_valid(entry->pattern, entry->lane_len, &entry->blocks) &&
 	       entry->name_len &&
 	       entry->segment_len ==
 		       segment_len(entry->schema_len, entry->max_keys, entry->lane_len) &&
@@ -231,6 +243,7 @@ int channel_adopt(struct broker *broker, const struct shmb_registry_entry *entry
 	channel->max_publishers = entry->max_publishers;
 	channel->max_subscribers = entry->max_subscribers;
 	channel->history = entry->history;
+	channel->blocks = entry->blocks;
 	channel->schema_len = entry->schema_len;
 	channel->wanted = entry->backing;
 	channel->backing =

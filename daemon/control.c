@@ -10,6 +10,7 @@
 #include "lib/history.h"
 #include "lib/name.h"
 
+#include "daemon/arena.h"
 #include "daemon/channel.h"
 #include "daemon/client.h"
 #include "daemon/control.h"
@@ -129,6 +130,15 @@ static struct member *find_member(const struct request *request, uint64_t id)
 	return member->client == request->client ? member : NULL;
 }
 
+/* An arena of this client's, or NULL. */
+static struct arena *find_arena(const struct request *request, uint64_t id)
+{
+	struct object *object = broker_find(request->connection->broker, id, SHMB_ENTRY_ARENA);
+	struct arena *arena = object ? shmb_container_of(object, struct arena, object) : NULL;
+
+	return arena && arena->member->client == request->client ? arena : NULL;
+}
+
 static int handle_join(struct request *request)
 {
 	struct connection *connection = request->connection;
@@ -195,8 +205,10 @@ static int open_check(struct shmb_msg_open *open, const void *schema, uint32_t s
 	if (!channel_geometry_valid(open->pattern, open->lane_len, open->max_keys) ||
 	    open->max_publishers > CHANNEL_MEMBERS_MAX ||
 	    open->max_subscribers > CHANNEL_MEMBERS_MAX ||
-	    open->history > channel_history_max(open->pattern, open->lane_len,
-						record_len(schema, schema_len)))
+	    !channel_blocks_valid(open->pattern, open->lane_len, &open->blocks) ||
+	    open->history > channel_history_max(
+				    open->pattern, open->lane_len,
+				    open->blocks.arena_len ? 0 : record_len(schema, schema_len)))
 		return -EINVAL;
 	return 0;
 }
@@ -288,6 +300,7 @@ static int handle_open(struct request *request)
 		.max_subscribers = channel->max_subscribers,
 		.schema_len = channel->schema_len,
 		.history = channel->history,
+		.blocks = channel->blocks,
 	};
 	request->body_len = sizeof(request->body.opened);
 	return 0;
@@ -400,12 +413,16 @@ static int handle_attach(struct request *request)
 static int handle_activate(struct request *request)
 {
 	struct member *member;
+	struct arena *arena;
 	struct shmb_msg_id id;
 	int r;
 
 	r = request_body(request, &id, sizeof(id));
 	if (r < 0)
 		return r;
+	arena = find_arena(request, id.id);
+	if (arena)
+		return arena_activate(arena);
 	member = find_member(request, id.id);
 	if (!member)
 		return -ESTALE;
@@ -426,17 +443,63 @@ static int handle_activate(struct request *request)
 static int handle_detach(struct request *request)
 {
 	struct member *member;
+	struct arena *arena;
 	struct shmb_msg_id id;
 	int r;
 
 	r = request_body(request, &id, sizeof(id));
 	if (r < 0)
 		return r;
+	arena = find_arena(request, id.id);
+	if (arena) {
+		struct channel *channel = arena->member->channel;
+
+		arena_free(arena);
+		channel_changed(channel);
+		return 0;
+	}
 	member = find_member(request, id.id);
 	if (!member)
 		return -ESTALE;
 	member_free(member, SHMB_GONE_DETACHED);
 	return 0;
+}
+
+static int handle_extend(struct request *request)
+{
+	const struct quota_user *user = request->client->user;
+	struct shmb_msg_extend extend;
+	struct member *member;
+	struct arena *arena;
+	int r;
+
+	r = request_body(request, &extend, sizeof(extend));
+	if (r < 0)
+		return r;
+	member = find_member(request, extend.member_id);
+	if (!member)
+		return -ESTALE;
+	r = extend.zero ? -EINVAL : arena_new(member, extend.number, extend.segment_len, &arena);
+	if (r == -EDQUOT) {
+		request->limit = user->limits.max[QUOTA_BYTES];
+		request->asked = user->used[QUOTA_BYTES] + extend.segment_len;
+		if (request->asked <= request->limit)
+			request->limit = request->asked = member->channel->blocks.arena_len;
+	}
+	if (r < 0)
+		return r;
+	request->type = SHMB_MSG_GRANT;
+	request->body.grant = (struct shmb_msg_grant){
+		.member_id = object_id(&arena->object),
+		.segment_len = extend.segment_len,
+		.slot = extend.number,
+	};
+	request->body_len = sizeof(request->body.grant);
+	r = parcel_add_segment(&request->parcel, &request->connection->broker->maker,
+			       &arena->object.segment, SHMB_FD_READ_WRITE, SHMB_FD_ROLE_OWN);
+	if (r < 0)
+		arena_free(arena);
+	return r;
 }
 
 /* One of the member's pairs, or NULL. */
@@ -686,6 +749,7 @@ static int (*const handlers[])(struct request *request) = {
 	[SHMB_MSG_RESUME] = handle_resume,     [SHMB_MSG_REPORT] = handle_report,
 	[SHMB_MSG_PING] = handle_ping,	       [SHMB_MSG_CLAIM] = handle_claim,
 	[SHMB_MSG_SOURCE] = handle_source,     [SHMB_MSG_DISCLAIM] = handle_disclaim,
+	[SHMB_MSG_EXTEND] = handle_extend,
 };
 
 static int request_handle(struct request *request)

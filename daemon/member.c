@@ -9,6 +9,7 @@
 #include "lib/fd.h"
 #include "lib/queue.h"
 
+#include "daemon/arena.h"
 #include "daemon/channel.h"
 #include "daemon/fence.h"
 #include "daemon/idle.h"
@@ -131,6 +132,7 @@ static int member_init(struct member *member, struct channel *channel, struct cl
 	member->doorbell = -1;
 	member->generation = (uint32_t)registry_epoch(&broker->registry) << GENERATION_SHIFT;
 	list_init(&member->pairs);
+	list_init(&member->arenas);
 	list_init(&member->client_link);
 	r = member_charge(member, member_segment_len(channel, member->role));
 	if (r == 0)
@@ -168,6 +170,7 @@ static void member_discard(struct member *member)
 	struct broker *broker = member->client->broker;
 
 	broker_unregister(broker, &member->object);
+	arena_free_all(member);
 	segment_destroy(&member->object.segment);
 	segment_destroy(&member->next);
 	if (member->charged) {
@@ -410,6 +413,7 @@ static int member_move(struct member *member)
 	}
 	segment_destroy(&member->object.segment);
 	segment_move(&member->object.segment, &member->next);
+	arena_leave_all(member);
 	view_unmark(member->move);
 	for (link = last->next, safe = link->next; link != &member->pairs;
 	     link = safe, safe = link->next)
@@ -610,7 +614,7 @@ void member_free(struct member *member, uint32_t reason)
 	if (has_keys(member))
 		key_disclaim_all(channel, object_id(&member->object), &member->object.segment);
 	if (client->dead && member->role == SHMB_ROLE_PUBLISHER)
-		fence_lane(member);
+		fence_segment(member, &member->object.segment);
 	/* First of all, so that a successor does not take up what is half gone. */
 	broker_unregister(broker, &member->object);
 	pairs_free(member, member, reason);

@@ -35,6 +35,7 @@
 #include "daemon/segment.h"
 #include "daemon/table.h"
 
+struct arena;
 struct broker;
 struct channel;
 struct client;
@@ -169,8 +170,8 @@ struct opening {
  * @map:	its segment
  * @epoch:	what its segment's says, unless a predecessor that was stopped writes there still
  * @openings:	who has it open, by opening.channel_link
- * @pattern, @max_keys, @lane_len, @max_publishers, @max_subscribers, @history, @schema_len, @name_len,
- *		@name: as in layout.h
+ * @pattern, @max_keys, @lane_len, @max_publishers, @max_subscribers, @history, @blocks, @schema_len,
+ *		@name_len, @name: as in layout.h
  * @slots:	members by role - 1 and slot, grown as needed
  * @n_slots:	length of each of @slots
  * @n_members:	attached, by role - 1
@@ -196,6 +197,7 @@ struct channel {
 	uint32_t max_publishers;
 	uint32_t max_subscribers;
 	uint32_t history;
+	struct shmb_block_limits blocks;
 	uint32_t schema_len;
 	uint32_t name_len;
 	uint8_t name[SHMB_NAME_LEN_MAX];
@@ -221,6 +223,8 @@ struct channel {
  * @reason:	SHMB_GONE_*, when there is no pair any more
  * @shown:	it was told of the pair
  * @known_id:	it was told of another one of the same two, which this one replaces; else 0
+ * @due:	of a pair: it has to be told of it, anew or for the first time
+ * @next_arena:	and then of the publisher's arenas from this number on
  *
  * Views are made together with the pair, so that telling somebody that it is gone needs no memory.
  */
@@ -234,6 +238,8 @@ struct view {
 	uint32_t reason;
 	bool shown;
 	uint64_t known_id;
+	bool due;
+	uint32_t next_arena;
 };
 
 /**
@@ -255,6 +261,7 @@ struct view {
  * @pairs:	by pair.member_links[role - 1]
  * @eviction:	prepared for the day it is thrown out
  * @move:	tells its client of @next
+ * @arenas:	of a publisher, by arena.link and number
  */
 struct member {
 	struct object object;
@@ -274,6 +281,27 @@ struct member {
 	struct list pairs;
 	struct view *eviction;
 	struct view *move;
+	struct list arenas;
+};
+
+/**
+ * struct arena - memory for the long records of a publisher
+ * @object: base
+ * @link:   in member.arenas
+ * @member: whose it is
+ * @number: as its subscribers know it
+ * @charged: bytes charged for it
+ * @active: its client has mapped it
+ * @left:   the publisher's lane has moved since: it only empties it
+ */
+struct arena {
+	struct object object;
+	struct list link;
+	struct member *member;
+	uint32_t number;
+	uint64_t charged;
+	bool active;
+	bool left;
 };
 
 /**

@@ -199,6 +199,7 @@ static void pair_mark(struct pair *pair, unsigned i)
 {
 	if (pair->stale || !pair->members[i]->present || (i && !member_usable(pair->members[0])))
 		return;
+	pair->views[i]->due = true;
 	view_mark(pair->views[i]);
 }
 
@@ -217,6 +218,7 @@ int pair_renew(struct pair *pair, struct member *member, bool fresh)
 	if (r < 0 || pair->stale)
 		return r;
 	mine->shown = false;
+	mine->next_arena = 0;
 	if (fresh || pair_is_cross(pair))
 		pair_announce(pair);
 	else

@@ -96,7 +96,7 @@ int registry_create(struct registry *registry, uint64_t instance)
 static bool entry_plausible(const struct registry *registry,
 			    const struct shmb_registry_entry *entry)
 {
-	return entry->kind >= SHMB_ENTRY_CLIENT && entry->kind <= SHMB_ENTRY_PAIR &&
+	return entry->kind >= SHMB_ENTRY_CLIENT && entry->kind <= SHMB_ENTRY_ARENA &&
 	       entry->id != 0 && entry->id < registry->map->next_id &&
 	       entry->name_len <= SHMB_NAME_LEN_MAX &&
 	       memchr(entry->segment, '\0', sizeof(entry->segment)) != NULL;

@@ -42,6 +42,26 @@ void view_mark(struct view *view)
 		list_append(&view->client->dirty, &view->dirty_link);
 }
 
+struct arena *view_next_arena(const struct view *view)
+{
+	const struct pair *pair = view->pair;
+	struct list *link, *safe;
+
+	if (!pair || view != pair->views[1])
+		return NULL;
+	list_for_each(link, safe, &pair->members[0]->arenas)
+	{
+		struct arena *arena = list_entry(link, struct arena, link);
+
+		/* What could be cut off is not for other users: they came after it had to be sealed. */
+		if (arena->active && arena->number >= view->next_arena &&
+		    (arena->object.segment.backing == pair->members[0]->channel->backing ||
+		     !pair_is_cross(pair)))
+			return arena;
+	}
+	return NULL;
+}
+
 void view_unmark(struct view *view)
 {
 	list_remove(&view->dirty_link);
@@ -152,7 +172,8 @@ static int send_pair(struct view *view)
 		.peer_id = object_id(&peer->object),
 		.role = me->role,
 		.flags = (pair->members[1]->flags & SHMB_MEMBER_LOSSY ? SHMB_PAIR_LOSSY : 0) |
-			 (blind ? SHMB_PAIR_BLIND : 0),
+			 (blind ? SHMB_PAIR_BLIND : 0) |
+			 (publisher && !member_usable(me) ? SHMB_PAIR_MOVE : 0),
 		.slot = pair->members[0]->slot,
 		.lane_len = me->channel->lane_len,
 		.doorbell_generation = pair_is_cross(pair) ? pair->generation : peer->generation,
@@ -182,11 +203,48 @@ static int send_pair(struct view *view)
 		return r;
 	if (pair_is_cross(pair))
 		drop_sockets(pair, mine);
-	list_remove(&view->dirty_link);
+	view->due = false;
 	view->shown = true;
 	view->known_id = 0;
-	if (!publisher && pair->replaces && !list_empty(&pair->views[0]->dirty_link))
-		tell_publisher(view, peer->client);
+	return 0;
+}
+
+static int send_arena(struct view *view, const struct arena *arena)
+{
+	struct shmb_msg_arena body = {
+		.pair_id = view->pair_id,
+		.member_id = view->member_id,
+		.publisher_id = object_id(&arena->member->object),
+		.number = arena->number,
+	};
+	struct parcel parcel = { 0 };
+	int r;
+
+	r = parcel_add_segment(&parcel, &view->client->broker->maker, &arena->object.segment,
+			       SHMB_FD_READ, SHMB_FD_ROLE_PEER);
+	if (r == 0)
+		r = connection_send(view->client->connection, SHMB_MSG_ARENA, 0, &body,
+				    sizeof(body), &parcel);
+	parcel_deinit(&parcel);
+	if (r == 0)
+		view->next_arena = arena->number + 1;
+	return r;
+}
+
+/* The pair, then the publisher's arenas, one at a time. */
+static int send_some(struct view *view)
+{
+	struct pair *pair = view->pair;
+	int r = view->due ? send_pair(view) : 0;
+
+	if (r == 0 && !view->due && view_next_arena(view) &&
+	    loop_conn_idle(view->client->connection->io))
+		r = send_arena(view, view_next_arena(view));
+	if (r < 0 || view_next_arena(view))
+		return r;
+	list_remove(&view->dirty_link);
+	if (view == pair->views[1] && pair->replaces && !list_empty(&pair->views[0]->dirty_link))
+		tell_publisher(view, pair->members[0]->client);
 	return 0;
 }
 
@@ -263,7 +321,7 @@ static int view_send(struct view *view)
 	int r;
 
 	if (view->pair)
-		return send_pair(view);
+		return send_some(view);
 	if (view->mover)
 		return send_move(view);
 	if (view->pair_id == 0)

@@ -20,6 +20,9 @@ void view_free(struct view *view);
 /* There is something new: the client is to be told when view_flush() can. */
 void view_mark(struct view *view);
 
+/* The next arena that the client has to be told of, once it knows the pair; NULL: none. */
+struct arena *view_next_arena(const struct view *view);
+
 /* There is nothing to be told after all. */
 void view_unmark(struct view *view);
 

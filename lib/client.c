@@ -60,6 +60,8 @@ struct shmb_event *shmb_event_new(struct shmb_received *received)
 		memcpy(&event->pair, message->body, sizeof(event->pair));
 	else if (message->type == SHMB_MSG_UNPAIR)
 		memcpy(&event->unpair, message->body, sizeof(event->unpair));
+	else if (message->type == SHMB_MSG_ARENA)
+		memcpy(&event->arena, message->body, sizeof(event->arena));
 	event->n_fds = message->fd_count;
 	for (uint32_t i = 0; i < SHMB_PACKET_FDS_MAX; i++) {
 		event->fds[i] = received->fds[i];
@@ -186,10 +188,12 @@ static uint64_t event_member(const struct shmb_message *message)
 		message->type == SHMB_MSG_EVICTED  ? offsetof(struct shmb_msg_id, id)
 		: message->type == SHMB_MSG_GRANT  ? offsetof(struct shmb_msg_grant, member_id)
 		: message->type == SHMB_MSG_UNPAIR ? offsetof(struct shmb_msg_unpair, member_id)
+		: message->type == SHMB_MSG_ARENA  ? offsetof(struct shmb_msg_arena, member_id)
 						   : offsetof(struct shmb_msg_pair, member_id);
 	uint32_t len = message->type == SHMB_MSG_EVICTED  ? sizeof(struct shmb_msg_id)
 		       : message->type == SHMB_MSG_GRANT  ? sizeof(struct shmb_msg_grant)
 		       : message->type == SHMB_MSG_UNPAIR ? sizeof(struct shmb_msg_unpair)
+		       : message->type == SHMB_MSG_ARENA  ? sizeof(struct shmb_msg_arena)
 							  : sizeof(struct shmb_msg_pair);
 
 	if (message->body_len == len)
@@ -206,7 +210,8 @@ static int deliver(struct shmb_client *client, struct shmb_received *received)
 	uint64_t id;
 
 	if (message->type != SHMB_MSG_PAIR && message->type != SHMB_MSG_UNPAIR &&
-	    message->type != SHMB_MSG_EVICTED && message->type != SHMB_MSG_GRANT)
+	    message->type != SHMB_MSG_EVICTED && message->type != SHMB_MSG_GRANT &&
+	    message->type != SHMB_MSG_ARENA)
 		return 0;
 	id = event_member(message);
 	while (inbox && inbox->member_id != id)

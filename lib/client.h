@@ -20,9 +20,10 @@
 /**
  * struct shmb_event - something the broker told one member
  * @next:	 in the inbox
- * @type:	 SHMB_MSG_PAIR, _UNPAIR, _EVICTED or _GRANT (a new doorbell after a restart)
+ * @type:	 SHMB_MSG_PAIR, _UNPAIR, _ARENA, _EVICTED or _GRANT (a new doorbell after a restart)
  * @pair:	 of a PAIR
  * @unpair:	 of an UNPAIR
+ * @arena:	 of an ARENA
  * @generation:	 of a GRANT's doorbell
  * @connection:	 over which it came, as in shmb_client.connections
  * @n_fds:	 of @fds
@@ -34,6 +35,7 @@ struct shmb_event {
 	uint32_t type;
 	struct shmb_msg_pair pair;
 	struct shmb_msg_unpair unpair;
+	struct shmb_msg_arena arena;
 	uint32_t generation;
 	uint32_t connection;
 	uint32_t n_fds;

@@ -6,6 +6,7 @@ libshmb_files = \
 	%D%/ring.c \
 	%D%/history.c %D%/history.h \
 	%D%/queue.c %D%/queue.h \
+	%D%/block.h \
 	%D%/error.c %D%/error.h \
 	%D%/options.c %D%/options.h \
 	%D%/schema.c \
@@ -26,6 +27,8 @@ libshmb_files = \
 	%D%/member.c %D%/member.h \
 	%D%/ahead.h \
 	%D%/bell.h \
+	%D%/arena.c %D%/arena.h \
+	%D%/hold.c %D%/hold.h \
 	%D%/publisher.h %D%/subscriber.h \
 	%D%/state.c \
 	%D%/publisher.c \

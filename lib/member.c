@@ -551,6 +551,10 @@ static void handle_event(struct shmb_member *member, struct shmb_event *event)
 	case SHMB_MSG_EVICTED:
 		member->evicted = true;
 		break;
+	case SHMB_MSG_ARENA:
+		if (member->on_arena && member->on_arena(member, event) < 0)
+			shmb_member_report(member, event->arena.pair_id, 0);
+		break;
 	case SHMB_MSG_GRANT:
 		if (add_doorbell(member, event, 0) == 0 && member->on_doorbell)
 			member->on_doorbell(member);

@@ -89,6 +89,7 @@ struct shmb_ringer {
  * @epoll_connections: which connection's socket is in there
  * @on_pair:	    a peer came, or its ringer changed
  * @on_unpair:	    a peer went
+ * @on_arena:	    a publisher has one more arena; may be NULL
  * @on_doorbell:    there is a new doorbell, and it is polled; may be NULL
  * @on_granted:	    a segment to move to is mapped, at @to: fill what the peers see as soon as they are
  *		    told of it; may be NULL
@@ -130,6 +131,7 @@ struct shmb_member {
 	uint32_t epoll_connections;
 	int (*on_pair)(struct shmb_member *member, struct shmb_event *event);
 	void (*on_unpair)(struct shmb_member *member, const struct shmb_msg_unpair *unpair);
+	int (*on_arena)(struct shmb_member *member, struct shmb_event *event);
 	void (*on_doorbell)(struct shmb_member *member);
 	void (*on_granted)(struct shmb_member *member, void *to);
 	int (*on_prepare)(struct shmb_member *member, void *to);

@@ -33,6 +33,8 @@ struct inspect_cursor {
 	uint32_t sleep_mode; /* SHMB_SLEEP_* */
 	uint32_t sleep; /* the word itself */
 	uint32_t credit; /* of a worker */
+	uint32_t n_holds;
+	struct shmb_cursor_hold holds[SHMB_HOLDS_MAX + 1]; /* those that there are */
 };
 
 /* How far a subscriber has read a lane. @lag_* are what the publisher's hints say: at least so much. */
@@ -116,6 +118,10 @@ void inspect_close(struct inspect *inspect);
 
 /* The item of that kind and id, or NULL. */
 const struct inspect_item *inspect_find(const struct inspect *inspect, uint32_t kind, uint64_t id);
+
+/* Whose block a hold of a channel's subscriber names, or NULL. */
+const struct inspect_item *inspect_holdee(const struct inspect *inspect, uint64_t channel_id,
+					  const struct shmb_cursor_hold *hold);
 
 /* The next item of @kind after @item (NULL: the first), of @channel_id unless 0; or NULL. */
 const struct inspect_item *inspect_next(const struct inspect *inspect,

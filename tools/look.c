@@ -168,3 +168,42 @@ char *look_command_line(const struct shmb_registry_entry *client)
 	}
 	return print_escape(text, n);
 }
+
+/* Does this first line of an entry in /proc/PID/smaps speak of the segment? */
+static bool is_mapping_of(const char *line, const struct shmb_registry_entry *segment)
+{
+	const char *name = (const char *)segment->segment;
+	unsigned long long inode;
+
+	if (sscanf(line, "%*x-%*x %*s %*x %*x:%*x %llu", &inode) != 1)
+		return false;
+	if (!strncmp(name, "memfd:", 6))
+		return inode == strtoull(name + 6, NULL, 10) && strstr(line, "/memfd:");
+	return strstr(line, name) != NULL;
+}
+
+bool look_huge_len(const struct shmb_registry_entry *client,
+		   const struct shmb_registry_entry *segment, uint64_t *ret_len)
+{
+	char path[40], line[PATH_MAX + 128];
+	unsigned long long kib;
+	bool found = false, is_ours = false;
+	FILE *maps;
+
+	*ret_len = 0;
+	if (!look_is_alive(client))
+		return false;
+	snprintf(path, sizeof(path), "/proc/%" PRIu32 "/smaps", client->pid);
+	maps = fopen(path, "re");
+	while (maps && fgets(line, sizeof(line), maps)) {
+		if (sscanf(line, "ShmemPmdMapped: %llu", &kib) == 1) {
+			*ret_len += is_ours ? kib * 1024 : 0;
+			found |= is_ours;
+		} else if (strchr(line, '-') && !strstr(line, ": ")) {
+			is_ours = is_mapping_of(line, segment);
+		}
+	}
+	if (maps)
+		fclose(maps);
+	return found;
+}

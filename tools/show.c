@@ -85,6 +85,18 @@ static void print_fields(const struct decode *decode)
 	table_deinit(&table);
 }
 
+static void print_blocks(const struct shmb_block_limits *limits)
+{
+	printf("  long records: at most %" PRIu32 " bytes, in blocks from %" PRIu32 " bytes on\n",
+	       limits->record_len_max, limits->inline_len_max + 1);
+	print_bytes("  blocks of each publisher: at most", limits->arena_len);
+	printf("  holds: at most %" PRIu32 " of each subscriber\n", limits->max_holds);
+	if (limits->flags & SHMB_ARENA_HUGE_PAGES)
+		puts("  huge pages: asked for");
+	if (limits->numa_node)
+		printf("  NUMA node: %" PRIu32 "\n", limits->numa_node - 1);
+}
+
 static void print_channel(const struct inspect *inspect, const struct inspect_item *channel,
 			  struct decode *decode)
 {
@@ -114,6 +126,8 @@ static void print_channel(const struct inspect *inspect, const struct inspect_it
 	printf("  publishers: %" PRIu32 " of at most %" PRIu32 "\n  subscribers: %" PRIu32
 	       " of at most %" PRIu32 "\n",
 	       sum.n_publishers, entry->max_publishers, sum.n_subscribers, entry->max_subscribers);
+	if (entry->blocks.arena_len)
+		print_blocks(&entry->blocks);
 	if (entry->pattern == SHMB_PATTERN_STREAM)
 		printf("  history: %" PRIu32 " records of each publisher\n", entry->history);
 	if (!decode) {
@@ -155,6 +169,29 @@ static void print_member(const struct inspect *inspect, const struct inspect_ite
 	       entry->segment_len, entry->slot);
 }
 
+static void print_arenas(const struct inspect *inspect, const struct inspect_item *publisher)
+{
+	const struct inspect_item *client, *item = NULL;
+	uint64_t len = 0, huge_len;
+	uint32_t n = 0;
+
+	client = inspect_find(inspect, SHMB_ENTRY_CLIENT, publisher->entry.client_id);
+	while ((item = inspect_next(inspect, item, SHMB_ENTRY_ARENA,
+				    publisher->entry.channel_id))) {
+		if (item->entry.publisher_id != publisher->entry.id)
+			continue;
+		printf("  arena %" PRIu32 ": %s (%" PRIu64 " bytes", item->entry.slot,
+		       (const char *)item->entry.segment, item->entry.segment_len);
+		if (client && look_huge_len(&client->entry, &item->entry, &huge_len))
+			printf(", %" PRIu64 " of them in huge pages", huge_len);
+		puts(")");
+		len += item->entry.segment_len;
+		n++;
+	}
+	if (n)
+		print_bytes("  memory for blocks", len);
+}
+
 static void print_publisher(const struct inspect *inspect, const struct inspect_item *item,
 			    bool is_state)
 {
@@ -171,6 +208,27 @@ static void print_publisher(const struct inspect *inspect, const struct inspect_
 		       item->lane.is_waiting ? "; waits for space now" : "");
 	}
 	printf("  wake-ups sent: %" PRIu64 "\n", item->lane.rings);
+	print_arenas(inspect, item);
+}
+
+static void print_holds(const struct inspect *inspect, const struct inspect_item *subscriber)
+{
+	struct timespec now;
+	uint64_t now_ns;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	for (uint32_t i = 0; i < subscriber->cursor.n_holds; i++) {
+		const struct shmb_cursor_hold *hold = &subscriber->cursor.holds[i];
+		const struct inspect_item *publisher =
+			inspect_holdee(inspect, subscriber->entry.channel_id, hold);
+
+		printf("  holds: record %" PRIu64 " of publisher %" PRIu64 ", %" PRIu32 " bytes",
+		       hold->sequence, publisher ? publisher->entry.id : 0, hold->len);
+		if (hold->since_ns && hold->since_ns <= now_ns)
+			printf(", for %.1f s", (double)(now_ns - hold->since_ns) / 1e9);
+		putchar('\n');
+	}
 }
 
 /* How far a subscriber is with one publisher. */
@@ -211,6 +269,7 @@ static void print_subscriber(const struct inspect *inspect, const struct inspect
 	       item->cursor.backstops);
 	if (pattern == SHMB_PATTERN_QUEUE)
 		printf("  credit: %" PRIu32 " records of each publisher\n", item->cursor.credit);
+	print_holds(inspect, item);
 	while ((pair = inspect_next(inspect, pair, SHMB_ENTRY_PAIR, item->entry.channel_id))) {
 		if (pair->entry.subscriber_id == item->entry.id)
 			print_pair(pair, pattern);

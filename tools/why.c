@@ -251,10 +251,14 @@ static uint64_t asleep_ns(const struct why *why, const struct inspect_item *subs
 
 /* ---- publishers that have no space --------------------------------------------------------------- */
 
-/* A record takes at most half of the ring: whoever is less behind holds nobody up. */
+/* A record in the lane takes at most half of it: whoever is less behind holds nobody up. */
 static bool is_held(const struct why *why, const struct inspect_item *publisher, uint64_t lag_len)
 {
-	return publisher->is_read && lag_len > why->channel->entry.lane_len / 2 &&
+	/* Of blocks there may be a few only. */
+	uint64_t enough =
+		why->channel->entry.blocks.arena_len ? 0 : why->channel->entry.lane_len / 2;
+
+	return publisher->is_read && lag_len > enough &&
 	       (publisher->lane.is_waiting || publisher->lane.full_since_ns);
 }
 
@@ -404,12 +408,56 @@ static void explain_slow(struct why *why, const struct inspect_item *subscriber,
 	set_u64(cause, "lag_records", backlog->records);
 }
 
+/* Who holds blocks of a publisher that has none left. */
+static void judge_holds(struct why *why, const struct inspect_item *subscriber)
+{
+	const struct inspect_item *publisher = NULL;
+
+	while (subscriber->is_read &&
+	       (publisher = inspect_next(&why->now, publisher, SHMB_ENTRY_PUBLISHER,
+					 why->channel->entry.id))) {
+		char who[WHO_LEN], whom[WHO_LEN], since[DURATION_LEN], held[DURATION_LEN];
+		uint64_t len = 0, longest_ns = 0;
+		struct process process;
+		struct cause *cause;
+		uint32_t n = 0;
+
+		for (uint32_t i = 0; i < subscriber->cursor.n_holds; i++) {
+			const struct shmb_cursor_hold *hold = &subscriber->cursor.holds[i];
+			uint64_t age_ns = age_of(hold->since_ns, why->now_ns);
+
+			if (inspect_holdee(&why->now, why->channel->entry.id, hold) != publisher)
+				continue;
+			len += hold->len;
+			longest_ns = age_ns > longest_ns ? age_ns : longest_ns;
+			n++;
+		}
+		if (!n || !publisher->is_read ||
+		    (!publisher->lane.is_waiting && !publisher->lane.full_since_ns))
+			continue;
+		look_process(why, subscriber, &process);
+		print_duration(since, age_of(publisher->lane.full_since_ns, why->now_ns));
+		cause = add_cause(why, RANK_FULL,
+				  "%s has had no room since %s: %s holds %" PRIu32
+				  " blocks of it (%" PRIu64 " bytes), one for %s; that process %s",
+				  print_who(who, why, publisher), since,
+				  print_who(whom, why, subscriber), n, len,
+				  print_duration(held, longest_ns), process.text);
+		set_member(cause, why, publisher);
+		set_member(cause, why, subscriber);
+		set_u64(cause, "held_blocks", n);
+		set_u64(cause, "held_bytes", len);
+		set_u64(cause, "held_ns", longest_ns);
+	}
+}
+
 static void judge_subscriber(struct why *why, const struct inspect_item *subscriber,
 			     const struct inspect_item *const *slowest)
 {
 	struct held held = held_by(why, subscriber, slowest);
 	struct backlog backlog = backlog_of(why, subscriber);
 
+	judge_holds(why, subscriber);
 	if (held.n)
 		explain_full(why, subscriber, &held);
 	else if (backlog.len && !backlog.read && backlog.is_old)

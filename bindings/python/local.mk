@@ -39,6 +39,7 @@ EXTRA_DIST += \
 	%D%/tests/run.sh \
 	%D%/tests/support.py \
 	%D%/tests/test_aio.py \
+	%D%/tests/test_block.py \
 	%D%/tests/test_examples.py \
 	%D%/tests/test_leaks.py \
 	%D%/tests/test_memory.py \

@@ -188,6 +188,9 @@ int32_t shmb_client_connected(struct shmb_client *client);
 
 #define SHMB_CHANNEL_ANY_SCHEMA (1u << 2) /* accept any schema; shmb_channel_schema() tells it */
 
+#define SHMB_BLOCKS_HUGE_PAGES \
+	(1u << 0) /* have them in huge pages, as far as the kernel gives some */
+
 #define SHMB_BACKING_AUTO   0u /* POSIX, until its members are of more than one user: then SEALED */
 #define SHMB_BACKING_POSIX  1u /* named objects in /dev/shm, which a restarted broker finds again */
 #define SHMB_BACKING_SEALED 2u /* memfds that nobody can truncate; see shmbroker(7) */
@@ -199,8 +202,8 @@ int32_t shmb_client_connected(struct shmb_client *client);
  * @schema:	     a table as in schema.h; NULL: records are untyped
  * @schema_len:	     its bytes
  * @lane_len:	     bytes of each publisher's ring: a power of two from 4 KiB to 2 GiB; default
- *		     1 MiB. A record can have up to lane_len / 2 - 16 bytes. Used when the channel is
- *		     created, as are the limits
+ *		     1 MiB. A record can have up to lane_len / 2 - 16 bytes, unless @record_len_max
+ *		     allows more. Used when the channel is created, as are the limits
  * @max_publishers:  default 64, at most 4096
  * @max_subscribers: default 64, at most 4096
  * @history:	     how many of the last records of each publisher a late subscriber gets; at most so
@@ -210,7 +213,15 @@ int32_t shmb_client_connected(struct shmb_client *client);
  * @max_keys:	     state: how many keys there can be, over the life of the channel; default 64, at
  *		     most 4096. Each publisher has a cell for each of them
  * @value_len:	     state: bytes of the longest value, if there is no schema; default 232
- * @pad:	     zero
+ * @record_len_max:  streams: bytes of the longest record, at most 1 GiB. Long ones then lie in blocks
+ *		     outside of the lanes. 0: there are no blocks
+ * @arena_len:	     blocks: bytes that those of each publisher may take; 0: eight times the longest
+ *		     record, but 4 MiB at least. A publisher gets them as it needs them
+ * @inline_len_max:  blocks: longer records lie in blocks, others in the lane; 0: 16 KiB, or as much
+ *		     as fits into the lane
+ * @max_holds:	     blocks: so many records may each subscriber hold, at most 64; 0: 4
+ * @block_flags:     blocks: SHMB_BLOCKS_*
+ * @numa_node:	     blocks: 1 + the NUMA node that their memory is to come from; 0: any
  */
 struct shmb_channel_options {
 	uint32_t options_len;
@@ -225,7 +236,12 @@ struct shmb_channel_options {
 	uint32_t pattern;
 	uint32_t max_keys;
 	uint32_t value_len;
-	uint32_t pad;
+	uint32_t record_len_max;
+	uint64_t arena_len;
+	uint32_t inline_len_max;
+	uint32_t max_holds;
+	uint32_t block_flags;
+	uint32_t numa_node;
 };
 
 /**
@@ -282,6 +298,11 @@ int32_t shmb_channel_schema(struct shmb_channel *channel, void *schema, uint32_t
  * @pattern:	       SHMB_CHANNEL_STREAM, SHMB_CHANNEL_QUEUE or SHMB_CHANNEL_STATE
  * @max_keys:	       state: limit
  * @value_len_max:     state: bytes of the longest value
+ * @arena_len:	       bytes that the blocks of each publisher may take; 0: there are no blocks
+ * @inline_len_max:    longer records lie in blocks
+ * @max_holds:	       so many records may each subscriber hold
+ * @block_flags:       SHMB_BLOCKS_* that were asked for
+ * @numa_node:	       1 + the NUMA node that was asked for; 0: any
  */
 struct shmb_channel_info {
 	uint32_t lane_len;
@@ -296,6 +317,11 @@ struct shmb_channel_info {
 	uint32_t pattern;
 	uint32_t max_keys;
 	uint32_t value_len_max;
+	uint64_t arena_len;
+	uint32_t inline_len_max;
+	uint32_t max_holds;
+	uint32_t block_flags;
+	uint32_t numa_node;
 };
 
 /**
@@ -333,6 +359,8 @@ int32_t shmb_channel_wait_members(struct shmb_channel *channel, uint32_t publish
  * struct shmb_publisher_options - zeroes mean the default
  * @options_len: sizeof(struct shmb_publisher_options)
  * @flags:	 SHMB_PUBLISHER_*
+ * @arena_len:	 so many bytes of blocks are ready when it is open; 0: they come with the first record
+ *		 that needs one, which takes as long as opening does
  *
  * TRUSTING: some processors hand a cache line over faster to who could write it, too (AMD: 8 bytes there
  * and back in two thirds of the time). No subscriber writes there, but nothing stops one that has
@@ -341,6 +369,7 @@ int32_t shmb_channel_wait_members(struct shmb_channel *channel, uint32_t publish
 struct shmb_publisher_options {
 	uint32_t options_len;
 	uint32_t flags;
+	uint64_t arena_len;
 };
 
 /**
@@ -420,14 +449,15 @@ int32_t shmb_publisher_send_many(struct shmb_publisher *publisher, const void *d
 				 const uint32_t *lens, uint32_t count);
 
 /**
- * shmb_publisher_loan() - lend memory in the lane for one record
+ * shmb_publisher_loan() - lend memory for one record
  * @publisher: publisher
  * @len:       bytes wanted
  *
  * The view's data and len say where. Write the record there, then publish or cancel it. The
- * memory is aligned to 8 bytes and holds old bytes.
+ * memory is aligned to 8 bytes, that of a block to 4096, and holds old bytes.
  *
- * Context: wait-free, no system call.
+ * Context: wait-free, no system call; but for a block, if those that there are do not suffice, up to
+ * three round trips to the broker and the allocation of more.
  * Return: 0; -EAGAIN: full (DROP_NEWEST counts nothing here); -EMSGSIZE; -EBUSY: one loan is out
  *	   already; -ESTALE.
  */
@@ -500,7 +530,10 @@ int32_t shmb_publisher_send_wait(struct shmb_publisher *publisher, const void *d
  * @refused:	  calls that returned -EAGAIN
  * @rings:	  system calls made to wake subscribers
  * @n_subscribers: subscribers that this publisher serves now
+ * @n_blocks:	  blocks in use: published, and not passed by all reliable subscribers
+ * @n_held:	  blocks that were passed, but are held
  * @pad:	  zero
+ * @arena_len:	  bytes of memory for blocks that it has now
  */
 struct shmb_publisher_stats {
 	uint64_t publisher_id;
@@ -510,7 +543,10 @@ struct shmb_publisher_stats {
 	uint64_t refused;
 	uint64_t rings;
 	uint32_t n_subscribers;
+	uint32_t n_blocks;
+	uint32_t n_held;
 	uint32_t pad;
+	uint64_t arena_len;
 };
 
 /**
@@ -643,6 +679,32 @@ int32_t shmb_subscriber_peek(struct shmb_subscriber *subscriber, uint32_t max);
  *	   you looked: what you saw is void, it is counted as lost.
  */
 int32_t shmb_subscriber_release(struct shmb_subscriber *subscriber, uint32_t count);
+
+/**
+ * shmb_subscriber_hold() - keep the record that is peeked at, and go on reading
+ * @subscriber: subscriber, of a channel with blocks
+ *
+ * As shmb_subscriber_release() of one record, but its bytes stay where they are until
+ * shmb_subscriber_unhold(): the view's data and len say where. What lay in the lane is copied, and
+ * the view says where to. A block that is held stalls nobody; its publisher does without it, also if
+ * the subscriber is lossy.
+ *
+ * Context: wait-free, no system call; a record in the lane is copied to memory of its own.
+ * Return: the number of the hold; -EINVAL: nothing is peeked at; -EDQUOT: the channel does not allow
+ *	   more holds; -ESTALE: as shmb_subscriber_release(); -ENOMEM.
+ */
+int32_t shmb_subscriber_hold(struct shmb_subscriber *subscriber);
+
+/**
+ * shmb_subscriber_unhold() - be done with a record that is held
+ * @subscriber: subscriber
+ * @hold:	what shmb_subscriber_hold() has returned
+ *
+ * Context: wait-free, no system call unless a publisher waits for the block.
+ * Return: 0; -ENOENT: there is no such hold; -ESTALE: the broker has thrown this subscriber out
+ *	   meanwhile, and the bytes may have been overwritten since; the hold is gone.
+ */
+int32_t shmb_subscriber_unhold(struct shmb_subscriber *subscriber, uint32_t hold);
 
 /**
  * shmb_subscriber_wait() - wait for a record

@@ -22,6 +22,10 @@ static const struct {
 	{ "both waiting, two cores, there and back, over a futex's", "sleep/two-cores/shmb",
 	  "sleep/two-cores/futex", 1.2 },
 	{ "8 bytes one way, over the reference lane's", "stream/8/shmb", "stream/8/lane", 1.2 },
+	{ "64 MiB lent and looked at there and back, over 4 KiB", "block/67108864/shmb",
+	  "block/4096/shmb", 1.5 },
+	{ "1 MiB copied into a block, over memcpy", "copy/1048576/send", "copy/1048576/memcpy",
+	  1.11 },
 	{ "4 publishers to 1 subscriber, over 1 to 1, per record", "fan/4-1/shmb", "fan/1-1/shmb",
 	  1.3 },
 };

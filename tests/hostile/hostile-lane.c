@@ -61,7 +61,7 @@ static void forge_sequence(struct shmb_publisher *publisher)
 static void forge_flags(struct shmb_publisher *publisher)
 {
 	put(publisher, publisher->writer.position,
-	    header_of(publisher, 8) | SHMB_RECORD_EXT | SHMB_RECORD_MORE);
+	    header_of(publisher, 8) | SHMB_RECORD_EXT | SHMB_RECORD_BLOCK);
 }
 
 /* From every offset a pad to the end, and at the start one over all of the ring. */

@@ -130,20 +130,24 @@ static PyObject *channel_new(PyTypeObject *type, PyObject *args, PyObject *Py_UN
 	const char *name, *schema;
 	Py_ssize_t name_len, schema_len;
 	struct shmb_channel *channel = NULL;
+	unsigned long long arena_len;
 	struct handle *client;
 	PyObject *client_object, *self;
 	PyThreadState *thread;
 	int32_t r;
 
-	if (!PyArg_ParseTuple(args, "O!s#z#IIIIIIIII:Channel", client_type, &client_object, &name,
+	if (!PyArg_ParseTuple(args, "O!s#z#IIIIIIIIIIKIIII:Channel", client_type, &client_object, &name,
 			      &name_len, &schema, &schema_len, &options.flags, &options.lane_len,
 			      &options.max_publishers, &options.max_subscribers, &options.history,
 			      &options.backing, &options.pattern, &options.max_keys,
-			      &options.value_len))
+			      &options.value_len, &options.record_len_max, &arena_len,
+			      &options.inline_len_max, &options.max_holds, &options.block_flags,
+			      &options.numa_node))
 		return NULL;
 	client = CAST(handle, client_object);
 	if (handle_check(client) < 0)
 		return NULL;
+	options.arena_len = arena_len;
 	options.schema = schema;
 	options.schema_len = (uint32_t)schema_len;
 	self = PyType_GenericAlloc(type, 0);
@@ -193,8 +197,9 @@ static PyObject *channel_info(PyObject *self, PyObject *Py_UNUSED(ignored))
 					  info.max_publishers, info.max_subscribers,
 					  info.n_publishers, info.n_subscribers, info.history,
 					  info.backing, info.pattern, info.max_keys,
-					  info.value_len_max },
-			    12);
+					  info.value_len_max, info.arena_len, info.inline_len_max,
+					  info.max_holds },
+			    15);
 }
 
 struct members {
@@ -277,6 +282,9 @@ static PyStructSequence_Field info_fields[] = {
 	{ "pattern", "1 stream, 2 queue, 4 state" },
 	{ "max_keys", "state: limit" },
 	{ "value_len_max", "state: bytes of the longest value" },
+	{ "arena_len", "bytes that the blocks of each publisher may take; 0: there are none" },
+	{ "inline_len_max", "longer records lie in blocks" },
+	{ "max_holds", "so many records may each subscriber hold" },
 	{ NULL, NULL },
 };
 
@@ -284,7 +292,7 @@ static PyStructSequence_Desc info_desc = {
 	.name = "shmbroker.ChannelInfo",
 	.doc = "What a channel is and who is there.",
 	.fields = info_fields,
-	.n_in_sequence = 12,
+	.n_in_sequence = 15,
 };
 
 /* ---- embedded broker -------------------------------------------------------------------------------------- */

@@ -278,9 +278,9 @@ static int may_close(struct handle *handle)
 {
 	if (handle->busy)
 		return handle_check(handle);
-	if (handle->lease && handle->lease->exports) {
+	if (lease_exports(handle)) {
 		core_fail_buffer("%zd view(s) of this %s's memory still exist",
-				 handle->lease->exports, handle->noun);
+				 lease_exports(handle), handle->noun);
 		return -1;
 	}
 	for (struct handle *child = handle->children; child; child = child->next) {
@@ -299,8 +299,7 @@ static int32_t close_now(struct handle *handle)
 		if (r < 0 && first == 0)
 			first = r;
 	}
-	if (handle->lease)
-		lease_void(handle->lease);
+	lease_void_all(handle);
 	/* It may run Python code, which must not come back here. */
 	handle->busy++;
 	r = handle->close(handle);

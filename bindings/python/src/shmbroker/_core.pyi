@@ -97,6 +97,9 @@ class ChannelInfo(NamedTuple):
     pattern: int
     max_keys: int
     value_len_max: int
+    arena_len: int
+    inline_len_max: int
+    max_holds: int
 
 class Channel(_Handle):
     def __new__(
@@ -113,6 +116,12 @@ class Channel(_Handle):
         pattern: int,
         max_keys: int,
         value_len: int,
+        record_len_max: int,
+        arena_len: int,
+        inline_len_max: int,
+        max_holds: int,
+        block_flags: int,
+        numa_node: int,
     ) -> _Self: ...
     def _table(self) -> bytes: ...
     def info(self) -> ChannelInfo: ...
@@ -128,6 +137,9 @@ class PublisherStats(NamedTuple):
     refused: int
     rings: int
     n_subscribers: int
+    n_blocks: int
+    n_held: int
+    arena_len: int
 
 class Loan:
     @property
@@ -143,7 +155,11 @@ class Loan:
 
 class Publisher(_Handle):
     def __new__(
-        cls: Type[_Self], channel: Channel, record: Optional[type], flags: int
+        cls: Type[_Self],
+        channel: Channel,
+        record: Optional[type],
+        flags: int,
+        arena_len: int = 0,
     ) -> _Self: ...
     def send(
         self,
@@ -187,11 +203,30 @@ class Peek:
     @property
     def publisher_id(self) -> int: ...
     def release(self, count: Optional[int] = None) -> None: ...
+    def hold(self) -> Hold: ...
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Any: ...
     def __iter__(self) -> Iterator[Any]: ...
     def __buffer__(self, flags: int) -> memoryview: ...
     def __enter__(self) -> Peek: ...
+    def __exit__(
+        self, type: _Exit, value: Optional[BaseException], traceback: Optional[TracebackType]
+    ) -> None: ...
+
+class Hold:
+    @property
+    def record(self) -> Any: ...
+    @property
+    def len(self) -> int: ...
+    @property
+    def type(self) -> int: ...
+    @property
+    def sequence(self) -> int: ...
+    @property
+    def publisher_id(self) -> int: ...
+    def release(self) -> None: ...
+    def __buffer__(self, flags: int) -> memoryview: ...
+    def __enter__(self) -> Hold: ...
     def __exit__(
         self, type: _Exit, value: Optional[BaseException], traceback: Optional[TracebackType]
     ) -> None: ...

@@ -66,6 +66,12 @@ class Channel(_core.Channel):
             pattern,
             limits.get("max_keys", 0),
             limits.get("value_len", 0),
+            limits.get("record_len_max", 0),
+            limits.get("arena_len", 0),
+            limits.get("inline_len_max", 0),
+            limits.get("max_holds", 0),
+            limits.get("block_flags", 0),
+            limits.get("numa_node", 0),
         )
         if schema is ANY and self.schema:
             record = record_from_schema(self.schema)
@@ -88,17 +94,21 @@ class Channel(_core.Channel):
         """Wait until at least n subscribers are there. Timeout."""
         self.wait_members(subscribers=n, timeout=timeout)
 
-    def publisher(self, *, drop_newest: bool = False, trusting: bool = False) -> Publisher:
+    def publisher(
+        self, *, drop_newest: bool = False, trusting: bool = False, arena_len: int = 0
+    ) -> Publisher:
         """Start to publish.
 
         drop_newest: a record that finds no room is dropped and counted; nothing ever waits.
         trusting: subscribers of the same user may map the lane writable. None writes there, but
         nothing stops one that has lost its way; some processors are much faster with it.
+        arena_len: so many bytes of blocks are ready from the start; otherwise they come with the
+        first record that needs one.
 
         Denied, Error: no place, quota or memory left; NotConnected; Timeout.
         """
         flags = (DROP_NEWEST if drop_newest else 0) | (TRUSTING if trusting else 0)
-        return Publisher(self, self.record, flags)
+        return Publisher(self, self.record, flags, arena_len)
 
     def subscriber(
         self, *, lossy: bool = False, spin: float = 0.0, history: Optional[int] = None

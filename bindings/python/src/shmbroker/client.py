@@ -25,6 +25,12 @@ class Client(_core.Client):
         max_subscribers: int = 0,
         history: int = 0,
         backing: str = "auto",
+        record_len_max: int = 0,
+        arena_len: int = 0,
+        inline_len_max: int = 0,
+        max_holds: int = 0,
+        huge_pages: bool = False,
+        numa_node: Optional[int] = None,
     ) -> Channel:
         """Open a channel, creating it if there is none.
 
@@ -36,6 +42,13 @@ class Client(_core.Client):
         subscriber gets, at most as many as fit into half a lane. These and the limits count only
         when the channel is created.
         backing: "posix", "sealed", or "auto": posix until its members are of more than one user.
+
+        record_len_max: records of up to so many bytes, 1 GiB at most: those of more than
+        inline_len_max bytes, 16 KiB unless said, lie in blocks outside of the lanes, and can be
+        held. Without it there are no blocks. arena_len: bytes that the blocks of each publisher
+        may take, eight times the longest record unless said. max_holds: so many records may each
+        subscriber hold, 4 unless said. huge_pages: have blocks in huge pages, as far as the kernel
+        gives some; numa_node: on that node.
 
         SchemaMismatch: the channel has another schema; Denied, Invalid, NotConnected, Timeout.
         """
@@ -50,6 +63,12 @@ class Client(_core.Client):
             max_subscribers=max_subscribers,
             history=history,
             backing=backing,
+            record_len_max=record_len_max,
+            arena_len=arena_len,
+            inline_len_max=inline_len_max,
+            max_holds=max_holds,
+            block_flags=1 if huge_pages else 0,
+            numa_node=0 if numa_node is None else numa_node + 1,
         )
 
     def queue(

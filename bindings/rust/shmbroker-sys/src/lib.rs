@@ -74,7 +74,12 @@ pub struct shmb_channel_options {
     pub pattern: u32,
     pub max_keys: u32,
     pub value_len: u32,
-    pub pad: u32,
+    pub record_len_max: u32,
+    pub arena_len: u64,
+    pub inline_len_max: u32,
+    pub max_holds: u32,
+    pub block_flags: u32,
+    pub numa_node: u32,
 }
 
 /// What a channel is and who is there.
@@ -93,6 +98,11 @@ pub struct shmb_channel_info {
     pub pattern: u32,
     pub max_keys: u32,
     pub value_len_max: u32,
+    pub arena_len: u64,
+    pub inline_len_max: u32,
+    pub max_holds: u32,
+    pub block_flags: u32,
+    pub numa_node: u32,
 }
 
 /// A value in a snapshot; `len` bytes follow, padded with zeroes to 8.
@@ -112,6 +122,7 @@ pub struct shmb_state_value {
 pub struct shmb_publisher_options {
     pub options_len: u32,
     pub flags: u32,
+    pub arena_len: u64,
 }
 
 /// Counters since the publisher was opened.
@@ -125,7 +136,10 @@ pub struct shmb_publisher_stats {
     pub refused: u64,
     pub rings: u64,
     pub n_subscribers: u32,
+    pub n_blocks: u32,
+    pub n_held: u32,
     pub pad: u32,
+    pub arena_len: u64,
 }
 
 /// Subscriber options; zeroes mean the default.
@@ -203,6 +217,7 @@ pub const SHMB_CLIENT_ALLOW_RELAY: u32 = 1 << 1;
 pub const SHMB_CHANNEL_CREATE: u32 = 1 << 0;
 pub const SHMB_CHANNEL_EXCLUSIVE: u32 = 1 << 1;
 pub const SHMB_CHANNEL_ANY_SCHEMA: u32 = 1 << 2;
+pub const SHMB_BLOCKS_HUGE_PAGES: u32 = 1 << 0;
 pub const SHMB_BACKING_AUTO: u32 = 0;
 pub const SHMB_BACKING_POSIX: u32 = 1;
 pub const SHMB_BACKING_SEALED: u32 = 2;
@@ -267,11 +282,11 @@ macro_rules! layout {
 }
 layout! { shmb_view, 64, data: 0, len: 8, count: 12, stride: 16, type_: 20, sequence: 24, lost: 32, publisher_id: 40, term: 48, attempt: 56, pad: 60 }
 layout! { shmb_client_options, 56, options_len: 0, flags: 4, address: 8, address_len: 16, label_len: 20, label: 24, key_file: 32, broker_key_file: 40, connect_timeout_ns: 48 }
-layout! { shmb_channel_options, 56, options_len: 0, flags: 4, schema: 8, schema_len: 16, lane_len: 20, max_publishers: 24, max_subscribers: 28, history: 32, backing: 36, pattern: 40, max_keys: 44, value_len: 48, pad: 52 }
-layout! { shmb_channel_info, 48, lane_len: 0, record_len_max: 4, record_len: 8, max_publishers: 12, max_subscribers: 16, n_publishers: 20, n_subscribers: 24, history: 28, backing: 32, pattern: 36, max_keys: 40, value_len_max: 44 }
+layout! { shmb_channel_options, 80, options_len: 0, flags: 4, schema: 8, schema_len: 16, lane_len: 20, max_publishers: 24, max_subscribers: 28, history: 32, backing: 36, pattern: 40, max_keys: 44, value_len: 48, record_len_max: 52, arena_len: 56, inline_len_max: 64, max_holds: 68, block_flags: 72, numa_node: 76 }
+layout! { shmb_channel_info, 72, lane_len: 0, record_len_max: 4, record_len: 8, max_publishers: 12, max_subscribers: 16, n_publishers: 20, n_subscribers: 24, history: 28, backing: 32, pattern: 36, max_keys: 40, value_len_max: 44, arena_len: 48, inline_len_max: 56, max_holds: 60, block_flags: 64, numa_node: 68 }
 layout! { shmb_state_value, 32, version: 0, term: 8, publisher_id: 16, key: 24, len: 28 }
-layout! { shmb_publisher_options, 8, options_len: 0, flags: 4 }
-layout! { shmb_publisher_stats, 56, publisher_id: 0, published: 8, published_len: 16, dropped: 24, refused: 32, rings: 40, n_subscribers: 48, pad: 52 }
+layout! { shmb_publisher_options, 16, options_len: 0, flags: 4, arena_len: 8 }
+layout! { shmb_publisher_stats, 72, publisher_id: 0, published: 8, published_len: 16, dropped: 24, refused: 32, rings: 40, n_subscribers: 48, n_blocks: 52, n_held: 56, pad: 60, arena_len: 64 }
 layout! { shmb_subscriber_options, 24, options_len: 0, flags: 4, spin_ns: 8, history: 12, credit: 16, max_attempts: 20 }
 layout! { shmb_subscriber_stats, 56, subscriber_id: 0, received: 8, lost: 16, sleeps: 24, backstops: 32, pending: 40, n_publishers: 48, pad: 52 }
 layout! { shmb_ready, 16, cookie: 0, kind: 8, events: 12 }
@@ -373,6 +388,8 @@ extern "C" {
     ) -> i32;
     pub fn shmb_subscriber_peek(subscriber: *mut shmb_subscriber, max: u32) -> i32;
     pub fn shmb_subscriber_release(subscriber: *mut shmb_subscriber, count: u32) -> i32;
+    pub fn shmb_subscriber_hold(subscriber: *mut shmb_subscriber) -> i32;
+    pub fn shmb_subscriber_unhold(subscriber: *mut shmb_subscriber, hold: u32) -> i32;
     pub fn shmb_subscriber_wait(subscriber: *mut shmb_subscriber, timeout_ns: i64) -> i32;
     pub fn shmb_subscriber_fd(subscriber: *mut shmb_subscriber) -> i32;
     pub fn shmb_subscriber_arm(subscriber: *mut shmb_subscriber) -> i32;

@@ -78,7 +78,7 @@ pub use queue::{Job, Queue, QueueOptions, QueuePublisher, QueueSubscriber, Worke
 pub use schema::{Bool8, Char, Pad, Record, Schema, SchemaField, Text};
 pub use state::{Key, State, StateOptions, StatePublisher, StateSubscriber, Version};
 pub use subscriber::{
-    Batch, BatchIter, Iter, Received, Records, Sample, Subscriber, SubscriberOptions,
+    Batch, BatchIter, Held, Iter, Received, Records, Sample, Subscriber, SubscriberOptions,
     SubscriberStats, TryIter,
 };
 pub use waitset::{Ready, WaitSet};
