@@ -16,6 +16,7 @@
 #include "daemon/bell.h"
 #include "daemon/channel.h"
 #include "daemon/client.h"
+#include "daemon/directory.h"
 #include "daemon/key.h"
 #include "daemon/member.h"
 #include "daemon/pair.h"
@@ -50,7 +51,8 @@ static int adopt_pair(struct broker *broker, const struct shmb_registry_entry *e
 
 	publisher = find_member(broker, entry->publisher_id, SHMB_ENTRY_PUBLISHER);
 	subscriber = find_member(broker, entry->subscriber_id, SHMB_ENTRY_SUBSCRIBER);
-	if (!publisher || !subscriber || publisher->channel != subscriber->channel)
+	if (!publisher || !subscriber || publisher->channel != subscriber->channel ||
+	    !member_meets(publisher, subscriber))
 		return -ESRCH;
 	/* Killed while the newer one took the place of the older. */
 	other = pair_find(publisher, subscriber);
@@ -200,7 +202,7 @@ static int complete_pairs(struct channel *channel)
 		for (uint32_t k = 0; k < channel->n_slots[1]; k++) {
 			publisher = channel->slots[0][i];
 			subscriber = channel->slots[1][k];
-			if (!publisher || !subscriber)
+			if (!publisher || !subscriber || !member_meets(publisher, subscriber))
 				continue;
 			r = complete_pair(publisher, subscriber);
 			if (r < 0)
@@ -246,6 +248,8 @@ int adopt_all(struct broker *broker)
 			return r;
 		if (channel->pattern == SHMB_PATTERN_STATE)
 			key_settle(channel);
+		else if (channel->pattern == SHMB_PATTERN_CALL)
+			directory_settle(channel);
 	}
 	r = loop_timer_at(broker->loop, shmb_clock_now_ns() + broker->config.away_ns,
 			  on_adoption_end, broker, &broker->adoption);

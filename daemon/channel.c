@@ -9,9 +9,11 @@
 #include <shmbroker/cell.h>
 
 #include "lib/block.h"
+#include "lib/call.h"
 #include "lib/history.h"
 
 #include "daemon/channel.h"
+#include "daemon/directory.h"
 #include "daemon/view.h"
 
 static const struct segment_spec channel_spec = {
@@ -32,14 +34,24 @@ static uint64_t name_hash(const struct broker *broker, const void *name, uint32_
 	return hash;
 }
 
-static uint64_t segment_len(uint32_t schema_len, uint32_t max_keys, uint32_t lane_len)
+static uint64_t segment_len(uint32_t pattern, uint32_t schema_len, uint32_t max_keys,
+			    uint32_t lane_len, uint32_t max_subscribers)
 {
 	uint64_t len = SHMB_BLOCK_LEN + (uint64_t)schema_len;
 
+	if (pattern == SHMB_PATTERN_CALL)
+		len = shmb_call_servers_offset(schema_len) +
+		      (uint64_t)max_subscribers * sizeof(struct shmb_call_server);
 	/* Room for the values of all keys, so that none is lost for want of it when somebody dies. */
 	if (max_keys)
 		len = shmb_state_cells_offset(schema_len, max_keys) + lane_len;
 	return (len + PAGE_LEN - 1) & ~(uint64_t)(PAGE_LEN - 1);
+}
+
+static uint64_t channel_segment_len(const struct channel *channel)
+{
+	return segment_len(channel->pattern, channel->schema_len, channel->max_keys,
+			   channel->lane_len, channel->max_subscribers);
 }
 
 struct channel *channel_find(const struct broker *broker, const void *name, uint32_t name_len)
@@ -85,7 +97,7 @@ fail:
 
 static int channel_charge(struct channel *channel, struct quota_user *user)
 {
-	uint64_t len = segment_len(channel->schema_len, channel->max_keys, channel->lane_len);
+	uint64_t len = channel_segment_len(channel);
 
 	if (quota_charge(user, QUOTA_CHANNELS, 1) < 0)
 		return -EDQUOT;
@@ -168,7 +180,7 @@ int channel_new(struct broker *broker, struct quota_user *user, uint32_t uid,
 	channel->backing =
 		open->backing == SHMB_MEMORY_SEALED ? SHMB_MEMORY_SEALED : SHMB_MEMORY_POSIX;
 	spec.id = spec.owner_id = object_id(&channel->object);
-	spec.len = segment_len(open->schema_len, open->max_keys, open->lane_len);
+	spec.len = channel_segment_len(channel);
 	spec.flags = SEGMENT_ALLOCATE | SEGMENT_MAP;
 	r = channel_charge(channel, user);
 	if (r == 0)
@@ -187,7 +199,8 @@ int channel_new(struct broker *broker, struct quota_user *user, uint32_t uid,
 
 bool channel_geometry_valid(uint32_t pattern, uint32_t lane_len, uint32_t max_keys)
 {
-	if (pattern == SHMB_PATTERN_STREAM || pattern == SHMB_PATTERN_QUEUE)
+	if (pattern == SHMB_PATTERN_STREAM || pattern == SHMB_PATTERN_QUEUE ||
+	    pattern == SHMB_PATTERN_CALL)
 		return lane_len >= SHMB_LANE_LEN_MIN && lane_len <= SHMB_LANE_LEN_MAX &&
 		       (lane_len & (lane_len - 1)) == 0 && max_keys == 0;
 	return pattern == SHMB_PATTERN_STATE && max_keys && max_keys <= SHMB_STATE_KEYS_MAX &&
@@ -217,8 +230,8 @@ static bool entry_valid(const struct shmb_registry_entry *entry)
 	       entry->history <= channel_history_max(entry->pattern, entry->lane_len, 0) &&
 	       channel_blocks_valid(entry->pattern, entry->lane_len, &entry->blocks) &&
 	       entry->name_len &&
-	       entry->segment_len ==
-		       segment_len(entry->schema_len, entry->max_keys, entry->lane_len) &&
+	       entry->segment_len == segment_len(entry->pattern, entry->schema_len, entry->max_keys,
+						 entry->lane_len, entry->max_subscribers) &&
 	       entry->backing <= SHMB_MEMORY_SEALED;
 }
 
@@ -368,6 +381,7 @@ const void *channel_schema(const struct channel *channel)
 void channel_changed(struct channel *channel)
 {
 	struct shmb_channel_segment *map = channel->map;
+	uint32_t n_publishers, n_subscribers;
 
 	if (registry_is_superseded(&channel->broker->registry))
 		return;
@@ -386,8 +400,9 @@ void channel_changed(struct channel *channel)
 		for (uint32_t i = 0; i < channel->n_slots[role]; i++)
 			if (channel->slots[role][i])
 				view_flush(channel->slots[role][i]->client, false);
-	__atomic_store_n(&map->n_publishers, channel->n_active[0], __ATOMIC_RELAXED);
-	__atomic_store_n(&map->n_subscribers, channel->n_active[1], __ATOMIC_RELAXED);
+	directory_count(channel, &n_publishers, &n_subscribers);
+	__atomic_store_n(&map->n_publishers, n_publishers, __ATOMIC_RELAXED);
+	__atomic_store_n(&map->n_subscribers, n_subscribers, __ATOMIC_RELAXED);
 	/*
 	 * Killed before: those who were told act on what they were told, and a successor moves the
 	 * epoch.
@@ -431,9 +446,7 @@ void channel_free(struct channel *channel, bool keep)
 	loop_timer_cancel(channel->patience);
 	if (channel->user) {
 		quota_release(channel->user, QUOTA_CHANNELS, 1);
-		quota_release(
-			channel->user, QUOTA_BYTES,
-			segment_len(channel->schema_len, channel->max_keys, channel->lane_len));
+		quota_release(channel->user, QUOTA_BYTES, channel_segment_len(channel));
 		quota_user_put(&broker->quota, channel->user);
 	}
 	free(channel->slots[0]);

@@ -7,6 +7,7 @@
 
 #include <shmbroker/schema.h>
 
+#include "lib/call.h"
 #include "lib/history.h"
 #include "lib/name.h"
 
@@ -197,11 +198,15 @@ static int open_check(struct shmb_msg_open *open, const void *schema, uint32_t s
 	if (schema_len && shmb_schema_check(schema, schema_len) < 0)
 		return -EINVAL;
 	if (!open->lane_len && open->pattern != SHMB_PATTERN_STATE)
-		open->lane_len = SHMB_LANE_LEN_DEFAULT;
+		open->lane_len = open->pattern == SHMB_PATTERN_CALL ? SHMB_CALL_LANE_LEN_DEFAULT
+								    : SHMB_LANE_LEN_DEFAULT;
 	if (!open->max_publishers)
-		open->max_publishers = CHANNEL_MEMBERS_DEFAULT;
+		open->max_publishers = open->pattern == SHMB_PATTERN_CALL ? SHMB_CALL_LANES_DEFAULT
+									  : CHANNEL_MEMBERS_DEFAULT;
 	if (!open->max_subscribers)
-		open->max_subscribers = CHANNEL_MEMBERS_DEFAULT;
+		open->max_subscribers = open->pattern == SHMB_PATTERN_CALL
+						? SHMB_CALL_MEMBERS_DEFAULT
+						: CHANNEL_MEMBERS_DEFAULT;
 	if (!channel_geometry_valid(open->pattern, open->lane_len, open->max_keys) ||
 	    open->max_publishers > CHANNEL_MEMBERS_MAX ||
 	    open->max_subscribers > CHANNEL_MEMBERS_MAX ||
@@ -365,35 +370,103 @@ static int reply_grant(struct request *request, struct member *member)
 			     SHMB_FD_ROLE_DOORBELL);
 }
 
+/* A subscriber of a channel that has been announced, or NULL. */
+static struct member *find_subscriber(const struct channel *channel, uint64_t id)
+{
+	struct object *object = broker_find(channel->broker, id, SHMB_ENTRY_SUBSCRIBER);
+	struct member *member = object ? shmb_container_of(object, struct member, object) : NULL;
+
+	return member && member->channel == channel && member->flags & SHMB_MEMBER_ACTIVE ? member
+											  : NULL;
+}
+
+/*
+ * Callers send, so they need what publishers need; servers receive. A private lane is its client's as
+ * caller or as server, as the subscriber is at which it waits for answers.
+ */
+static int attach_check_call(const struct request *request, const struct channel *channel,
+			     const struct shmb_msg_attach *attach,
+			     const struct shmb_msg_attach_private *private, uint32_t *ret_op)
+{
+	const struct member *partner, *mine;
+	bool server = attach->flags & SHMB_MEMBER_SERVER;
+
+	if (attach->history)
+		return -EINVAL;
+	if (attach->role == SHMB_ROLE_PUBLISHER) {
+		partner = find_subscriber(channel, private->partner_id);
+		mine = find_subscriber(channel, private->reply_to);
+		if (!partner || !mine || mine->client != request->client)
+			return -ESTALE;
+		server = mine->flags & SHMB_MEMBER_SERVER;
+		if (server == !!(partner->flags & SHMB_MEMBER_SERVER))
+			return -EINVAL;
+	} else if (attach->flags & SHMB_MEMBER_LOSSY || private->partner_id || private->reply_to) {
+		return -EINVAL;
+	}
+	*ret_op = server ? POLICY_SUBSCRIBE : POLICY_PUBLISH;
+	return 0;
+}
+
+/* May there be such a member? Stores what its client must be permitted. */
+static int attach_check(const struct request *request, const struct channel *channel,
+			const struct shmb_msg_attach *attach,
+			const struct shmb_msg_attach_private *private, uint32_t *ret_op)
+{
+	bool publisher = attach->role == SHMB_ROLE_PUBLISHER;
+
+	if (channel->pattern == SHMB_PATTERN_CALL)
+		return attach_check_call(request, channel, attach, private, ret_op);
+	if (private->partner_id || private->reply_to || attach->flags & SHMB_MEMBER_SERVER)
+		return -EINVAL;
+	*ret_op = publisher ? POLICY_PUBLISH : POLICY_SUBSCRIBE;
+	return 0;
+}
+
+/* Whatever the channel is. */
+static int attach_body(const struct request *request, struct shmb_msg_attach *attach,
+		       struct shmb_msg_attach_private *private)
+{
+	const uint8_t *body = request->message->body;
+
+	if (request->message->body_len == sizeof(*attach) + sizeof(*private))
+		memcpy(private, body + sizeof(*attach), sizeof(*private));
+	else if (request->message->body_len != sizeof(*attach))
+		return -EINVAL;
+	memcpy(attach, body, sizeof(*attach));
+	if (attach->zero)
+		return -EINVAL;
+	if (attach->role == SHMB_ROLE_PUBLISHER)
+		return attach->flags & ~SHMB_MEMBER_TRUSTING || attach->history ? -EINVAL : 0;
+	if (attach->role == SHMB_ROLE_SUBSCRIBER)
+		return attach->flags & ~(SHMB_MEMBER_LOSSY | SHMB_MEMBER_SERVER) ? -EINVAL : 0;
+	return -EINVAL;
+}
+
 static int handle_attach(struct request *request)
 {
+	struct shmb_msg_attach_private private = { 0 };
 	struct shmb_msg_attach attach;
 	struct channel *channel;
 	struct member *member;
 	uint32_t op;
 	int r;
 
-	r = request_body(request, &attach, sizeof(attach));
+	r = attach_body(request, &attach, &private);
 	if (r < 0)
 		return r;
-	if (attach.zero)
-		return -EINVAL;
-	if (attach.role == SHMB_ROLE_PUBLISHER && !(attach.flags & ~SHMB_MEMBER_TRUSTING) &&
-	    attach.history == 0)
-		op = POLICY_PUBLISH;
-	else if (attach.role == SHMB_ROLE_SUBSCRIBER && !(attach.flags & ~SHMB_MEMBER_LOSSY))
-		op = POLICY_SUBSCRIBE;
-	else
-		return -EINVAL;
 	channel = find_channel(request, attach.channel_id);
 	if (!channel || !channel_is_open(channel, request->client))
 		return -ENOENT;
+	r = attach_check(request, channel, &attach, &private, &op);
+	if (r < 0)
+		return r;
 	if (!request_permits(request, op, channel->name, channel->name_len))
 		return -EACCES;
 	r = member_choose_backing(channel, request->client->uid);
 	if (r == 0)
 		r = member_new(channel, request->client, attach.role, attach.flags, attach.history,
-			       &member);
+			       &private, &member);
 	if (r < 0) {
 		if (r == -EDQUOT || r == -EUSERS)
 			explain_quota(request, channel, attach.role, r);

@@ -30,6 +30,7 @@ noinst_LTLIBRARIES += %D%/libbroker.la
 	%D%/view.c %D%/view.h \
 	%D%/pair.c %D%/pair.h \
 	%D%/key.c %D%/key.h \
+	%D%/directory.c %D%/directory.h \
 	%D%/channel.c %D%/channel.h \
 	%D%/arena.c %D%/arena.h \
 	%D%/member.c %D%/member.h \

@@ -11,6 +11,7 @@
 
 #include "daemon/arena.h"
 #include "daemon/channel.h"
+#include "daemon/directory.h"
 #include "daemon/fence.h"
 #include "daemon/idle.h"
 #include "daemon/key.h"
@@ -129,6 +130,8 @@ static int member_init(struct member *member, struct channel *channel, struct cl
 	member->slot = entry->slot;
 	member->flags = entry->flags & ~SHMB_MEMBER_ACTIVE;
 	member->history = entry->history;
+	member->partner_id = entry->partner_id;
+	member->reply_to = entry->reply_to;
 	member->doorbell = -1;
 	member->generation = (uint32_t)registry_epoch(&broker->registry) << GENERATION_SHIFT;
 	list_init(&member->pairs);
@@ -184,7 +187,8 @@ static void member_discard(struct member *member)
 }
 
 int member_new(struct channel *channel, struct client *client, uint32_t role, uint32_t flags,
-	       uint32_t history, struct member **ret_member)
+	       uint32_t history, const struct shmb_msg_attach_private *private,
+	       struct member **ret_member)
 {
 	bool publisher = role == SHMB_ROLE_PUBLISHER;
 	struct broker *broker = client->broker;
@@ -196,6 +200,8 @@ int member_new(struct channel *channel, struct client *client, uint32_t role, ui
 		.flags = flags,
 		.history = history < channel->history ? history : channel->history,
 		.backing = channel->backing,
+		.partner_id = private->partner_id,
+		.reply_to = private->reply_to,
 	};
 	struct segment_spec spec;
 	struct member *member;
@@ -327,6 +333,7 @@ static int pairs_create(struct member *member)
 	for (uint32_t i = 0; r == 0 && i < channel->n_slots[other]; i++) {
 		peer = channel->slots[other][i];
 		if (!peer || !(peer->flags & SHMB_MEMBER_ACTIVE) ||
+		    !(other ? member_meets(member, peer) : member_meets(peer, member)) ||
 		    (!other && !member_usable(peer) && pair_of(member, peer)))
 			continue;
 		r = other ? pair_new(member, peer, member->client->user)
@@ -568,6 +575,7 @@ int member_activate(struct member *member)
 	member->flags |= SHMB_MEMBER_ACTIVE;
 	registry_set_flags(&broker->registry, member->object.entry, member->flags);
 	member->channel->n_active[member->role - 1]++;
+	directory_update(member->channel, member->role, member->slot);
 	list_for_each(link, safe, &member->pairs)
 		pair_announce(list_entry(link, struct pair, member_links[member->role - 1]));
 	channel_changed(member->channel);
@@ -617,6 +625,8 @@ void member_free(struct member *member, uint32_t reason)
 		fence_segment(member, &member->object.segment);
 	/* First of all, so that a successor does not take up what is half gone. */
 	broker_unregister(broker, &member->object);
+	channel->slots[member->role - 1][member->slot] = NULL;
+	directory_update(channel, member->role, member->slot);
 	pairs_free(member, member, reason);
 	if (reason == SHMB_GONE_EVICTED) {
 		view_gone(member->eviction, member->present, reason);
@@ -626,7 +636,6 @@ void member_free(struct member *member, uint32_t reason)
 	}
 	table_remove(&broker->objects, &member->object.node);
 	list_remove(&member->client_link);
-	channel->slots[member->role - 1][member->slot] = NULL;
 	channel->n_members[member->role - 1]--;
 	broker->n_members--;
 	if (member->flags & SHMB_MEMBER_ACTIVE) {

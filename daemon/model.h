@@ -252,6 +252,8 @@ struct view {
  * @role:	SHMB_ROLE_*
  * @flags:	SHMB_MEMBER_*
  * @history:	subscriber: how many earlier records it wants of each publisher
+ * @partner_id:	publisher: the one subscriber that may read its lane; 0: all of the channel
+ * @reply_to:	publisher with a partner: the subscriber of its client that gets the answers
  * @slot:	in channel.slots
  * @doorbell:	eventfd that its peers of the same uid ring
  * @generation:	of @doorbell
@@ -272,6 +274,8 @@ struct member {
 	uint32_t role;
 	uint32_t flags;
 	uint32_t history;
+	uint64_t partner_id;
+	uint64_t reply_to;
 	uint32_t slot;
 	int doorbell;
 	uint32_t generation;
@@ -440,6 +444,12 @@ static inline bool member_usable(const struct member *member)
 	const struct segment *segment = &member->object.segment;
 
 	return segment_exists(segment) && segment->backing == member->channel->backing;
+}
+
+/* May they be a pair? Both are of one channel. */
+static inline bool member_meets(const struct member *publisher, const struct member *subscriber)
+{
+	return !publisher->partner_id || publisher->partner_id == object_id(&subscriber->object);
 }
 
 /* Finds an object of a kind by its id, or NULL. */

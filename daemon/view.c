@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "lib/clock.h"
 #include "lib/fd.h"
@@ -166,22 +167,34 @@ static int send_pair(struct view *view)
 	struct member *me = pair->members[mine], *peer = pair->members[!mine];
 	struct segment_maker *maker = &view->client->broker->maker;
 	bool publisher = me->role == SHMB_ROLE_PUBLISHER, blind = publisher && !member_usable(peer);
-	struct shmb_msg_pair body = {
+	bool private = !publisher && peer->partner_id;
+	struct shmb_msg_pair pair_body = {
 		.pair_id = view->pair_id,
 		.member_id = view->member_id,
 		.peer_id = object_id(&peer->object),
 		.role = me->role,
 		.flags = (pair->members[1]->flags & SHMB_MEMBER_LOSSY ? SHMB_PAIR_LOSSY : 0) |
 			 (blind ? SHMB_PAIR_BLIND : 0) |
-			 (publisher && !member_usable(me) ? SHMB_PAIR_MOVE : 0),
+			 (publisher && !member_usable(me) ? SHMB_PAIR_MOVE : 0) |
+			 (private ? SHMB_PAIR_PRIVATE : 0),
 		.slot = pair->members[0]->slot,
 		.lane_len = me->channel->lane_len,
 		.doorbell_generation = pair_is_cross(pair) ? pair->generation : peer->generation,
 		.segment = (uint32_t)me->object.segment.id,
 		.history = pair->members[1]->history,
 	};
+	struct shmb_msg_pair_private private_body = {
+		.reply_to = peer->reply_to,
+		.uid = peer->client->uid,
+		.pid = peer->client->pid,
+	};
+	uint8_t body[sizeof(pair_body) + sizeof(private_body)];
+	uint32_t body_len = private ? sizeof(body) : sizeof(pair_body);
 	struct parcel parcel = { 0 };
 	int r = 0;
+
+	memcpy(body, &pair_body, sizeof(pair_body));
+	memcpy(body + sizeof(pair_body), &private_body, sizeof(private_body));
 
 	if (!blind)
 		r = parcel_add_segment(&parcel, maker, &peer->object.segment,
@@ -196,7 +209,7 @@ static int send_pair(struct view *view)
 	else if (r == 0)
 		r = parcel_add_fd(&parcel, peer->doorbell, SHMB_FD_EVENTFD, SHMB_FD_ROLE_RINGER);
 	if (r == 0)
-		r = connection_send(view->client->connection, SHMB_MSG_PAIR, 0, &body, sizeof(body),
+		r = connection_send(view->client->connection, SHMB_MSG_PAIR, 0, body, body_len,
 				    &parcel);
 	parcel_deinit(&parcel);
 	if (r < 0)

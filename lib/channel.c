@@ -17,6 +17,7 @@
 
 #include "lib/api.h"
 #include "lib/block.h"
+#include "lib/call.h"
 #include "lib/clock.h"
 #include "lib/error.h"
 #include "lib/history.h"
@@ -39,7 +40,8 @@ static int check_options(const struct shmb_channel_options *options)
 	if (options->flags & ~known)
 		return shmb_fail(-EINVAL, "unknown channel flags 0x%x", options->flags & ~known);
 	if (options->pattern && options->pattern != SHMB_PATTERN_STREAM &&
-	    options->pattern != SHMB_PATTERN_QUEUE && options->pattern != SHMB_PATTERN_STATE)
+	    options->pattern != SHMB_PATTERN_QUEUE && options->pattern != SHMB_PATTERN_CALL &&
+	    options->pattern != SHMB_PATTERN_STATE)
 		return shmb_fail(-EINVAL, "there is no pattern %u", options->pattern);
 	if (options->max_keys > SHMB_STATE_KEYS_MAX)
 		return shmb_fail(-EINVAL, "a channel has at most %u keys, not %u",
@@ -55,6 +57,8 @@ static int check_options(const struct shmb_channel_options *options)
 				 options->max_publishers, options->max_subscribers);
 	if (options->backing > SHMB_BACKING_SEALED)
 		return shmb_fail(-EINVAL, "unknown backing %u", options->backing);
+	if (options->pattern == SHMB_PATTERN_CALL && options->schema_len)
+		return shmb_fail(-EINVAL, "requests and replies of a call channel are untyped");
 	if (options->schema_len && !options->schema)
 		return shmb_fail(-EINVAL, "schema_len is %u but schema is NULL",
 				 options->schema_len);
@@ -130,6 +134,9 @@ static int check_history(const struct shmb_channel_options *options)
 		return shmb_fail(-EINVAL, "a state channel has values, not a history");
 	if (options->pattern == SHMB_PATTERN_QUEUE && options->history)
 		return shmb_fail(-EINVAL, "a queue has no history: its records are for one worker");
+	if (options->pattern == SHMB_PATTERN_CALL && options->history)
+		return shmb_fail(-EINVAL,
+				 "a call channel has no history: a call is for one server");
 	/* Records may be short although the longest are not: those in blocks take 24 bytes. */
 	history_max = shmb_history_max(lane_len, has_blocks(options) ? 0 : head.record_len);
 	if (options->history > history_max)
@@ -152,7 +159,10 @@ static int explain_mismatch(const struct shmb_message *message, uint32_t pattern
 	if (error.code == SHMB_CODE_PATTERN)
 		return shmb_fail(-EPROTOTYPE,
 				 "the channel has another pattern: it is no %s channel",
-				 pattern == SHMB_PATTERN_STATE ? "state" : "stream");
+				 pattern == SHMB_PATTERN_STATE	 ? "state"
+				 : pattern == SHMB_PATTERN_CALL	 ? "call"
+				 : pattern == SHMB_PATTERN_QUEUE ? "queue"
+								 : "stream");
 	if (!theirs_len)
 		return shmb_fail(-EPROTOTYPE, "the channel is untyped, you have a schema");
 	if (!schema_len)
@@ -191,7 +201,8 @@ static bool geometry_valid(const struct shmb_msg_opened *opened)
 {
 	uint32_t len = opened->lane_len, max_keys = opened->max_keys;
 
-	if (opened->pattern == SHMB_PATTERN_STREAM || opened->pattern == SHMB_PATTERN_QUEUE)
+	if (opened->pattern == SHMB_PATTERN_STREAM || opened->pattern == SHMB_PATTERN_QUEUE ||
+	    opened->pattern == SHMB_PATTERN_CALL)
 		return len >= SHMB_LANE_LEN_MIN && len <= SHMB_LANE_LEN_MAX && !(len & (len - 1)) &&
 		       opened->history <= shmb_history_max(len, 0);
 	return opened->pattern == SHMB_PATTERN_STATE && max_keys && opened->history == 0 &&
@@ -210,6 +221,7 @@ static int take_opened(struct shmb_channel *channel, struct shmb_received *recei
 	if (message->fd_count != 1 || message->descriptors[0].role != SHMB_FD_ROLE_PEER)
 		return shmb_fail(-EPROTO, "the broker gave no channel segment");
 	if (!geometry_valid(&opened) || opened.max_publishers > 4096 ||
+	    opened.max_subscribers > 4096 ||
 	    !shmb_block_limits_valid(&opened.blocks, opened.lane_len))
 		return shmb_fail(-EPROTO, "the broker gave impossible limits");
 	result = shmb_map_reader(&channel->map, received->fds[0], &message->descriptors[0],
@@ -226,6 +238,10 @@ static int take_opened(struct shmb_channel *channel, struct shmb_received *recei
 	channel->history = opened.history;
 	channel->blocks = opened.blocks;
 	result = take_schema(channel, opened.schema_len);
+	if (result == 0 && opened.pattern == SHMB_PATTERN_CALL &&
+	    channel->map.len < shmb_call_servers_offset(channel->schema_len) +
+				       opened.max_subscribers * sizeof(struct shmb_call_server))
+		return shmb_fail(-EPROTO, "the channel's servers do not fit into its segment");
 	if (result == 0 && opened.pattern == SHMB_PATTERN_STATE &&
 	    channel->map.len <
 		    shmb_state_cells_offset(channel->schema_len, opened.max_keys) + opened.lane_len)
@@ -443,6 +459,8 @@ SHMB_API int32_t shmb_channel_info(struct shmb_channel *channel, struct shmb_cha
 		all.value_len_max = shmb_cell_value_len_max(shmb_channel_cell_len(channel));
 	else if (channel->pattern == SHMB_PATTERN_QUEUE)
 		all.record_len_max = shmb_queue_record_len_max(channel->lane_len);
+	else if (channel->pattern == SHMB_PATTERN_CALL)
+		all.record_len_max = shmb_record_len_max(channel->lane_len) - SHMB_CALL_HEADER_LEN;
 	else
 		all.record_len_max = channel->blocks.arena_len
 					     ? channel->blocks.record_len_max

@@ -48,6 +48,14 @@
 
 /* ---- events ------------------------------------------------------------------------------------ */
 
+/* Its length has been checked. */
+static void take_pair(struct shmb_event *event, const struct shmb_message *message)
+{
+	memcpy(&event->pair, message->body, sizeof(event->pair));
+	if (message->body_len > sizeof(event->pair))
+		memcpy(&event->peer, message->body + sizeof(event->pair), sizeof(event->peer));
+}
+
 struct shmb_event *shmb_event_new(struct shmb_received *received)
 {
 	const struct shmb_message *message = &received->message;
@@ -57,7 +65,7 @@ struct shmb_event *shmb_event_new(struct shmb_received *received)
 		return NULL;
 	event->type = message->type;
 	if (message->type == SHMB_MSG_PAIR)
-		memcpy(&event->pair, message->body, sizeof(event->pair));
+		take_pair(event, message);
 	else if (message->type == SHMB_MSG_UNPAIR)
 		memcpy(&event->unpair, message->body, sizeof(event->unpair));
 	else if (message->type == SHMB_MSG_ARENA)
@@ -196,7 +204,9 @@ static uint64_t event_member(const struct shmb_message *message)
 		       : message->type == SHMB_MSG_ARENA  ? sizeof(struct shmb_msg_arena)
 							  : sizeof(struct shmb_msg_pair);
 
-	if (message->body_len == len)
+	if (message->body_len == len ||
+	    (message->type == SHMB_MSG_PAIR &&
+	     message->body_len == len + sizeof(struct shmb_msg_pair_private)))
 		memcpy(&id, message->body + offset, sizeof(id));
 	return id;
 }

@@ -22,6 +22,7 @@
  * @next:	 in the inbox
  * @type:	 SHMB_MSG_PAIR, _UNPAIR, _ARENA, _EVICTED or _GRANT (a new doorbell after a restart)
  * @pair:	 of a PAIR
+ * @peer:	 of a PAIR of a private lane, else zeroes
  * @unpair:	 of an UNPAIR
  * @arena:	 of an ARENA
  * @generation:	 of a GRANT's doorbell
@@ -34,6 +35,7 @@ struct shmb_event {
 	struct shmb_event *next;
 	uint32_t type;
 	struct shmb_msg_pair pair;
+	struct shmb_msg_pair_private peer;
 	struct shmb_msg_unpair unpair;
 	struct shmb_msg_arena arena;
 	uint32_t generation;

@@ -23,6 +23,7 @@ libshmb_files = \
 	%D%/spawn.c %D%/spawn.h \
 	%D%/connection.c %D%/connection.h \
 	%D%/client.c %D%/client.h \
+	%D%/call.h \
 	%D%/channel.c %D%/channel.h \
 	%D%/member.c %D%/member.h \
 	%D%/ahead.h \
@@ -33,6 +34,9 @@ libshmb_files = \
 	%D%/state.c \
 	%D%/publisher.c \
 	%D%/subscriber.c \
+	%D%/link.c %D%/link.h \
+	%D%/caller.c \
+	%D%/server.c \
 	%D%/poller.h \
 	%D%/poller-epoll.c \
 	%D%/waitset.c

@@ -69,6 +69,8 @@ struct shmb_ringer {
  * @role:	    SHMB_ROLE_*
  * @flags:	    SHMB_MEMBER_*
  * @history:	    subscriber: how many earlier records it wants of each publisher
+ * @partner_id:	    publisher: the one subscriber that reads its lane; 0: all of the channel
+ * @reply_to:	    publisher with a partner: our subscriber that waits for the answers
  * @slot:	    in the channel
  * @own:	    the segment it writes
  * @own_id:	    of that segment
@@ -81,6 +83,8 @@ struct shmb_ringer {
  * @pinned:	    must not move now
  * @evicted:	    the broker has thrown it out
  * @changes:	    counts peers that came or went
+ * @noted_epoch:    of whoever acts on that by itself: the epoch when it last did
+ * @noted_changes:  and @changes
  * @doorbells:	    fds it can be woken by
  * @n_doorbells:    of @doorbells
  * @doorbell_changes: counts changes of @doorbells
@@ -111,6 +115,8 @@ struct shmb_member {
 	uint32_t role;
 	uint32_t flags;
 	uint32_t history;
+	uint64_t partner_id;
+	uint64_t reply_to;
 	uint32_t slot;
 	struct shmb_map own;
 	uint64_t own_id;
@@ -123,6 +129,8 @@ struct shmb_member {
 	bool pinned;
 	bool evicted;
 	uint32_t changes;
+	uint64_t noted_epoch;
+	uint32_t noted_changes;
 	struct shmb_doorbell *doorbells;
 	uint32_t n_doorbells;
 	uint32_t doorbell_changes;
@@ -258,6 +266,14 @@ static inline bool shmb_member_is_settled(const struct shmb_member *member)
 	 */
 	return SHMB_LOAD(member->fork_guard) && SHMB_LOAD(member->epoch) == member->seen_epoch &&
 	       !member->evicted;
+}
+
+/* Has anything been heard of the channel's members that was not noted? */
+static inline bool shmb_member_is_news(const struct shmb_member *member)
+{
+	/* A child has no mappings, and is told so. */
+	return !SHMB_LOAD(member->fork_guard) || SHMB_LOAD(member->epoch) != member->noted_epoch ||
+	       member->changes != member->noted_changes;
 }
 
 static inline int shmb_member_enter(struct shmb_member *member)

@@ -1110,6 +1110,14 @@ send_block(struct shmb_publisher *publisher, const void *data, uint32_t len, uin
 	return 0;
 }
 
+static inline void commit(struct shmb_publisher *publisher, uint32_t len, uint32_t type)
+{
+	shmb_lane_commit(&publisher->writer, len, type, 0);
+	if (shmb_likely(len <= publisher->ahead_max))
+		shmb_ahead(&publisher->writer, shmb_record_span(len));
+	ring_sleepers(publisher);
+}
+
 SHMB_API int32_t shmb_publisher_send_typed(struct shmb_publisher *publisher, const void *data,
 					   uint32_t len, uint32_t type)
 {
@@ -1132,6 +1140,38 @@ SHMB_API int32_t shmb_publisher_send_typed(struct shmb_publisher *publisher, con
 		shmb_ahead(&publisher->writer, shmb_record_span(len + publisher->address_len));
 	ring_sleepers(publisher);
 	return 0;
+}
+
+int32_t shmb_publisher_send_headed(struct shmb_publisher *publisher, uint64_t head,
+				   const void *data, uint32_t len, uint32_t type)
+{
+	uint32_t whole = len < UINT32_MAX - sizeof(head) ? len + (uint32_t)sizeof(head) : len;
+	int result = enter(publisher, whole);
+	uint8_t *payload;
+
+	if (shmb_unlikely(result < 0))
+		return result;
+	payload = claim(publisher, whole);
+	if (shmb_unlikely(!payload))
+		return full(publisher);
+	memcpy(payload, &head, sizeof(head));
+	shmb_copy(payload + sizeof(head), data, len);
+	commit(publisher, whole, type);
+	return 0;
+}
+
+int shmb_publisher_sync(struct shmb_publisher *publisher)
+{
+	/* Something may have come that has moved no epoch. */
+	if (SHMB_LOAD(publisher->member.fork_guard) &&
+	    shmb_unlikely(SHMB_LOAD(&publisher->member.inbox.first) != NULL))
+		shmb_member_sync(&publisher->member);
+	return shmb_member_enter(&publisher->member);
+}
+
+uint32_t shmb_publisher_n_pairs(const struct shmb_publisher *publisher)
+{
+	return publisher->n_pairs;
 }
 
 SHMB_API int32_t shmb_publisher_send(struct shmb_publisher *publisher, const void *data,
@@ -1521,27 +1561,17 @@ static int fill_arena(struct shmb_publisher *publisher, uint64_t len)
 	return shmb_arena_grow(publisher->arena, len);
 }
 
-SHMB_API int32_t shmb_publisher_open(struct shmb_channel *channel,
-				     const struct shmb_publisher_options *given,
-				     struct shmb_publisher **ret_publisher)
+static int open_publisher(struct shmb_channel *channel, uint32_t flags, uint64_t partner_id,
+			  uint64_t reply_to, struct shmb_publisher **ret_publisher)
 {
-	struct shmb_publisher_options options;
-	struct shmb_publisher *publisher;
+	struct shmb_publisher *publisher = calloc(1, sizeof(*publisher));
 	int result;
 
-	if (!channel || !ret_publisher)
-		return shmb_fail(-EINVAL, "channel or ret_publisher is NULL");
-	if (!*channel->client->fork_guard)
-		return shmb_fail(-ECHILD, "this channel belongs to the parent process");
-	result = shmb_options_take(&options, sizeof(options), given, "publisher");
-	if (result < 0)
-		return result;
-	if (options.flags & ~(SHMB_PUBLISHER_DROP_NEWEST | SHMB_PUBLISHER_TRUSTING))
-		return shmb_fail(-EINVAL, "unknown publisher flags 0x%x", options.flags);
-	publisher = calloc(1, sizeof(*publisher));
 	if (!publisher)
 		return shmb_fail(-ENOMEM, "no memory for a publisher");
-	publisher->flags = options.flags;
+	publisher->flags = flags;
+	publisher->member.partner_id = partner_id;
+	publisher->member.reply_to = reply_to;
 	publisher->record_len = channel->record_len;
 	publisher->record_len_max = shmb_record_len_max(channel->lane_len);
 	publisher->full_sequence = UINT64_MAX;
@@ -1571,8 +1601,7 @@ SHMB_API int32_t shmb_publisher_open(struct shmb_channel *channel,
 		}
 	}
 	publisher->member.role = SHMB_ROLE_PUBLISHER;
-	publisher->member.flags =
-		options.flags & SHMB_PUBLISHER_TRUSTING ? SHMB_MEMBER_TRUSTING : 0;
+	publisher->member.flags = flags & SHMB_PUBLISHER_TRUSTING ? SHMB_MEMBER_TRUSTING : 0;
 	publisher->member.on_pair = on_pair;
 	publisher->member.on_unpair = on_unpair;
 	publisher->member.on_doorbell = on_doorbell;
@@ -1588,14 +1617,45 @@ SHMB_API int32_t shmb_publisher_open(struct shmb_channel *channel,
 		free(publisher);
 		return result;
 	}
-	result = fill_arena(publisher, options.arena_len);
+	publisher->view.publisher_id = publisher->member.id;
+	*ret_publisher = publisher;
+	return 0;
+}
+
+SHMB_API int32_t shmb_publisher_open(struct shmb_channel *channel,
+				     const struct shmb_publisher_options *given,
+				     struct shmb_publisher **ret_publisher)
+{
+	struct shmb_publisher *publisher = NULL;
+	struct shmb_publisher_options options;
+	int result;
+
+	if (!channel || !ret_publisher)
+		return shmb_fail(-EINVAL, "channel or ret_publisher is NULL");
+	if (!*channel->client->fork_guard)
+		return shmb_fail(-ECHILD, "this channel belongs to the parent process");
+	result = shmb_options_take(&options, sizeof(options), given, "publisher");
+	if (result < 0)
+		return result;
+	if (options.flags & ~(SHMB_PUBLISHER_DROP_NEWEST | SHMB_PUBLISHER_TRUSTING))
+		return shmb_fail(-EINVAL, "unknown publisher flags 0x%x", options.flags);
+	if (channel->pattern == SHMB_PATTERN_CALL)
+		return shmb_fail(-EOPNOTSUPP, "a call channel has callers and servers");
+	result = open_publisher(channel, options.flags, 0, 0, &publisher);
+	if (result == 0)
+		result = fill_arena(publisher, options.arena_len);
 	if (result < 0) {
 		shmb_publisher_close(publisher);
 		return result;
 	}
-	publisher->view.publisher_id = publisher->member.id;
 	*ret_publisher = publisher;
 	return 0;
+}
+
+int shmb_publisher_open_private(struct shmb_channel *channel, uint32_t flags, uint64_t partner_id,
+				uint64_t reply_to, struct shmb_publisher **ret_publisher)
+{
+	return open_publisher(channel, flags, partner_id, reply_to, ret_publisher);
 }
 
 SHMB_API int32_t shmb_publisher_close(struct shmb_publisher *publisher)

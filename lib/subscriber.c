@@ -78,6 +78,7 @@ struct futex_wait { /* struct futex_waitv of newer headers */
  * @number:	  slot of the publisher
  * @stalled_ns:	  since when the next record's arena has not come; 0: it has
  * @finished:	  never read again: it broke the layout, or has overwritten what was left to read
+ * @peer:	  of a private lane
  */
 struct sub_lane {
 	uint64_t pair_id;
@@ -101,6 +102,7 @@ struct sub_lane {
 	struct shmb_jobs *jobs;
 	uint32_t number;
 	uint64_t stalled_ns;
+	struct shmb_peer peer;
 };
 
 /**
@@ -161,6 +163,7 @@ struct shmb_subscriber {
 	struct shmb_foreign_arena *found; /* where the record lies that was looked at last */
 	uint32_t found_page;
 	struct shmb_hold *peeked_hold; /* of a block that is peeked at; NULL: of nothing */
+	bool private; /* a call channel: each lane is for us alone */
 };
 
 static struct shmb_subscriber *to_subscriber(struct shmb_member *member)
@@ -357,6 +360,9 @@ static int on_pair(struct shmb_member *member, struct shmb_event *event)
 		return shmb_fail(-ENOMEM, "no memory for a publisher");
 	lane->pair_id = event->pair.pair_id;
 	lane->publisher_id = event->pair.peer_id;
+	lane->peer.reply_to = event->peer.reply_to;
+	lane->peer.uid = event->peer.uid;
+	lane->peer.pid = event->peer.pid;
 	result = map_lane(subscriber, lane, event);
 	if (result < 0) {
 		free_lane(lane);
@@ -366,7 +372,8 @@ static int on_pair(struct shmb_member *member, struct shmb_event *event)
 	before = find_publisher(subscriber, lane->publisher_id);
 	if (before) {
 		before->successor = lane;
-		before->gone = false; /* what becomes of the publisher the new pair will tell */
+		/* What becomes of the publisher the new pair will tell. */
+		before->gone = before->peer.gone = false;
 		lane->follows = true;
 	}
 	subscriber->lanes[subscriber->n_lanes++] = lane;
@@ -417,7 +424,7 @@ static void withdraw_holds(struct shmb_subscriber *subscriber, const struct sub_
 static void set_gone(struct shmb_subscriber *subscriber, struct sub_lane *lane)
 {
 	withdraw_holds(subscriber, lane);
-	lane->gone = true;
+	lane->gone = lane->peer.gone = true;
 	if (lane->jobs)
 		lane->jobs->work = NULL; /* it may be another publisher's by now */
 	lane->end = lane->reader.position + subscriber->member.channel->lane_len;
@@ -615,6 +622,7 @@ static SHMB_SELDOM void condemn(struct shmb_subscriber *subscriber, struct sub_l
 {
 	lane->finished = true;
 	subscriber->failed = true;
+	subscriber->member.noted_changes--; /* that is news */
 	if (!lane->gone)
 		shmb_member_report(&subscriber->member, lane->pair_id, EBADMSG);
 }
@@ -1828,13 +1836,112 @@ SHMB_API int32_t shmb_subscriber_unhold(struct shmb_subscriber *subscriber, uint
 	return 0;
 }
 
+/* ---- private lanes ------------------------------------------------------------------------------ */
+
+struct shmb_peer *shmb_subscriber_peer(struct shmb_subscriber *subscriber, uint32_t index)
+{
+	struct sub_lane *lane = subscriber->lanes[index];
+
+	return lane->finished ? NULL : &lane->peer;
+}
+
+int shmb_subscriber_note(struct shmb_subscriber *subscriber)
+{
+	uint64_t epoch;
+
+	if (!SHMB_LOAD(subscriber->member.fork_guard))
+		return shmb_member_enter_slow(&subscriber->member);
+	epoch = SHMB_LOAD(subscriber->member.epoch);
+	subscriber->only = NULL;
+	shmb_member_sync(&subscriber->member);
+	subscriber->member.noted_epoch = epoch;
+	subscriber->member.noted_changes = subscriber->member.changes;
+	return 0;
+}
+
+static __attribute__((noinline)) int
+look_any(struct shmb_subscriber *subscriber, struct shmb_record *record, struct sub_lane **ret_lane)
+{
+	int result = enter(subscriber);
+
+	if (result < 0)
+		return result;
+	do {
+		*ret_lane = next_record(subscriber, record);
+		if (!*ret_lane) {
+			subscriber->failed =
+				false; /* its peer is not heard of any more, that is all */
+			return 0;
+		}
+	} while (was_overwritten(subscriber, *ret_lane));
+	if (subscriber->n_lanes == 1 && !subscriber->failed && is_plain(*ret_lane))
+		subscriber->only = *ret_lane;
+	return 1;
+}
+
+int shmb_subscriber_look(struct shmb_subscriber *subscriber, struct shmb_record *record,
+			 struct shmb_peer **ret_peer)
+{
+	struct sub_lane *lane = subscriber->only;
+	int result = -EAGAIN;
+
+	if (shmb_likely(lane && shmb_member_is_settled(&subscriber->member)))
+		result = shmb_lane_peek(&lane->reader, record);
+	if (shmb_unlikely(result < 0))
+		result = look_any(subscriber, record, &lane);
+	else if (!result)
+		shmb_expect(&lane->reader, subscriber->view.len);
+	if (result > 0)
+		*ret_peer = &lane->peer;
+	return result;
+}
+
+bool shmb_subscriber_pass(struct shmb_subscriber *subscriber, struct shmb_peer *peer,
+			  const struct shmb_record *record)
+{
+	struct sub_lane *lane = shmb_container_of(peer, struct sub_lane, peer);
+
+	if (shmb_unlikely(was_overwritten(subscriber, lane)))
+		return false;
+	subscriber->view.len = record->len;
+	shmb_lane_skip(&lane->reader, record);
+	subscriber->received++;
+	store_cursor(subscriber, lane);
+	return true;
+}
+
+void shmb_subscriber_count_quick(struct shmb_subscriber *subscriber)
+{
+	subscriber->gap_ns -= subscriber->gap_ns / 8;
+}
+
+bool shmb_subscriber_spins(const struct shmb_subscriber *subscriber)
+{
+	return subscriber->spin_ns != 0;
+}
+
+void shmb_subscriber_accuse(struct shmb_subscriber *subscriber, struct shmb_peer *peer,
+			    uint32_t rule)
+{
+	struct sub_lane *lane = shmb_container_of(peer, struct sub_lane, peer);
+
+	lane->finished = true;
+	subscriber->only = NULL;
+	subscriber->member.noted_changes--;
+	if (!lane->gone)
+		shmb_member_report(&subscriber->member, lane->pair_id, rule);
+}
+
 /* ---- waiting ----------------------------------------------------------------------------------- */
 
 int shmb_subscriber_ready(struct shmb_subscriber *subscriber)
 {
 	struct shmb_record record;
-	int result = enter(subscriber);
+	int result;
 
+	if (subscriber && subscriber->private && shmb_member_is_news(&subscriber->member))
+		return shmb_member_enter(&subscriber->member) == -ECHILD ? -ECHILD : 1;
+	result = enter(subscriber);
 	if (result < 0)
 		return result;
 	/* Another thread of this client may have read what is for us. */
@@ -2233,38 +2340,27 @@ static int open_queue(struct shmb_subscriber *subscriber, struct shmb_channel *c
 	return options->max_attempts ? open_dead(subscriber, channel) : 0;
 }
 
-SHMB_API int32_t shmb_subscriber_open(struct shmb_channel *channel,
-				      const struct shmb_subscriber_options *given,
-				      struct shmb_subscriber **ret_subscriber)
+static int open_subscriber(struct shmb_channel *channel,
+			   const struct shmb_subscriber_options *options, uint32_t flags,
+			   struct shmb_subscriber **ret_subscriber)
 {
-	uint32_t known =
-		SHMB_SUBSCRIBER_LOSSY | SHMB_SUBSCRIBER_NO_SPIN | SHMB_SUBSCRIBER_NO_HISTORY;
-	struct shmb_subscriber_options options;
 	struct shmb_subscriber *subscriber;
 	int result;
 
-	if (!channel || !ret_subscriber)
-		return shmb_fail(-EINVAL, "channel or ret_subscriber is NULL");
-	if (!*channel->client->fork_guard)
-		return shmb_fail(-ECHILD, "this channel belongs to the parent process");
-	result = shmb_options_take(&options, sizeof(options), given, "subscriber");
-	if (result < 0)
-		return result;
-	if (options.flags & ~known)
-		return shmb_fail(-EINVAL, "unknown subscriber flags 0x%x", options.flags);
 	subscriber = calloc(1, sizeof(*subscriber));
 	if (!subscriber)
 		return shmb_fail(-ENOMEM, "no memory for a subscriber");
-	subscriber->lossy = options.flags & SHMB_SUBSCRIBER_LOSSY;
-	if (!(options.flags & SHMB_SUBSCRIBER_NO_HISTORY))
-		subscriber->member.history = options.history ? options.history : UINT32_MAX;
-	subscriber->spin_ns = options.spin_ns ? options.spin_ns : SPIN_DEFAULT_NS;
-	if (options.flags & SHMB_SUBSCRIBER_NO_SPIN || one_cpu())
+	subscriber->private = channel->pattern == SHMB_PATTERN_CALL;
+	subscriber->lossy = options->flags & SHMB_SUBSCRIBER_LOSSY;
+	if (!(options->flags & SHMB_SUBSCRIBER_NO_HISTORY))
+		subscriber->member.history = options->history ? options->history : UINT32_MAX;
+	subscriber->spin_ns = options->spin_ns ? options->spin_ns : SPIN_DEFAULT_NS;
+	if (options->flags & SHMB_SUBSCRIBER_NO_SPIN || one_cpu())
 		subscriber->spin_ns = 0;
 	subscriber->gap_ns = SPIN_TRUST_NS;
 	subscriber->record_len = channel->record_len;
 	subscriber->member.role = SHMB_ROLE_SUBSCRIBER;
-	subscriber->member.flags = subscriber->lossy ? SHMB_MEMBER_LOSSY : 0;
+	subscriber->member.flags = flags | (subscriber->lossy ? SHMB_MEMBER_LOSSY : 0);
 	subscriber->member.on_pair = on_pair;
 	subscriber->member.on_unpair = on_unpair;
 	subscriber->member.on_arena = on_arena;
@@ -2274,7 +2370,7 @@ SHMB_API int32_t shmb_subscriber_open(struct shmb_channel *channel,
 	subscriber->member.on_move = subscriber_on_move;
 	subscriber->member.channel = channel;
 	if (channel->pattern == SHMB_PATTERN_QUEUE) {
-		result = open_queue(subscriber, channel, &options);
+		result = open_queue(subscriber, channel, options);
 		if (result < 0) {
 			free(subscriber);
 			return result;
@@ -2307,6 +2403,36 @@ SHMB_API int32_t shmb_subscriber_open(struct shmb_channel *channel,
 	}
 	*ret_subscriber = subscriber;
 	return 0;
+}
+
+SHMB_API int32_t shmb_subscriber_open(struct shmb_channel *channel,
+				      const struct shmb_subscriber_options *given,
+				      struct shmb_subscriber **ret_subscriber)
+{
+	uint32_t known =
+		SHMB_SUBSCRIBER_LOSSY | SHMB_SUBSCRIBER_NO_SPIN | SHMB_SUBSCRIBER_NO_HISTORY;
+	struct shmb_subscriber_options options;
+	int result;
+
+	if (!channel || !ret_subscriber)
+		return shmb_fail(-EINVAL, "channel or ret_subscriber is NULL");
+	if (!*channel->client->fork_guard)
+		return shmb_fail(-ECHILD, "this channel belongs to the parent process");
+	result = shmb_options_take(&options, sizeof(options), given, "subscriber");
+	if (result < 0)
+		return result;
+	if (options.flags & ~known)
+		return shmb_fail(-EINVAL, "unknown subscriber flags 0x%x", options.flags);
+	if (channel->pattern == SHMB_PATTERN_CALL)
+		return shmb_fail(-EOPNOTSUPP, "a call channel has callers and servers");
+	return open_subscriber(channel, &options, 0, ret_subscriber);
+}
+
+int shmb_subscriber_open_private(struct shmb_channel *channel,
+				 const struct shmb_subscriber_options *options, uint32_t flags,
+				 struct shmb_subscriber **ret_subscriber)
+{
+	return open_subscriber(channel, options, flags, ret_subscriber);
 }
 
 /* Publishers need not wait for the broker, which may be gone, to know that nobody reads any more. */

@@ -394,6 +394,7 @@ static void sum_item(const struct inspect_item *item, struct inspect_sum *sum)
 		break;
 	case SHMB_ENTRY_SUBSCRIBER:
 		sum->n_subscribers++;
+		sum->n_servers += (item->entry.flags & SHMB_MEMBER_SERVER) != 0;
 		if (!item->is_read)
 			break;
 		sum->n_sleeping += item->cursor.sleep_mode != SHMB_SLEEP_AWAKE;

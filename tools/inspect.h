@@ -146,6 +146,7 @@ int inspect_segment(const struct inspect *inspect, const struct inspect_item *it
 
 /**
  * struct inspect_sum - totals of a channel
+ * @n_servers:	 call channels: of @n_subscribers
  * @records:	 published by the publishers that are there now
  * @published_len: bytes of ring they took
  * @segments_len: bytes of all its segments
@@ -155,6 +156,7 @@ int inspect_segment(const struct inspect *inspect, const struct inspect_item *it
 struct inspect_sum {
 	uint32_t n_publishers;
 	uint32_t n_subscribers;
+	uint32_t n_servers;
 	uint32_t n_sleeping;
 	uint64_t records;
 	uint64_t published_len;

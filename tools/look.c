@@ -121,12 +121,27 @@ int look_broker(void)
 	return is_listening != -ECONNREFUSED && is_listening != -ENOENT;
 }
 
+const char *look_role(const struct inspect *inspect, const struct inspect_item *member)
+{
+	const struct inspect_item *channel =
+		inspect_find(inspect, SHMB_ENTRY_CHANNEL, member->entry.channel_id);
+	bool is_call = channel && channel->entry.pattern == SHMB_PATTERN_CALL;
+
+	if (member->entry.kind == SHMB_ENTRY_PUBLISHER)
+		return is_call ? "lane" : "publisher";
+	if (!is_call)
+		return "subscriber";
+	return member->entry.flags & SHMB_MEMBER_SERVER ? "server" : "caller";
+}
+
 void look_pattern(uint32_t pattern, char name[24])
 {
 	if (pattern == SHMB_PATTERN_STREAM)
 		strcpy(name, "stream");
 	else if (pattern == SHMB_PATTERN_QUEUE)
 		strcpy(name, "queue");
+	else if (pattern == SHMB_PATTERN_CALL)
+		strcpy(name, "call");
 	else if (pattern == SHMB_PATTERN_STATE)
 		strcpy(name, "state");
 	else

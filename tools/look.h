@@ -19,6 +19,9 @@ int look_complain_about(const struct inspect *inspect, const struct inspect_item
 /* 0: nobody listens on the broker's socket; 1: somebody does, or cannot be asked. */
 int look_broker(void);
 
+/* What a member is called in its channel: "publisher", "server", ... */
+const char *look_role(const struct inspect *inspect, const struct inspect_item *member);
+
 /* "stream", or "pattern 7". */
 void look_pattern(uint32_t pattern, char name[24]);
 

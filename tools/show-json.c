@@ -77,6 +77,7 @@ static json_t *member_to_json(const struct inspect *inspect, const struct inspec
 
 	set_u64(object, "id", item->entry.id);
 	set_process(object, inspect, item->entry.client_id);
+	json_object_set_new(object, "role", json_string(look_role(inspect, item)));
 	json_object_set_new(object, "active", json_boolean(item->entry.flags & SHMB_MEMBER_ACTIVE));
 	set_u64(object, "slot", item->entry.slot);
 	set_segment(object, &item->entry);
@@ -145,6 +146,10 @@ static json_t *publisher_to_json(const struct inspect *inspect, const struct ins
 {
 	json_t *object = member_to_json(inspect, item);
 
+	if (item->entry.partner_id) {
+		set_u64(object, "partner", item->entry.partner_id);
+		set_u64(object, "reply_to", item->entry.reply_to);
+	}
 	if (!item->is_read)
 		return object;
 	set_u64(object, "records", item->lane.sequence);

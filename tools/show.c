@@ -123,9 +123,16 @@ static void print_channel(const struct inspect *inspect, const struct inspect_it
 	       entry->segment_len);
 	if (channel->is_read)
 		printf("  epoch: %" PRIu64 "\n", channel->channel.epoch);
-	printf("  publishers: %" PRIu32 " of at most %" PRIu32 "\n  subscribers: %" PRIu32
-	       " of at most %" PRIu32 "\n",
-	       sum.n_publishers, entry->max_publishers, sum.n_subscribers, entry->max_subscribers);
+	if (entry->pattern == SHMB_PATTERN_CALL)
+		printf("  callers: %" PRIu32 ", servers: %" PRIu32 ", of at most %" PRIu32
+		       " together\n  private lanes: %" PRIu32 " of at most %" PRIu32 "\n",
+		       sum.n_subscribers - sum.n_servers, sum.n_servers, entry->max_subscribers,
+		       sum.n_publishers, entry->max_publishers);
+	else
+		printf("  publishers: %" PRIu32 " of at most %" PRIu32 "\n  subscribers: %" PRIu32
+		       " of at most %" PRIu32 "\n",
+		       sum.n_publishers, entry->max_publishers, sum.n_subscribers,
+		       entry->max_subscribers);
 	if (entry->blocks.arena_len)
 		print_blocks(&entry->blocks);
 	if (entry->pattern == SHMB_PATTERN_STREAM)
@@ -133,7 +140,9 @@ static void print_channel(const struct inspect *inspect, const struct inspect_it
 	if (!decode) {
 		puts(entry->schema_len			    ? "  schema: unreadable"
 		     : entry->pattern == SHMB_PATTERN_STATE ? "  schema: none, values are bytes"
-							    : "  schema: none, records are bytes");
+		     : entry->pattern == SHMB_PATTERN_CALL
+			     ? "  schema: none, requests and replies are bytes"
+			     : "  schema: none, records are bytes");
 		return;
 	}
 	printf("  schema: %.48s, %" PRIu32 " bytes a record\n", decode->head.name,
@@ -195,7 +204,10 @@ static void print_arenas(const struct inspect *inspect, const struct inspect_ite
 static void print_publisher(const struct inspect *inspect, const struct inspect_item *item,
 			    bool is_state)
 {
-	print_member(inspect, item, "publisher");
+	print_member(inspect, item, look_role(inspect, item));
+	if (item->entry.partner_id)
+		printf("  private: to %" PRIu64 ", answers go to %" PRIu64 "\n",
+		       item->entry.partner_id, item->entry.reply_to);
 	if (!item->is_read)
 		return;
 	if (is_state) {
@@ -261,7 +273,7 @@ static void print_subscriber(const struct inspect *inspect, const struct inspect
 {
 	const struct inspect_item *pair = NULL;
 
-	print_member(inspect, item, "subscriber");
+	print_member(inspect, item, look_role(inspect, item));
 	if (!item->is_read)
 		return;
 	printf("  state: %s; slept %" PRIu64 " times, %" PRIu64 " backstops\n",

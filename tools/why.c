@@ -140,11 +140,6 @@ static const struct inspect_item *client_of(const struct why *why,
 	return inspect_find(&why->now, SHMB_ENTRY_CLIENT, member->entry.client_id);
 }
 
-static const char *role_of(const struct inspect_item *member)
-{
-	return member->entry.kind == SHMB_ENTRY_PUBLISHER ? "publisher" : "subscriber";
-}
-
 /* "subscriber 17 (pid 4712 aggregate)" */
 static const char *print_who(char text[WHO_LEN], const struct why *why,
 			     const struct inspect_item *member)
@@ -152,11 +147,12 @@ static const char *print_who(char text[WHO_LEN], const struct why *why,
 	const struct inspect_item *client = client_of(why, member);
 
 	if (client)
-		snprintf(text, WHO_LEN, "%s %" PRIu64 " (pid %" PRIu32 " %.*s)", role_of(member),
-			 member->entry.id, client->entry.pid, (int)client->entry.name_len,
-			 (const char *)client->entry.name);
+		snprintf(text, WHO_LEN, "%s %" PRIu64 " (pid %" PRIu32 " %.*s)",
+			 look_role(&why->now, member), member->entry.id, client->entry.pid,
+			 (int)client->entry.name_len, (const char *)client->entry.name);
 	else
-		snprintf(text, WHO_LEN, "%s %" PRIu64, role_of(member), member->entry.id);
+		snprintf(text, WHO_LEN, "%s %" PRIu64, look_role(&why->now, member),
+			 member->entry.id);
 	return text;
 }
 
@@ -189,7 +185,7 @@ static void set_member(struct cause *cause, const struct why *why,
 	}
 	json_object_set_new(object, "process", json_string(process.word));
 	json_object_set_new(object, "doing", print_json_text(process.text, strlen(process.text)));
-	json_object_set_new(cause->json, role_of(member), object);
+	json_object_set_new(cause->json, look_role(&why->now, member), object);
 }
 
 /* ---- who is behind whom ------------------------------------------------------------------------- */
@@ -696,9 +692,34 @@ static void judge_values(struct why *why)
 	set_u64(cause, "values", put);
 }
 
+/* Who waits for whom is between them; whether anybody is there is not. */
+static void judge_calls(struct why *why)
+{
+	const struct inspect_sum *before = &why->sum[0], *now = &why->sum[1];
+	uint32_t n_callers = now->n_subscribers - now->n_servers;
+	uint64_t sent = now->records > before->records ? now->records - before->records : 0;
+
+	if (!now->n_subscribers)
+		add_cause(why, RANK_ALONE, "nobody is there: no caller and no server");
+	else if (!now->n_servers)
+		add_cause(why, RANK_ALONE, "there is no server, but %" PRIu32 " caller%s",
+			  n_callers, n_callers == 1 ? "" : "s");
+	else if (!n_callers)
+		add_cause(why, RANK_ALONE, "there is no caller");
+	if (sent)
+		set_u64(add_cause(why, RANK_FLOWS,
+				  "calls flow: %" PRIu64 " requests and replies were sent in the "
+				  "last %.1f s",
+				  sent, MOMENT_NS / 1e9),
+			"records", sent);
+	else if (now->n_servers && n_callers)
+		add_cause(why, RANK_IDLE, "no request and no reply was sent just now");
+}
+
 static void judge(struct why *why)
 {
 	bool is_state = why->channel->entry.pattern == SHMB_PATTERN_STATE;
+	bool is_call = why->channel->entry.pattern == SHMB_PATTERN_CALL;
 	const struct inspect_item *member = NULL;
 
 	if (why->channel->entry.pattern == SHMB_PATTERN_QUEUE)
@@ -714,6 +735,8 @@ static void judge(struct why *why)
 	judge_broker(why);
 	if (is_state)
 		judge_values(why);
+	else if (is_call)
+		judge_calls(why);
 	else
 		judge_traffic(why);
 	/* A lane that is full says already that nothing is published. */

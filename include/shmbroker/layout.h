@@ -15,7 +15,7 @@
  *	channel   | broker           | every client that has the channel open; values of those who have
  *		  |		     | gone, too, where the pattern is state
  *	lane      | its publisher    | the subscribers of its channel; cells instead of a ring where
- *		  |		     | the pattern is state
+ *		  |		     | the pattern is state; one subscriber where it is call
  *	arena     | its publisher    | the subscribers of its channel
  *	cursor    | its subscriber   | the publishers of its channel
  *	bell      | the ringer       | the one sleeper
@@ -435,7 +435,8 @@ SHMB_SIZE(shmb_bell_segment, SHMB_BLOCK_LEN);
 
 #define SHMB_PATTERN_STREAM 1u
 #define SHMB_PATTERN_QUEUE  2u /* each record is for one subscriber */
-#define SHMB_PATTERN_STATE  4u /* latest values by key; 3 is taken */
+#define SHMB_PATTERN_CALL   3u /* requests and replies, see below */
+#define SHMB_PATTERN_STATE  4u /* latest values by key */
 
 #define SHMB_STATE_KEY_LEN_MAX 64u
 #define SHMB_STATE_KEYS_MAX    4096u
@@ -464,6 +465,46 @@ SHMB_AT(shmb_state_key, key_len, 24);
 SHMB_AT(shmb_state_key, key, 64);
 SHMB_SIZE(shmb_state_key, 128);
 
+/*
+ * On a channel of the pattern SHMB_PATTERN_CALL the subscribers are its callers and its servers, and
+ * each lane is private: its publisher is the end of a caller that sends requests to one server, or the
+ * end of a server that sends replies to one caller. Nobody else can read it.
+ *
+ * The payload of each record begins with one word: which call it belongs to, as its caller numbers
+ * them, and in a request until when it is of use. The upper 4 bits of the record's type say what it
+ * is, the lower 12 are the application's.
+ */
+#define SHMB_CALL_HEADER_LEN	 8u
+#define SHMB_CALL_ID_MASK	 0xffffffffffull /* bits 0-39 of the word, never 0 */
+#define SHMB_CALL_DEADLINE_SHIFT 40 /* bits 40-63: CLOCK_MONOTONIC in ms; 0: none, or far away */
+#define SHMB_CALL_DEADLINE_MASK	 0xffffffu
+#define SHMB_CALL_KIND_SHIFT	 12
+#define SHMB_CALL_TYPE_MASK	 0xfffu
+#define SHMB_CALL_REQUEST	 0u
+#define SHMB_CALL_CANCEL	 1u /* the caller has no more use for the replies */
+#define SHMB_CALL_REPLY		 2u /* the last one */
+#define SHMB_CALL_MORE		 3u /* a reply, and it is not the last one */
+#define SHMB_CALL_END		 4u /* there is no reply any more */
+#define SHMB_CALL_FAILURE	 5u /* there is no reply any more: an i32 code, then a sentence */
+#define SHMB_CALLS_MAX		 4096u /* that a caller may have open at once */
+
+/**
+ * struct shmb_call_server - a server of the channel, written by the broker
+ * @id:	 of the subscriber with which it gets requests; stored last, 0: free
+ * @uid: user
+ * @pid: process
+ *
+ * @max_subscribers of them, by the slot of the subscriber, follow the schema of a call channel, at the
+ * next multiple of 64 bytes.
+ */
+struct shmb_call_server {
+	uint64_t id;
+	uint32_t uid;
+	uint32_t pid;
+};
+SHMB_AT(shmb_call_server, uid, 8);
+SHMB_SIZE(shmb_call_server, 16);
+
 /**
  * struct shmb_channel_segment - the first block of a channel; its schema follows, if it has one
  * @header:	    see there
@@ -476,8 +517,8 @@ SHMB_SIZE(shmb_state_key, 128);
  * @max_subscribers: limit
  * @schema_len:	    bytes at SHMB_BLOCK_LEN, 0: records are untyped
  * @name_len:	    bytes of @name
- * @n_publishers:   publishers active now
- * @n_subscribers:  subscribers active now
+ * @n_publishers:   publishers active now; call: callers
+ * @n_subscribers:  subscribers active now; call: servers
  * @history:	    records of each publisher that a late subscriber gets
  * @backing:	    SHMB_MEMORY_POSIX or _SEALED: of what is made for its members from now on
  * @max_keys:	    state: entries of the directory, cells of each publisher
@@ -532,7 +573,8 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
 #define SHMB_MEMBER_ACTIVE (1u << 1) /* its segment is allocated and announced */
 #define SHMB_MEMBER_TRUSTING \
 	(1u << 3) /* publisher: its user's subscribers may map its lane writable */
-#define SHMB_ENTRY_SEALED (1u << 2) /* channel: what is made for its members is sealed by now */
+#define SHMB_MEMBER_SERVER (1u << 8) /* subscriber of a call channel: it gets requests */
+#define SHMB_ENTRY_SEALED  (1u << 2) /* channel: what is made for its members is sealed by now */
 
 /**
  * struct shmb_registry_entry - one thing the broker knows; an array of them at SHMB_BLOCK_LEN
@@ -566,6 +608,8 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
  * @backing:	    channel: SHMB_MEMORY_* as wanted; others: POSIX (or 0) or SEALED, of @segment
  * @max_keys:	    channel: as in its segment
  * @blocks:	    channel: as in its segment
+ * @partner_id:	    publisher: the one subscriber that may read its lane; 0: all of the channel
+ * @reply_to:	    publisher with a partner: the subscriber of its client that gets the answers
  */
 struct shmb_registry_entry {
 	uint32_t state;
@@ -598,7 +642,9 @@ struct shmb_registry_entry {
 	uint32_t backing;
 	uint32_t max_keys;
 	struct shmb_block_limits blocks;
-	uint8_t pad1[112];
+	uint64_t partner_id;
+	uint64_t reply_to;
+	uint8_t pad1[96];
 };
 SHMB_AT(shmb_registry_entry, id, 8);
 SHMB_AT(shmb_registry_entry, pid, 80);
@@ -610,6 +656,7 @@ SHMB_AT(shmb_registry_entry, segment_id, 352);
 SHMB_AT(shmb_registry_entry, backing, 360);
 SHMB_AT(shmb_registry_entry, max_keys, 364);
 SHMB_AT(shmb_registry_entry, blocks, 368);
+SHMB_AT(shmb_registry_entry, partner_id, 400);
 SHMB_SIZE(shmb_registry_entry, 512);
 
 /**

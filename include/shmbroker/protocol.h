@@ -283,11 +283,24 @@ SHMB_SIZE(shmb_msg_opened, 72);
 struct shmb_msg_attach {
 	uint64_t channel_id;
 	uint32_t role; /* SHMB_ROLE_* */
-	uint32_t flags; /* SHMB_MEMBER_LOSSY, SHMB_MEMBER_TRUSTING */
+	uint32_t flags; /* SHMB_MEMBER_LOSSY, SHMB_MEMBER_TRUSTING, SHMB_MEMBER_SERVER */
 	uint32_t history; /* a subscriber wants at most so many records of the channel's history */
 	uint32_t zero;
 };
 SHMB_SIZE(shmb_msg_attach, 24);
+
+/**
+ * struct shmb_msg_attach_private - behind the ATTACH of a publisher: its lane is for one subscriber
+ * @partner_id: that subscriber, of the same channel
+ * @reply_to:	subscriber of the sender on that channel, at which it waits for answers
+ *
+ * Only, and always, on a call channel: one of the two is a server, the other is not.
+ */
+struct shmb_msg_attach_private {
+	uint64_t partner_id;
+	uint64_t reply_to;
+};
+SHMB_SIZE(shmb_msg_attach_private, 16);
 
 /**
  * struct shmb_msg_grant - reply to ATTACH and RESUME, and an event
@@ -403,9 +416,10 @@ struct shmb_msg_key {
 };
 SHMB_SIZE(shmb_msg_key, 16);
 
-#define SHMB_PAIR_LOSSY (1u << 0) /* the subscriber is lossy */
-#define SHMB_PAIR_BLIND (1u << 1) /* to a publisher: the cursor comes with a later pair */
-#define SHMB_PAIR_MOVE	(1u << 2) /* to a publisher: it has to move before the subscriber can read */
+#define SHMB_PAIR_LOSSY	  (1u << 0) /* the subscriber is lossy */
+#define SHMB_PAIR_BLIND	  (1u << 1) /* to a publisher: the cursor comes with a later pair */
+#define SHMB_PAIR_MOVE	  (1u << 2) /* to a publisher: it has to move before the subscriber can read */
+#define SHMB_PAIR_PRIVATE (1u << 3) /* to a subscriber: a struct shmb_msg_pair_private follows */
 
 /**
  * struct shmb_msg_pair - a publisher and a subscriber of a channel now share memory
@@ -442,6 +456,19 @@ struct shmb_msg_pair {
 	uint32_t zero;
 };
 SHMB_SIZE(shmb_msg_pair, 56);
+
+/**
+ * struct shmb_msg_pair_private - behind the PAIR of a subscriber with a private lane
+ * @reply_to: as in the publisher's ATTACH
+ * @uid:      of the publisher's process
+ * @pid:      of the publisher's process
+ */
+struct shmb_msg_pair_private {
+	uint64_t reply_to;
+	uint32_t uid;
+	uint32_t pid;
+};
+SHMB_SIZE(shmb_msg_pair_private, 16);
 
 #define SHMB_GONE_DETACHED 1u
 #define SHMB_GONE_DIED	   2u

@@ -169,6 +169,7 @@ static void add_all(void)
 	bench_add_queue();
 	bench_add_state();
 	bench_add_block();
+	bench_add_call();
 }
 
 /* Keeps what is asked for, and what that is compared with. */

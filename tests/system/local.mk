@@ -10,6 +10,7 @@ system_tests = \
 	%D%/shmctl-live.sys \
 	%D%/shmctl-queue.sys \
 	%D%/shmctl-state.sys \
+	%D%/shmctl-call.sys \
 	%D%/shmctl-ping.sys \
 	%D%/shmctl-keygen.sys \
 	%D%/shmctl-doctor.sys \

@@ -279,7 +279,7 @@ static PyStructSequence_Field info_fields[] = {
 	{ "n_subscribers", "now" },
 	{ "history", "records of each publisher that a late subscriber gets" },
 	{ "backing", "what is made for its members from now on: 1 posix, 2 sealed" },
-	{ "pattern", "1 stream, 2 queue, 4 state" },
+	{ "pattern", "1 stream, 2 queue, 3 call, 4 state" },
 	{ "max_keys", "state: limit" },
 	{ "value_len_max", "state: bytes of the longest value" },
 	{ "arena_len", "bytes that the blocks of each publisher may take; 0: there are none" },

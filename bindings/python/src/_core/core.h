@@ -264,6 +264,7 @@ typedef int32_t (*subscriber_recv_fn)(struct shmb_subscriber *subscriber, void *
 PyObject *subscriber_receive(PyObject *self, subscriber_recv_fn recv, int64_t timeout_ns);
 /* The next record, or None. */
 PyObject *subscriber_try(PyObject *self, subscriber_recv_fn recv);
+int call_init_module(PyObject *module);
 
 /* Bytes of a record or of anything with a buffer, as the channel wants them. Returns 0 or -1 raised. */
 int payload_get(struct publisher *publisher, PyObject *object, Py_buffer *buffer);

@@ -19,7 +19,16 @@ static const char *class_of(int32_t result, enum side side)
 	case EAGAIN:
 		return side == SIDE_SUBSCRIBER ? "Empty" : "Full";
 	case ETIMEDOUT:
+	case ETIME:
 		return "Timeout";
+	case EREMOTEIO:
+		return "RemoteError";
+	case ECONNRESET:
+		return "PeerGone";
+	case EHOSTUNREACH:
+		return "NoServer";
+	case ECANCELED:
+		return "Cancelled";
 	case EPROTOTYPE:
 		return "SchemaMismatch";
 	case EBADMSG:
@@ -453,7 +462,8 @@ PyMODINIT_FUNC PyInit__core(void)
 	if (record_init_module(module) < 0 || lease_init_module(module) < 0 ||
 	    client_init_module(module) < 0 || publisher_init_module(module) < 0 ||
 	    subscriber_init_module(module) < 0 || waitset_init_module(module) < 0 ||
-	    state_init_module(module) < 0 || queue_init_module(module) < 0) {
+	    state_init_module(module) < 0 || queue_init_module(module) < 0 ||
+	    call_init_module(module) < 0) {
 		Py_DECREF(module);
 		return NULL;
 	}

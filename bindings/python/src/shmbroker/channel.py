@@ -4,6 +4,7 @@
 from typing import TYPE_CHECKING, Any, Optional, Type
 
 from shmbroker import _core
+from shmbroker.call import Caller, Server
 from shmbroker.publisher import Publisher
 from shmbroker.queue import QueuePublisher, QueueSubscriber
 from shmbroker.schema import ANY, Record, record_from_schema, resolve
@@ -15,11 +16,12 @@ if TYPE_CHECKING:
 
 CREATE, EXCLUSIVE, ANY_SCHEMA = 1, 2, 4
 BACKINGS = ("auto", "posix", "sealed")
-STREAM, QUEUE, STATE = 1, 2, 4
-PATTERNS = {STREAM: "stream", QUEUE: "queue", STATE: "state"}
+STREAM, QUEUE, CALL, STATE = 1, 2, 3, 4
+PATTERNS = {STREAM: "stream", QUEUE: "queue", CALL: "call", STATE: "state"}
 DROP_NEWEST = 1
 TRUSTING = 2
 LOSSY, NO_HISTORY = 1, 4
+FAIL_FAST, CALLER_TRUSTING, SERVER_TRUSTING = 1, 4, 2
 
 
 class Channel(_core.Channel):
@@ -34,7 +36,7 @@ class Channel(_core.Channel):
     arrays: bool
     """It was opened with a numpy dtype: batches are arrays."""
     pattern: str
-    """What it is: stream, queue or state."""
+    """What it is: stream, queue, call or state."""
 
     @classmethod
     def _open(
@@ -191,3 +193,35 @@ class StateChannel(Channel):
         subscriber.arrays = self.arrays
         subscriber._keys = {}
         return subscriber
+
+
+class CallChannel(Channel):
+    """A call channel that is open. Made by Client.calls()."""
+
+    __slots__ = ()
+
+    def caller(
+        self, *, fail_fast: bool = False, trusting: bool = False, spin: float = 0.0
+    ) -> Caller:
+        """Start to call.
+
+        fail_fast: do not wait for a server if there is none. trusting: servers of the same user may
+        map the lanes of requests writable; see Channel.publisher(). spin: seconds to poll before
+        sleeping; 0: the library's default.
+
+        Denied, Error: no place, quota or memory left; NotConnected; Timeout.
+        """
+        flags = (FAIL_FAST if fail_fast else 0) | (CALLER_TRUSTING if trusting else 0)
+        return Caller(self, flags, int(spin * 1e9))
+
+    def server(self, *, trusting: bool = False, spin: float = 0.0) -> Server:
+        """Start to serve. Arguments and errors as caller()."""
+        return Server(self, SERVER_TRUSTING if trusting else 0, int(spin * 1e9))
+
+    def wait_for_callers(self, n: int = 1, timeout: Optional[float] = None) -> None:
+        """Wait until at least n callers are there. Timeout."""
+        self.wait_members(publishers=n, timeout=timeout)
+
+    def wait_for_servers(self, n: int = 1, timeout: Optional[float] = None) -> None:
+        """Wait until at least n servers are there. Timeout."""
+        self.wait_members(subscribers=n, timeout=timeout)

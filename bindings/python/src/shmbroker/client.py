@@ -5,7 +5,15 @@ import os
 from typing import Any, Optional, Union
 
 from shmbroker import _core
-from shmbroker.channel import QUEUE, STATE, Channel, QueueChannel, StateChannel
+from shmbroker.channel import (
+    CALL,
+    QUEUE,
+    STATE,
+    CallChannel,
+    Channel,
+    QueueChannel,
+    StateChannel,
+)
 
 
 class Client(_core.Client):
@@ -142,6 +150,41 @@ class Client(_core.Client):
             max_subscribers=max_subscribers,
         )
         assert isinstance(channel, StateChannel)
+        return channel
+
+    def calls(
+        self,
+        name: str,
+        *,
+        create: bool = True,
+        exclusive: bool = False,
+        lane_len: int = 0,
+        max_lanes: int = 0,
+        max_members: int = 0,
+        backing: str = "auto",
+    ) -> CallChannel:
+        """Open a call channel: requests to servers, and their replies.
+
+        create, exclusive, backing: as channel(). lane_len: bytes of each lane, 256 KiB unless said;
+        a request or reply can have up to half of it. max_lanes: there are two for each caller of
+        each server; 1024 unless said. max_members: callers and servers; 256 unless said. These
+        count only when the channel is created.
+
+        SchemaMismatch: the channel has another pattern; Denied, Invalid, NotConnected, Timeout.
+        """
+        channel = CallChannel._open(
+            self,
+            name,
+            None,
+            create=create,
+            exclusive=exclusive,
+            backing=backing,
+            pattern=CALL,
+            lane_len=lane_len,
+            max_publishers=max_lanes,
+            max_subscribers=max_members,
+        )
+        assert isinstance(channel, CallChannel)
         return channel
 
 

@@ -156,6 +156,11 @@ impl ChannelOptions {
         ChannelOptions { pattern: sys::SHMB_CHANNEL_STATE, ..ChannelOptions::new() }
     }
 
+    /// Of a call channel.
+    pub(crate) fn calls() -> ChannelOptions {
+        ChannelOptions { pattern: sys::SHMB_CHANNEL_CALL, ..ChannelOptions::new() }
+    }
+
     /// Whether to create it if there is none; yes otherwise.
     pub fn create(mut self, yes: bool) -> ChannelOptions {
         self.set(sys::SHMB_CHANNEL_CREATE, yes);
