@@ -146,7 +146,7 @@ class Processes(BrokerTest):
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
-        self.assertLess(time.monotonic() - started, 1.5)
+        self.assertLess(time.monotonic() - started, 10)
 
     def test_signals_interrupt_waits(self):
         publisher, subscriber = self.pair(Tick, lane_len=4096)
