@@ -12,6 +12,8 @@ EXTRA_DIST += \
 	%D%/shmbroker/build.rs \
 	%D%/shmbroker/examples/aggregate.rs \
 	%D%/shmbroker/examples/common/mod.rs \
+	%D%/shmbroker/examples/hold-frames.rs \
+	%D%/shmbroker/examples/publish-frames.rs \
 	%D%/shmbroker/examples/publish.rs \
 	%D%/shmbroker/examples/set-state.rs \
 	%D%/shmbroker/examples/submit.rs \
@@ -29,6 +31,7 @@ EXTRA_DIST += \
 	%D%/shmbroker/src/state.rs \
 	%D%/shmbroker/src/subscriber.rs \
 	%D%/shmbroker/src/waitset.rs \
+	%D%/shmbroker/tests/blocks.rs \
 	%D%/shmbroker/tests/channels.rs \
 	%D%/shmbroker/tests/common/mod.rs \
 	%D%/shmbroker/tests/processes.rs \
