@@ -19,6 +19,9 @@ model_tests += %D%/model-cell
 model_tests += %D%/model-queue
 %C%_model_queue_SOURCES = %D%/model-queue.c %D%/dfs.c %D%/dfs.h
 %C%_model_queue_CFLAGS = $(AM_CFLAGS) -O3
+model_tests += %D%/model-block
+%C%_model_block_SOURCES = %D%/model-block.c %D%/dfs.c %D%/dfs.h
+%C%_model_block_CFLAGS = $(AM_CFLAGS) -O3
 
 if !SANITIZED
 check_PROGRAMS += $(model_tests)
