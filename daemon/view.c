@@ -179,6 +179,7 @@ static int send_pair(struct view *view)
 		.doorbell_generation = pair_is_cross(pair) ? pair->generation : peer->generation,
 		.segment = (uint32_t)me->object.segment.id,
 		.history = pair->members[1]->history,
+		.evict_after_ms = pair->members[1]->evict_after_ms,
 	};
 	struct parcel parcel = { 0 };
 	int r = 0;

@@ -69,6 +69,7 @@ struct shmb_ringer {
  * @role:	    SHMB_ROLE_*
  * @flags:	    SHMB_MEMBER_*
  * @history:	    subscriber: how many earlier records it wants of each publisher
+ * @evict_after_ms: subscriber: how long it may hold a publisher up without moving; 0: for ever
  * @slot:	    in the channel
  * @own:	    the segment it writes
  * @own_id:	    of that segment
@@ -111,6 +112,7 @@ struct shmb_member {
 	uint32_t role;
 	uint32_t flags;
 	uint32_t history;
+	uint32_t evict_after_ms;
 	uint32_t slot;
 	struct shmb_map own;
 	uint64_t own_id;
@@ -172,6 +174,9 @@ static inline bool shmb_member_has_news(const struct shmb_member *member)
 
 /* Tell the broker that the peer of a pair broke the layout. */
 void shmb_member_report(struct shmb_member *member, uint64_t pair_id, uint32_t reason);
+
+/* Tell the broker that the subscriber of a pair is not waited for any more. */
+void shmb_member_overtakes(struct shmb_member *member, uint64_t pair_id);
 
 /* The fd to sleep on. Returns it, or a negative errno value. */
 int shmb_member_epoll(struct shmb_member *member);
