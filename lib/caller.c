@@ -21,6 +21,7 @@
 
 #define SERVER_LOOK_NS	5000000ull /* nobody rings when a server comes: look every few ms */
 #define SERVER_RETRY_NS 100000000ull /* no lane could be opened to it */
+#define OTHERS_MAX	64u /* records of no use, then it is looked whether it is time to stop */
 #define ROOM_LOOK_NS	5000000ull /* replies have to be read while we wait for room */
 
 struct shmb_caller {
@@ -129,6 +130,9 @@ static void on_gone(struct shmb_links *links, struct shmb_link *link)
 			continue;
 		link->n_calls--;
 		call->link = NULL;
+		call->gone_id = link->peer_id;
+		call->gone_uid = link->uid;
+		call->gone_pid = link->pid;
 		if (call->cancelled) {
 			end_call(caller, call);
 			continue;
@@ -182,15 +186,21 @@ static void keep(struct shmb_caller *caller, struct shmb_call *call, struct shmb
 	enqueue(caller, call);
 }
 
-/* Reads all there is, so that it comes before what is said of those who have gone. */
+/*
+ * Reads all there is, so that it comes before what is said of those who have gone. What lies there now
+ * is no more than the lanes hold; who goes on writing is not waited for.
+ */
 static void read_all(struct shmb_caller *caller)
 {
+	uint64_t left = (uint64_t)shmb_subscriber_n_lanes(caller->links.inbox) *
+			caller->links.channel->lane_len;
 	struct shmb_record record;
 	struct shmb_peer *peer;
 
-	while (shmb_subscriber_look(caller->links.inbox, &record, &peer) > 0) {
+	while (left && shmb_subscriber_look(caller->links.inbox, &record, &peer) > 0) {
 		struct shmb_call *call = find_call(caller, peer, &record);
 
+		left -= record.span < left ? record.span : left;
 		if (call) {
 			keep(caller, call, peer, &record);
 		} else {
@@ -422,8 +432,12 @@ static int32_t hand_out(struct shmb_caller *caller, struct shmb_call *call, void
 static void describe(struct shmb_caller *caller, const struct shmb_call *call)
 {
 	caller->view.call = shmb_call_name(call);
-	if (shmb_unlikely(!call->link))
-		return; /* as of the last one */
+	if (shmb_unlikely(!call->link)) {
+		caller->view.pid = call->gone_pid;
+		caller->view.uid = call->gone_uid;
+		caller->view.peer_id = call->gone_id;
+		return;
+	}
 	caller->view.pid = call->link->pid;
 	caller->view.uid = call->link->uid;
 	caller->view.peer_id = call->link->peer_id;
@@ -515,25 +529,37 @@ static uint64_t first_deadline_ns(struct shmb_caller *caller, struct shmb_call *
 	return first;
 }
 
-/* Sleeps until something may have come. Returns 0, -ETIMEDOUT, -ETIME or another error. */
-static SHMB_SELDOM int32_t wait_for_reply(struct shmb_caller *caller, struct shmb_call *wanted,
-					  uint64_t deadline_ns)
+/* When the first of the calls ends by itself that are waited for, and which. */
+static uint64_t ends_at_ns(struct shmb_caller *caller, struct shmb_call *wanted,
+			   struct shmb_call **ret_call)
 {
-	struct shmb_call *first = wanted;
-	uint64_t ends_ns, now;
+	*ret_call = wanted;
+	if (!wanted)
+		return first_deadline_ns(caller, ret_call);
+	if (!wanted->deadline_ns)
+		wanted->deadline_ns = shmb_clock_deadline_ns(wanted->timeout_ns);
+	return wanted->deadline_ns;
+}
 
-	if (!wanted) {
-		ends_ns = first_deadline_ns(caller, &first);
-	} else {
-		if (!wanted->deadline_ns)
-			wanted->deadline_ns = shmb_clock_deadline_ns(wanted->timeout_ns);
-		ends_ns = wanted->deadline_ns;
-	}
-	now = ends_ns == UINT64_MAX && deadline_ns == UINT64_MAX ? 0 : shmb_clock_now_ns();
+/*
+ * Sleeps until something may have come, unless records come that are not what we wait for: then it is
+ * only looked whether it is time to stop. Returns 0, -ETIMEDOUT, -ETIME or another error.
+ */
+static SHMB_SELDOM int32_t wait_for_reply(struct shmb_caller *caller, struct shmb_call *wanted,
+					  uint64_t deadline_ns, bool sleep)
+{
+	struct shmb_call *first;
+	uint64_t ends_ns = ends_at_ns(caller, wanted, &first), now;
+
+	if (ends_ns == UINT64_MAX && deadline_ns == UINT64_MAX)
+		return sleep ? shmb_links_wait(&caller->links, UINT64_MAX) : 0;
+	now = shmb_clock_now_ns();
 	if (now >= ends_ns)
 		return expire(caller, first);
 	if (now >= deadline_ns)
 		return shmb_fail_lazily(-ETIMEDOUT, "no reply came in time", 0, NULL);
+	if (!sleep)
+		return 0;
 	return shmb_links_wait(&caller->links, ends_ns < deadline_ns ? ends_ns : deadline_ns);
 }
 
@@ -548,6 +574,7 @@ static int32_t receive(struct shmb_caller *caller, struct shmb_call *wanted, voi
 {
 	struct shmb_record record;
 	struct shmb_peer *peer;
+	uint32_t n_others = 0;
 	int32_t result;
 
 	shmb_links_begin_wait(&caller->links);
@@ -562,6 +589,12 @@ static int32_t receive(struct shmb_caller *caller, struct shmb_call *wanted, voi
 			result = take(caller, wanted, peer, &record, reply, cap);
 			if (shmb_likely(result >= 0))
 				return result;
+			/* A server may send for ever what nobody has asked for. */
+			result = ++n_others % OTHERS_MAX
+					 ? 0
+					 : wait_for_reply(caller, wanted, deadline_ns, false);
+			if (result < 0)
+				return result;
 			continue;
 		}
 		if (shmb_unlikely(result < 0))
@@ -573,7 +606,7 @@ static int32_t receive(struct shmb_caller *caller, struct shmb_call *wanted, voi
 		else if (shmb_unlikely(!wanted && !any_open(caller)))
 			return shmb_fail(-ENOENT, "no call is open");
 		else
-			result = wait_for_reply(caller, wanted, deadline_ns);
+			result = wait_for_reply(caller, wanted, deadline_ns, true);
 		if (shmb_unlikely(result < 0))
 			return result;
 	}
