@@ -130,6 +130,9 @@ static void on_gone(struct shmb_links *links, struct shmb_link *link)
 			continue;
 		link->n_calls--;
 		call->link = NULL;
+		call->gone_id = link->peer_id;
+		call->gone_uid = link->uid;
+		call->gone_pid = link->pid;
 		if (call->cancelled) {
 			end_call(caller, call);
 			continue;
@@ -429,8 +432,12 @@ static int32_t hand_out(struct shmb_caller *caller, struct shmb_call *call, void
 static void describe(struct shmb_caller *caller, const struct shmb_call *call)
 {
 	caller->view.call = shmb_call_name(call);
-	if (shmb_unlikely(!call->link))
-		return; /* as of the last one */
+	if (shmb_unlikely(!call->link)) {
+		caller->view.pid = call->gone_pid;
+		caller->view.uid = call->gone_uid;
+		caller->view.peer_id = call->gone_id;
+		return;
+	}
 	caller->view.pid = call->link->pid;
 	caller->view.uid = call->link->uid;
 	caller->view.peer_id = call->link->peer_id;

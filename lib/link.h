@@ -71,6 +71,9 @@ struct shmb_part {
  * @id:		as it is numbered here; the low 31 bits of it are its name in the API
  * @remote:	server: as the caller numbers it
  * @link:	the peer; NULL: it has gone
+ * @gone_id:	caller: the id of the peer that has gone
+ * @gone_uid:	user
+ * @gone_pid:	process
  * @deadline_ns: caller: when it ends; 0: not known yet
  * @timeout_ns:	caller: after which time
  * @deadline:	server: as in the request's word
@@ -87,6 +90,9 @@ struct shmb_call {
 	uint64_t id;
 	uint64_t remote;
 	struct shmb_link *link;
+	uint64_t gone_id;
+	uint32_t gone_uid;
+	uint32_t gone_pid;
 	uint64_t deadline_ns;
 	int64_t timeout_ns;
 	uint64_t deadline;

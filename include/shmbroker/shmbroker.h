@@ -1083,7 +1083,8 @@ int32_t shmb_subscriber_fail(struct shmb_subscriber *subscriber, uint64_t job);
  * Each call ends exactly once: with its last reply, with the end of its replies, with a failure, at
  * its deadline, when it is cancelled, or at once with -ECONNRESET if its server dies, is closed or is
  * thrown out; nobody knows then whether the request was worked on. Replies that come later are dropped
- * and counted. While there is no broker calls go on.
+ * and counted. While there is no broker calls go on between a caller and servers that have answered it
+ * before: the first reply takes a broker, and so does learning of a death.
  */
 
 /**

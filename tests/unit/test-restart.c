@@ -896,6 +896,158 @@ START_TEST(work_goes_on_without_the_broker)
 }
 END_TEST
 
+static struct shmb_channel *calls_of(struct shmb_client *of)
+{
+	struct shmb_channel_options options = { .options_len = sizeof(options),
+						.flags = SHMB_CHANNEL_CREATE,
+						.pattern = SHMB_CHANNEL_CALL,
+						.backing = backing_of_run() };
+	struct shmb_channel *channel = NULL;
+
+	ok(shmb_channel_open(of, "restart/calls", 13, &options, &channel));
+	return channel;
+}
+
+/* Answers each number with its double, some of them after a while. */
+static void serve_until_killed(void)
+{
+	struct shmb_server *server = NULL;
+	uint64_t number;
+
+	ok(shmb_server_open(calls_of(connect_to(address)), NULL, &server));
+	__atomic_fetch_add(&shared->joined, 1, __ATOMIC_RELEASE);
+	for (;;) {
+		int32_t len = shmb_server_recv(server, &number, sizeof(number), 1000 * MS);
+
+		if (len == -ETIMEDOUT)
+			continue;
+		ok(len);
+		if (number % 16 == 0)
+			usleep(1000);
+		number *= 2;
+		ok(shmb_server_reply(server, shmb_server_view(server)->call, 0, &number,
+				     sizeof(number), 0, 1000 * MS));
+	}
+}
+
+static pid_t start_server(void)
+{
+	uint64_t joined = __atomic_load_n(&shared->joined, __ATOMIC_ACQUIRE);
+	pid_t pid = run(serve_until_killed);
+
+	while (__atomic_load_n(&shared->joined, __ATOMIC_ACQUIRE) == joined)
+		usleep(1000);
+	return pid;
+}
+
+#define N_STARTED 8
+
+/* Starts some more; those that end meanwhile stay open until they are asked for. */
+static void start_calls(struct shmb_caller *caller, int32_t calls[N_STARTED], uint64_t number)
+{
+	for (uint32_t i = 0; i < N_STARTED; i++, number++) {
+		calls[i] = shmb_caller_start(caller, 0, &number, sizeof(number), 60000 * MS);
+		ok(calls[i]);
+	}
+}
+
+/* Returns how many were answered: the others have ended with their server. */
+static uint32_t end_calls(struct shmb_caller *caller, const int32_t calls[N_STARTED],
+			  uint64_t number)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < N_STARTED; i++, number++) {
+		uint64_t answer = 0;
+		int32_t len =
+			shmb_caller_recv(caller, calls[i], &answer, sizeof(answer), 60000 * MS);
+
+		if (len == -ECONNRESET)
+			continue;
+		ok(len);
+		ck_assert_uint_eq(answer, 2 * number);
+		n++;
+	}
+	return n;
+}
+
+/* The first reply of a server to a caller takes a broker, those that follow do not. */
+static uint64_t meet(struct shmb_caller *caller, pid_t server, uint64_t number)
+{
+	bool met = false;
+
+	while (!met) {
+		uint64_t answer = 0;
+		int32_t calls[N_STARTED];
+
+		start_calls(caller, calls, number);
+		for (uint32_t i = 0; i < N_STARTED; i++, number++) {
+			int32_t len = shmb_caller_recv(caller, calls[i], &answer, sizeof(answer),
+						       60000 * MS);
+
+			if (len == -ECONNRESET)
+				continue;
+			ok(len);
+			ck_assert_uint_eq(answer, 2 * number);
+			met |= shmb_caller_view(caller)->pid == (uint32_t)server;
+		}
+	}
+	return number;
+}
+
+/* Servers and brokers are killed, together and one after the other. */
+START_TEST(calls_go_on_without_the_broker)
+{
+	struct shmb_client *own = connect_to(address);
+	struct shmb_channel *channel = calls_of(own);
+	struct shmb_caller *caller = NULL;
+	int rounds = getenv("SHMB_TEST_QUICK") ? 4 : 16;
+	int32_t calls[2][N_STARTED];
+	char instance[17];
+	pid_t servers[2];
+	uint64_t n = 0;
+
+	read_instance(instance);
+	for (int i = 0; i < 2; i++)
+		servers[i] = start_server();
+	ok(shmb_caller_open(channel, NULL, &caller));
+	for (int i = 0; i < 2; i++)
+		n = meet(caller, servers[i], n);
+	for (int round = 0; round < rounds; round++) {
+		pid_t *victim = &servers[round / 2 % 2];
+
+		start_calls(caller, calls[0], n);
+		kill_daemon();
+		ck_assert_uint_eq(end_calls(caller, calls[0], n), N_STARTED);
+		n += N_STARTED;
+		start_calls(caller, calls[0], n);
+		if (round % 2)
+			kill(*victim, SIGKILL);
+		start_calls(caller, calls[1], n + N_STARTED);
+		start_daemon();
+		/* Who has died without a broker is found dead by the next one. */
+		for (int i = 0; i < 2; i++, n += N_STARTED) {
+			uint32_t answered = end_calls(caller, calls[i], n);
+
+			ck_assert_uint_ge(answered, round % 2 ? N_STARTED / 4 : N_STARTED);
+		}
+		kill(*victim, SIGKILL);
+		waitpid(*victim, NULL, 0);
+		*victim = start_server();
+		n = meet(caller, *victim, n);
+	}
+	for (int i = 0; i < 2; i++) {
+		kill(servers[i], SIGKILL);
+		waitpid(servers[i], NULL, 0);
+	}
+	ok(shmb_caller_close(caller));
+	ok(shmb_channel_close(channel));
+	ok(shmb_client_close(own));
+	wait_daemon();
+	ck_assert_int_eq(count_objects(instance), 0);
+}
+END_TEST
+
 static void put_number(struct shmb_publisher *publisher, uint64_t value)
 {
 	ok(shmb_publisher_put(publisher, 0, &value, sizeof(value)));
@@ -1073,6 +1225,7 @@ int main(void)
 	tcase_add_test(cases[0], what_the_service_manager_keeps_is_taken_over_as_it_is);
 	tcase_add_test(cases[0], claims_and_values_survive_the_broker);
 	tcase_add_test(cases[0], work_goes_on_without_the_broker);
+	tcase_add_test(cases[0], calls_go_on_without_the_broker);
 	tcase_add_test(cases[0], values_move_with_the_next_call_of_their_publisher);
 	tcase_add_test(cases[0], an_idle_broker_leaves_nothing);
 	tcase_add_test(cases[0], a_second_broker_in_the_same_place_is_refused);
