@@ -13,7 +13,7 @@
 #include "ends.h"
 
 #define MIB	  (1024u * 1024u)
-#define INLINE	  4096u
+#define INLINE	  1024u
 #define N_BUFFERS 4u
 
 enum copy {

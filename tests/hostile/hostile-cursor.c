@@ -88,6 +88,15 @@ static void scribble_all(struct shmb_subscriber *subscriber)
 	random_position(subscriber);
 }
 
+/* As if it held all that it can name. */
+static void scribble_holds(struct shmb_subscriber *subscriber)
+{
+	struct shmb_cursor_hold *hold = &subscriber->cursor->holds[random_u64() % SHMB_HOLDS_MAX];
+	uint32_t page = (uint32_t)(random_u64() % 1024);
+
+	SHMB_STORE(&hold->block, random_u64() & 1 ? random_u64() : shmb_hold_name(0, 0, page));
+}
+
 /* Reads nothing at all: reliable, so it may hold the publisher up, and is no liar. */
 static void idle(struct shmb_subscriber *subscriber)
 {
@@ -108,6 +117,7 @@ static const struct attack {
 	{ "never-ending sleep", sleep_for_ever, false },
 	{ "forged pair", forge_pair, false },
 	{ "scribbled segment header", scribble_header, false },
+	{ "scribbled holds", scribble_holds, false },
 	{ "reads nothing", idle, false },
 	{ "everything scribbled", scribble_all, true },
 };

@@ -82,6 +82,60 @@ static void flood(struct shmb_publisher *publisher)
 	}
 }
 
+/* A record that says that its payload lies in a block. */
+static void put_descriptor(struct shmb_publisher *publisher, uint32_t arena, uint32_t page,
+			   uint32_t len)
+{
+	put(publisher, publisher->writer.position + 8, (uint64_t)page << 32 | arena);
+	put(publisher, publisher->writer.position + 16, len);
+	put(publisher, publisher->writer.position, header_of(publisher, 16) | SHMB_RECORD_BLOCK);
+}
+
+static void forge_page(struct shmb_publisher *publisher)
+{
+	put_descriptor(publisher, 0, (uint32_t)random_u64() | 1u << 20, 1);
+}
+
+static void forge_block_len(struct shmb_publisher *publisher)
+{
+	put_descriptor(publisher, 0, 0, LANE_LEN + 1 + (uint32_t)(random_u64() >> 36));
+}
+
+static void forge_arena(struct shmb_publisher *publisher)
+{
+	put_descriptor(publisher, 1 + (uint32_t)(random_u64() >> 44), 0, 8);
+}
+
+/* It changes while it is looked at. */
+static void toggle_descriptor(struct shmb_publisher *publisher)
+{
+	uint64_t at = publisher->writer.position;
+
+	put_descriptor(publisher, 0, 0, 8);
+	put(publisher, at + 8, (uint64_t)UINT32_MAX << 32);
+	put(publisher, at + 16, UINT32_MAX);
+	put(publisher, at + 8, 0);
+	put(publisher, at + 16, random_u64() % LANE_LEN);
+}
+
+static void toggle_floor(struct shmb_publisher *publisher)
+{
+	put_descriptor(publisher, 0, 0, 8);
+	SHMB_STORE(&publisher->writer.lane->block_floor, UINT64_MAX);
+	SHMB_STORE(&publisher->writer.lane->block_floor, random_u64() >> 50);
+}
+
+/* Its own words, and those that say whether it is of any use. */
+static void scribble_arena(struct shmb_publisher *publisher)
+{
+	const struct shmb_arena_part *part = publisher->arena->parts;
+
+	put_descriptor(publisher, 0, 0, LANE_LEN);
+	for (uint32_t i = 0; part && i < 32; i++)
+		SHMB_STORE((uint64_t *)part->map.base + random_u64() % (2 * SHMB_BLOCK_LEN / 8),
+			   random_u64() & 1 ? 1 : random_u64());
+}
+
 static void scribble_marks(struct shmb_publisher *publisher)
 {
 	struct shmb_lane_segment *lane = publisher->writer.lane;
@@ -151,6 +205,12 @@ static const struct attack {
 	{ "forged flags", forge_flags, true },
 	{ "pads everywhere", pads_everywhere, true },
 	{ "flood of empty records", flood, false },
+	{ "forged page of a block", forge_page, true },
+	{ "forged length of a block", forge_block_len, true },
+	{ "forged arena", forge_arena, false },
+	{ "toggled descriptor", toggle_descriptor, false },
+	{ "toggled floor", toggle_floor, false },
+	{ "scribbled arena", scribble_arena, false },
 	{ "scribbled marks", scribble_marks, false },
 	{ "toggled intent", toggle_intent, false },
 	{ "scribbled hints", scribble_hints, false },
@@ -177,6 +237,8 @@ static char attack(const char *address, uint32_t number)
 	must(shmb_publisher_open(channel, NULL, &publisher), "publisher");
 	for (uint32_t i = 0; i < 100; i++)
 		shmb_publisher_send(publisher, &i, sizeof(i));
+	must(shmb_publisher_loan(publisher, LANE_LEN), "an arena");
+	must(shmb_publisher_publish(publisher, LANE_LEN), "a long record");
 	result = evil_scribble(&publisher->member, scribble, publisher,
 			       (attacks[number].is_crime ? 20 : 1) * ATTACK_NS);
 	return evil_leave(client, channel, publisher, NULL, result);

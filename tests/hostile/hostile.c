@@ -142,7 +142,10 @@ struct shmb_channel *open_channel(struct shmb_client *client)
 {
 	struct shmb_channel_options options = { .options_len = sizeof(options),
 						.flags = SHMB_CHANNEL_CREATE,
-						.lane_len = LANE_LEN };
+						.lane_len = LANE_LEN,
+						.record_len_max = LANE_LEN,
+						/* So that what is honest lies in blocks. */
+						.inline_len_max = 16 };
 	struct shmb_channel *channel = NULL;
 
 	must(shmb_channel_open(client, CHANNEL, (uint32_t)strlen(CHANNEL), &options, &channel),
