@@ -2,6 +2,8 @@ TESTS += %D%/tests/run.sh
 EXTRA_DIST += \
 	%D%/README.md \
 	%D%/build_backend.py \
+	%D%/examples/hold-frames.py \
+	%D%/examples/publish-frames.py \
 	%D%/examples/publish.py \
 	%D%/examples/call.py \
 	%D%/examples/serve.py \

@@ -13,6 +13,8 @@ EXTRA_DIST += \
 	%D%/shmbroker/examples/aggregate.rs \
 	%D%/shmbroker/examples/call.rs \
 	%D%/shmbroker/examples/common/mod.rs \
+	%D%/shmbroker/examples/hold-frames.rs \
+	%D%/shmbroker/examples/publish-frames.rs \
 	%D%/shmbroker/examples/publish.rs \
 	%D%/shmbroker/examples/serve.rs \
 	%D%/shmbroker/examples/set-state.rs \
@@ -32,6 +34,7 @@ EXTRA_DIST += \
 	%D%/shmbroker/src/state.rs \
 	%D%/shmbroker/src/subscriber.rs \
 	%D%/shmbroker/src/waitset.rs \
+	%D%/shmbroker/tests/blocks.rs \
 	%D%/shmbroker/tests/call.rs \
 	%D%/shmbroker/tests/channels.rs \
 	%D%/shmbroker/tests/common/mod.rs \

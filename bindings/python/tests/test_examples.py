@@ -54,6 +54,16 @@ class Examples(BrokerTest):
         subscribe.communicate(timeout=10)
         self.assertEqual(subscribe.returncode, 0)
 
+    def test_publish_and_hold_frames(self):
+        hold = self.example("hold-frames.py")
+        self.wait_for(hold, "example/frames").wait_for_subscribers(1, timeout=20)
+        publish = self.example("publish-frames.py", "6")
+        self.assertEqual(publish.communicate(timeout=30)[1], "")
+        self.assertEqual(publish.returncode, 0)
+        out, error = hold.communicate(timeout=30)
+        self.assertEqual((error, hold.returncode), ("", 0))
+        self.assertEqual(out.splitlines()[-1], "5: 32 columns differ from 3")
+
     def test_set_and_watch_state(self):
         setter = self.example("set-state.py", "20", "right")
         while True:
