@@ -89,7 +89,7 @@ static void print_blocks(const struct shmb_block_limits *limits)
 {
 	printf("  long records: at most %" PRIu32 " bytes, in blocks from %" PRIu32 " bytes on\n",
 	       limits->record_len_max, limits->inline_len_max + 1);
-	print_bytes("  blocks of each publisher: at most", limits->arena_len);
+	printf("  blocks: at most %" PRIu64 " bytes of each publisher\n", limits->arena_len);
 	printf("  holds: at most %" PRIu32 " of each subscriber\n", limits->max_holds);
 	if (limits->flags & SHMB_ARENA_HUGE_PAGES)
 		puts("  huge pages: asked for");
