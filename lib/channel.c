@@ -86,10 +86,8 @@ static int choose_blocks(const struct shmb_channel_options *options,
 
 	if (!has_blocks(options))
 		return 0;
-	if (options->pattern == SHMB_PATTERN_STATE)
-		return shmb_fail(-EINVAL, "a state channel has values, not blocks");
-	if (options->pattern == SHMB_PATTERN_CALL)
-		return shmb_fail(-EINVAL, "a call channel has no blocks: lane_len says what fits");
+	if (options->pattern && options->pattern != SHMB_PATTERN_STREAM)
+		return shmb_fail(-EINVAL, "only streams have blocks for long records");
 	if (!options->record_len_max || options->record_len_max > SHMB_ARENA_RECORD_LEN_MAX)
 		return shmb_fail(-EINVAL, "with blocks record_len_max is 1 to %u, not %u",
 				 SHMB_ARENA_RECORD_LEN_MAX, options->record_len_max);

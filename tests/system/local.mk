@@ -10,6 +10,7 @@ system_tests = \
 	%D%/shmctl-typed.sys \
 	%D%/shmctl-live.sys \
 	%D%/shmctl-queue.sys \
+	%D%/shmctl-blocks.sys \
 	%D%/shmctl-state.sys \
 	%D%/shmctl-call.sys \
 	%D%/shmctl-ping.sys \

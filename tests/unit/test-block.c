@@ -358,7 +358,8 @@ START_TEST(impossible_options_are_refused)
 		{ { .record_len_max = MIB, .max_holds = 65 }, "64" },
 		{ { .record_len_max = MIB, .block_flags = 2 }, "block_flags" },
 		{ { .record_len_max = MIB, .numa_node = 1000 }, "NUMA node 999" },
-		{ { .record_len_max = MIB, .pattern = SHMB_CHANNEL_STATE }, "state" },
+		{ { .record_len_max = MIB, .pattern = SHMB_CHANNEL_STATE }, "only streams" },
+		{ { .record_len_max = MIB, .pattern = SHMB_CHANNEL_QUEUE }, "only streams" },
 	};
 
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
