@@ -26,7 +26,11 @@ void shmb_worker_address(struct shmb_worker *worker, void *payload, uint64_t wor
 
 bool shmb_worker_look(struct shmb_worker *worker, const struct shmb_cursor_work *work)
 {
-	/* AG: pairs with AF in shmb_jobs_set(): the marks of those below are stored. */
+	/*
+	 * AG: pairs with W in shmb_cursor_vacate(): if this is another pair's number, who then looks
+	 * whose slot it is sees that it has been left. Else it only counts: the marks are looked at
+	 * when their worker is dead, and the position says what may be overwritten.
+	 */
 	uint64_t done = SHMB_LOAD_ACQUIRE(&work->done);
 
 	if (done < worker->done || done > worker->sent)
@@ -166,9 +170,9 @@ void shmb_jobs_set(struct shmb_jobs *jobs, uint32_t number, enum shmb_job_state 
 	if (done == jobs->done)
 		return;
 	jobs->done = done;
-	/* AF: pairs with AG in shmb_worker_look(). Killed before: the marks say the same. */
+	/* Killed before: the marks say the same. */
 	if (jobs->work)
-		SHMB_STORE_RELEASE(&jobs->work->done, done);
+		SHMB_STORE(&jobs->work->done, done);
 }
 
 void shmb_jobs_low(const struct shmb_jobs *jobs, const struct shmb_lane_reader *reader,
@@ -196,6 +200,6 @@ void shmb_jobs_publish(const struct shmb_jobs *jobs, struct shmb_cursor_work *wo
 			   number << SHMB_QUEUE_MARK_NUMBER_SHIFT | job->handed |
 				   (job->state == SHMB_JOB_DONE ? SHMB_QUEUE_MARK_DONE : 0));
 	}
-	/* AF: pairs with AG in shmb_worker_look(). Killed before: the other memory says it. */
-	SHMB_STORE_RELEASE(&work->done, jobs->done);
+	/* Killed before: nobody looks here, or the other memory says it. */
+	SHMB_STORE(&work->done, jobs->done);
 }

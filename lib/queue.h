@@ -9,8 +9,11 @@
  *
  *	word	    | stored by | loaded by | order		 | labels
  *	------------+-----------+-----------+--------------------+---------
- *	work done   | worker	| publisher | release -> acquire | AF -> AG
+ *	work done   | worker	| publisher | fence -> acquire	 | W -> AG
  *	work marks  | worker	| publisher | its death is known | -
+ *
+ * A worker that moves to another cursor, or whose publisher moves to another lane, stores its marks
+ * in both, as it does with its position: see Y and Z in publisher.c and subscriber.c.
  */
 
 #include <stdbool.h>

@@ -16,6 +16,9 @@ model_tests += %D%/model-bell
 model_tests += %D%/model-cell
 %C%_model_cell_SOURCES = %D%/model-cell.c %D%/dfs.c %D%/dfs.h
 %C%_model_cell_CFLAGS = $(AM_CFLAGS) -O3
+model_tests += %D%/model-queue
+%C%_model_queue_SOURCES = %D%/model-queue.c %D%/dfs.c %D%/dfs.h
+%C%_model_queue_CFLAGS = $(AM_CFLAGS) -O3
 
 if !SANITIZED
 check_PROGRAMS += $(model_tests)
