@@ -470,6 +470,11 @@ static void orphan(struct shmb_publisher *publisher, struct pub_pair *pair)
 	struct queue *queue = publisher->queue;
 
 	queue->chosen = NULL;
+	/*
+	 * AH: pairs with AF in the subscriber's check_heard(): one that lives, but was thrown out, sees that
+	 * if we do not see its marks.
+	 */
+	shmb_fence();
 	read_done(publisher, pair);
 	queue->n_orphans += shmb_worker_undone(pair->worker, pair->attached ? pair->work : NULL,
 					       &queue->orphans[queue->n_orphans]);

@@ -10,7 +10,7 @@
  *	word	    | stored by | loaded by | order		 | labels
  *	------------+-----------+-----------+--------------------+---------
  *	work done   | worker	| publisher | fence -> acquire	 | W -> AG
- *	work marks  | worker	| publisher | its death is known | -
+ *	work marks  | worker	| publisher | fence <-> fence	 | AF <-> AH
  *
  * A worker that moves to another cursor, or whose publisher moves to another lane, stores its marks
  * in both, as it does with its position: see Y and Z in publisher.c and subscriber.c.

@@ -1681,6 +1681,34 @@ SHMB_API int32_t shmb_subscriber_take_many(struct shmb_subscriber *subscriber, v
 			 cap);
 }
 
+/*
+ * The marks of these are stored. Were we thrown out, or parted from their publisher, before it could see
+ * them? Then others get what they are of.
+ */
+static int check_heard(struct shmb_subscriber *subscriber, const uint64_t *jobs, uint32_t count)
+{
+	struct shmb_member *member = &subscriber->member;
+	int result;
+
+	/*
+	 * AF: pairs with AH in the publisher's orphan(): either it sees the marks, or we see that the
+	 * broker has moved the epoch, which it does before it says that the two are parted.
+	 */
+	shmb_fence();
+	if (shmb_likely(SHMB_LOAD(member->epoch) == member->seen_epoch))
+		return 0;
+	result = shmb_member_enter_slow(member);
+	for (uint32_t i = 0; result == 0 && i < subscriber->n_lanes; i++) {
+		const struct sub_lane *lane = subscriber->lanes[i];
+
+		for (uint32_t k = 0; k < count && lane->unguarded; k++)
+			if (lane->jobs->lane == jobs[k] >> 32)
+				return shmb_fail(-ENOENT, "job %llu is others' by now",
+						 (unsigned long long)jobs[k]);
+	}
+	return result;
+}
+
 /* Ends some jobs. All of them must be ours, or nothing happens. */
 static int end_jobs(struct shmb_subscriber *subscriber, const uint64_t *jobs, uint32_t count,
 		    enum shmb_job_state state)
@@ -1708,7 +1736,7 @@ static int end_jobs(struct shmb_subscriber *subscriber, const uint64_t *jobs, ui
 	}
 	if (lane)
 		store_cursor(subscriber, lane);
-	return 0;
+	return check_heard(subscriber, jobs, count);
 }
 
 SHMB_API int32_t shmb_subscriber_done(struct shmb_subscriber *subscriber, uint64_t job)

@@ -1019,7 +1019,7 @@ int32_t shmb_subscriber_take_many(struct shmb_subscriber *subscriber, void *data
  * @subscriber: subscriber
  * @job:	from the view
  *
- * Once it has returned nobody is given the record again. In any order.
+ * Once it has returned 0 nobody is given the record again. In any order.
  *
  * Context: as shmb_subscriber_take().
  * Return: 0; -ENOENT: there is no such job in work; -ESTALE; -EOPNOTSUPP.

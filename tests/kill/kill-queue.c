@@ -17,7 +17,9 @@
 struct shmb_member;
 
 static void accuse(struct shmb_member *member, uint64_t pair_id, uint32_t reason);
-#define shmb_member_report accuse
+static int learn(struct shmb_member *member);
+#define shmb_member_report     accuse
+#define shmb_member_enter_slow learn
 
 #include "lib/queue.c"
 
@@ -57,13 +59,13 @@ enum op {
 };
 
 static struct step_row rows[N_OPS] = {
-	[OP_TAKE] = { .name = "take", .min = { 4000, 0, 100 } },
-	[OP_TAKE_MANY] = { .name = "take_many", .min = { 8000, 0, 200 } },
-	[OP_DONE_FIRST] = { .name = "done, the oldest", .min = { 2000, 0, 50 } },
-	[OP_DONE_LATER] = { .name = "done, another", .min = { 2000, 0, 50 } },
-	[OP_DONE_MANY] = { .name = "done_many", .min = { 3000, 0, 100 } },
-	[OP_FAIL] = { .name = "fail", .min = { 2000, 0, 50 } },
-	[OP_RETAKE] = { .name = "take what has failed", .min = { 4000, 0, 100 } },
+	[OP_TAKE] = { .name = "take", .min = { 4000, 0, 100, 100 } },
+	[OP_TAKE_MANY] = { .name = "take_many", .min = { 8000, 0, 200, 200 } },
+	[OP_DONE_FIRST] = { .name = "done, the oldest", .min = { 2000, 0, 50, 50 } },
+	[OP_DONE_LATER] = { .name = "done, another", .min = { 2000, 0, 50, 50 } },
+	[OP_DONE_MANY] = { .name = "done_many", .min = { 3000, 0, 100, 100 } },
+	[OP_FAIL] = { .name = "fail", .min = { 2000, 0, 50, 50 } },
+	[OP_RETAKE] = { .name = "take what has failed", .min = { 4000, 0, 100, 100 } },
 };
 
 /* How often each record has been handed out, before the call and after it, or that it is done. */
@@ -105,6 +107,14 @@ static void accuse(struct shmb_member *member, uint64_t pair_id, uint32_t reason
 	(void)pair_id;
 	(void)reason;
 	step_fail(&step, "an honest publisher is accused");
+}
+
+/* There is no broker here that could say so. */
+static int learn(struct shmb_member *member)
+{
+	member->evicted |= SHMB_LOAD(member->epoch) != 0;
+	member->seen_epoch = SHMB_LOAD(member->epoch);
+	return member->evicted ? -ESTALE : 0;
 }
 
 /* ---- the child --------------------------------------------------------------------------------- */
@@ -299,6 +309,28 @@ static void check_end(void)
 	judge(true);
 }
 
+/* It is thrown out, its publisher gives to others what it finds, and then it goes on. */
+static void play_zombie(void)
+{
+	static struct step_state *state;
+	static struct stage before;
+	int found[N_JOBS];
+
+	state = step_save(&step, state);
+	memcpy(&before, stage, sizeof(before));
+	find_all(found);
+	stage->epoch++;
+	step_finish(&step);
+	for (uint32_t i = 0; i < N_JOBS; i++)
+		if (stage->result == 0 && story[stage->op][1][i] == DONE && found[i] != DONE)
+			step_fail(&step, "record %u is said to be done, and comes to others", i);
+	if (shmb_subscriber_done(&stage->subscriber, job(0)) != -ESTALE ||
+	    shmb_subscriber_take(&stage->subscriber, stage->out, sizeof(stage->out)) != -ESTALE)
+		step_fail(&step, "it never learns that it was thrown out");
+	memcpy(stage, &before, sizeof(before));
+	step_restore(&step, state);
+}
+
 static void step_call(uint32_t offset, enum op op)
 {
 	static uint8_t before[sizeof(stage->slot) + sizeof(stage->work)];
@@ -309,6 +341,10 @@ static void step_call(uint32_t offset, enum op op)
 	prepare_stage(offset, op);
 	judge(false);
 	while (running) {
+		if (offset % 512 == 0 && !STEP_SANITIZED) {
+			play_zombie();
+			rows[op].n[STEP_ZOMBIE]++;
+		}
 		if (rows[op].n[STEP_SNAPSHOT] % 32 == 0 && !STEP_SANITIZED) {
 			step_kill_pid(&step, step_fork(&step));
 			rows[op].n[STEP_KILL]++;
