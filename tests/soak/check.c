@@ -92,6 +92,23 @@ static unsigned check_losses(const struct history *history, uint32_t id)
 		   session->gaps);
 }
 
+/* Of a queue: nothing comes again once it is done, and what was said to be done was done by somebody. */
+static unsigned check_batch(const struct history *history, uint32_t id)
+{
+	const struct batch *batch = &history->batches[id];
+	unsigned lost = 0;
+
+	for (uint64_t i = 0; i < batch->finished; i++)
+		lost += !batch->begun[i];
+	for (uint64_t i = batch->tried; i < N_JOBS; i++)
+		lost += batch->begun[i];
+	if (!batch->again && !batch->torn && !lost)
+		return 0;
+	printf("batch %u: %u jobs came again, %u torn, %u lost or never sent\n", id, batch->again,
+	       batch->torn, lost);
+	return 1;
+}
+
 unsigned soak_check(const struct history *history)
 {
 	unsigned bad = 0, missed = 0;
@@ -110,6 +127,8 @@ unsigned soak_check(const struct history *history)
 		bad += session->lossy ? check_losses(history, id)
 				      : check_all_arrived(history, id, &missed);
 	}
+	for (uint32_t id = 0; id < history->n_batches; id++)
+		bad += check_batch(history, id);
 	printf("%u times a publisher came and ended while a subscriber was away\n", missed);
 	return bad;
 }

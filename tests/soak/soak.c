@@ -360,9 +360,12 @@ static unsigned finish(void)
 		if (workers[i])
 			kill(workers[i], SIGCONT);
 	}
+	/* Somebody has to do what is left. */
+	for (unsigned i = FIRST_HAND; i < N_WORKERS; i++)
+		join(i);
 	nap(200);
 	__atomic_store_n(&history->stop, 1, __ATOMIC_RELEASE);
-	if (!wait_all(0, N_PUBLISHERS)) {
+	if (!wait_all(0, N_PUBLISHERS) || !wait_all(FIRST_SUBMITTER, FIRST_HAND)) {
 		printf("a publisher does not end\n");
 		return 1;
 	}
@@ -406,7 +409,7 @@ static unsigned leak_gate(void)
 
 static void report(void)
 {
-	uint64_t acked = 0, received = 0, lost = 0, backstops = 0;
+	uint64_t acked = 0, received = 0, lost = 0, backstops = 0, jobs = 0, finished = 0;
 	unsigned lived = 0;
 
 	for (uint32_t i = 0; i < history->n_publications; i++)
@@ -417,6 +420,11 @@ static void report(void)
 		backstops += history->sessions[i].backstops;
 		lived += history->sessions[i].state == 2;
 	}
+	for (uint32_t i = 0; i < history->n_batches; i++) {
+		finished += history->batches[i].finished;
+		for (unsigned k = 0; k < N_JOBS; k++)
+			jobs += history->batches[i].done[k];
+	}
 	for (unsigned i = 0; i < N_ACTIONS; i++)
 		printf("%s%u %s", i ? ", " : "", counts[i], names[i]);
 	if (refusals)
@@ -426,6 +434,8 @@ static void report(void)
 	       history->n_publications, (unsigned long long)acked, history->n_sessions, lived,
 	       (unsigned long long)received, (unsigned long long)lost,
 	       (unsigned long long)backstops);
+	printf("%u publishers of queues: %llu jobs were done, %llu of publishers who waited for it\n",
+	       history->n_batches, (unsigned long long)jobs, (unsigned long long)finished);
 }
 
 /* ---- the beginning ------------------------------------------------------------------------------ */

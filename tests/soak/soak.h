@@ -12,15 +12,21 @@
 #include <stdio.h>
 #include <sys/types.h>
 
-#define N_CHANNELS     2u /* the second has sealed segments */
-#define N_PUBLISHERS   4u /* slots: publisher n is on channel n % N_CHANNELS */
-#define N_SUBSCRIBERS  6u /* of them the last N_CHANNELS are lossy */
-#define N_WORKERS      (N_PUBLISHERS + N_SUBSCRIBERS)
-#define N_PUBLICATIONS 32768u
-#define N_SESSIONS     16384u
-#define N_SEEN	       2048u
-#define RECORD_MAX     1500u
-#define LANE_LEN       (1u << 15)
+#define N_CHANNELS	2u /* the second has sealed segments */
+#define N_PUBLISHERS	4u /* slots: publisher n is on channel n % N_CHANNELS */
+#define N_SUBSCRIBERS	6u /* of them the last N_CHANNELS are lossy */
+#define N_SUBMITTERS	2u /* of jobs: submitter n is on queue n % N_CHANNELS */
+#define N_HANDS		4u /* workers of these queues */
+#define FIRST_SUBMITTER (N_PUBLISHERS + N_SUBSCRIBERS)
+#define FIRST_HAND	(FIRST_SUBMITTER + N_SUBMITTERS)
+#define N_WORKERS	(FIRST_HAND + N_HANDS)
+#define N_BATCHES	8192u
+#define N_JOBS		1024u
+#define N_PUBLICATIONS	32768u
+#define N_SESSIONS	16384u
+#define N_SEEN		2048u
+#define RECORD_MAX	1500u
+#define LANE_LEN	(1u << 15)
 
 /**
  * struct publication - what one opened publisher did
@@ -75,10 +81,29 @@ struct session {
 };
 
 /**
+ * struct batch - the jobs of one opened publisher of a queue
+ * @tried:    jobs whose sending has begun
+ * @finished: so many, all of them, were said to be done
+ * @begun:    somebody was handed it
+ * @done:     somebody was told that it is done
+ * @again:    came to somebody after that
+ * @torn:     had other bytes than were sent
+ */
+struct batch {
+	uint64_t tried;
+	uint64_t finished;
+	uint8_t begun[N_JOBS];
+	uint8_t done[N_JOBS];
+	uint32_t again;
+	uint32_t torn;
+};
+
+/**
  * struct history - everything
  * @tick:	   orders what several processes do; clocks may differ
  * @n_publications: handed out
  * @n_sessions:	   handed out
+ * @n_batches:	   handed out
  * @leave:	   by worker: close in order and end
  * @stop:	   publishers: close in order and end
  * @drain:	   subscribers: read what there is, close and end
@@ -89,6 +114,7 @@ struct history {
 	uint64_t tick;
 	uint32_t n_publications;
 	uint32_t n_sessions;
+	uint32_t n_batches;
 	uint32_t leave[N_WORKERS];
 	uint32_t stop;
 	uint32_t drain;
@@ -96,6 +122,7 @@ struct history {
 	uint64_t seed;
 	struct publication publications[N_PUBLICATIONS];
 	struct session sessions[N_SESSIONS];
+	struct batch batches[N_BATCHES];
 };
 
 /* splitmix64 */
@@ -107,6 +134,20 @@ static inline uint64_t soak_random(uint64_t *state)
 	z = (z ^ z >> 27) * 0x94d049bb133111ebull;
 	return z ^ z >> 31;
 }
+
+static inline bool soak_is_set(const uint32_t *word)
+{
+	return __atomic_load_n(word, __ATOMIC_ACQUIRE) != 0;
+}
+
+void soak_nap(long ms);
+
+/* Fills record @number of publication @id. Returns its length. */
+uint32_t soak_fill(uint8_t record[RECORD_MAX], uint32_t id, uint64_t number);
+
+/* What soak_worker() does for those from FIRST_SUBMITTER on, and from FIRST_HAND on. */
+void soak_submitter(struct history *history, unsigned number, uint64_t random);
+void soak_hand(struct history *history, unsigned number, uint64_t random);
 
 /* Worker @number of the run, in a process of its own; never returns. */
 _Noreturn void soak_worker(struct history *history, unsigned number, uint64_t random);

@@ -25,12 +25,7 @@ struct head {
 static struct shmb_client *client;
 static struct shmb_channel *channel;
 
-static bool is_set(const uint32_t *word)
-{
-	return __atomic_load_n(word, __ATOMIC_ACQUIRE) != 0;
-}
-
-static void nap(long ms)
+void soak_nap(long ms)
 {
 	nanosleep(&(struct timespec){ .tv_nsec = ms * 1000000 }, NULL);
 }
@@ -40,7 +35,7 @@ static uint64_t tick(struct history *history)
 	return __atomic_add_fetch(&history->tick, 1, __ATOMIC_SEQ_CST);
 }
 
-static uint32_t fill(uint8_t record[RECORD_MAX], uint32_t publication, uint64_t number)
+uint32_t soak_fill(uint8_t record[RECORD_MAX], uint32_t publication, uint64_t number)
 {
 	uint64_t random = (uint64_t)publication << 32 ^ number;
 	struct head head = { publication, 0, number };
@@ -84,7 +79,7 @@ static void close_all(void)
 
 static bool publishers_end(struct history *history, unsigned number)
 {
-	return is_set(&history->leave[number]) || is_set(&history->stop);
+	return soak_is_set(&history->leave[number]) || soak_is_set(&history->stop);
 }
 
 static void publish(struct history *history, unsigned number, struct publication *mine,
@@ -95,7 +90,7 @@ static void publish(struct history *history, unsigned number, struct publication
 	int32_t result = 0;
 
 	while (!publishers_end(history, number) && (result == 0 || result == -ETIMEDOUT)) {
-		uint32_t len = fill(record, id, mine->acked);
+		uint32_t len = soak_fill(record, id, mine->acked);
 
 		mine->tried = mine->acked + 1;
 #ifdef SOAK_MUTANT_ACK
@@ -109,7 +104,7 @@ static void publish(struct history *history, unsigned number, struct publication
 			__atomic_store_n(&mine->acked, mine->acked + 1, __ATOMIC_RELEASE);
 		}
 		if (soak_random(&random) % 64 == 0)
-			nap((long)(soak_random(&random) % 4));
+			soak_nap((long)(soak_random(&random) % 4));
 	}
 }
 
@@ -121,7 +116,7 @@ static void publisher(struct history *history, unsigned number, uint64_t random)
 		struct shmb_publisher *handle;
 
 		if (!connect_and_open(history, number)) {
-			nap(20);
+			soak_nap(20);
 			continue;
 		}
 		id = __atomic_fetch_add(&history->n_publications, 1, __ATOMIC_SEQ_CST);
@@ -135,7 +130,7 @@ static void publisher(struct history *history, unsigned number, uint64_t random)
 			publish(history, number, mine, handle, random);
 			shmb_publisher_close(handle);
 		} else {
-			nap(20);
+			soak_nap(20);
 		}
 		close_all();
 	}
@@ -175,7 +170,7 @@ static void receive(struct session *mine, const uint8_t *record, int32_t len, ui
 		return;
 	}
 	memcpy(&head, record, sizeof(head));
-	if (fill(expected, head.publication, head.number) != (uint32_t)len ||
+	if (soak_fill(expected, head.publication, head.number) != (uint32_t)len ||
 	    memcmp(record, expected, (size_t)len) != 0) {
 		wrong(mine, "publication %u, record %llu has wrong bytes", head.publication,
 		      (unsigned long long)head.number);
@@ -209,14 +204,14 @@ static bool subscribe(struct history *history, unsigned number, struct session *
 	uint8_t record[RECORD_MAX];
 	int quiet_ms = 0;
 
-	while (!is_set(&history->leave[number]) && mine->n_seen < N_SEEN) {
+	while (!soak_is_set(&history->leave[number]) && mine->n_seen < N_SEEN) {
 		int32_t len = shmb_subscriber_recv(subscriber, record, sizeof(record));
 
 		if (len >= 0) {
 			receive(mine, record, len, view->sequence);
 			quiet_ms = 0;
 			if (soak_random(&random) % 256 == 0)
-				nap((long)(soak_random(&random) % 8));
+				soak_nap((long)(soak_random(&random) % 8));
 			continue;
 		}
 		if (len == -ESTALE || len == -ENOTCONN)
@@ -230,7 +225,7 @@ static bool subscribe(struct history *history, unsigned number, struct session *
 		/* Who is not connected has not heard of everybody yet. */
 		if (!shmb_client_connected(client))
 			quiet_ms = 0;
-		if (is_set(&history->drain) && quiet_ms >= QUIET_MS)
+		if (soak_is_set(&history->drain) && quiet_ms >= QUIET_MS)
 			return true;
 	}
 	return false;
@@ -241,23 +236,23 @@ static void subscriber(struct history *history, unsigned number, uint64_t random
 	struct shmb_subscriber_options options = { .options_len = sizeof(options) };
 	bool drained = false;
 
-	if (number >= N_WORKERS - N_CHANNELS)
+	if (number >= FIRST_SUBMITTER - N_CHANNELS)
 		options.flags = SHMB_SUBSCRIBER_LOSSY;
-	while (!drained && !is_set(&history->leave[number])) {
+	while (!drained && !soak_is_set(&history->leave[number])) {
 		struct shmb_subscriber_stats stats;
 		struct shmb_subscriber *handle;
 		struct session *mine;
 		uint32_t id;
 
-		if (is_set(&history->drain))
+		if (soak_is_set(&history->drain))
 			return;
 		if (!connect_and_open(history, number)) {
-			nap(20);
+			soak_nap(20);
 			continue;
 		}
 		if (shmb_subscriber_open(channel, &options, &handle) < 0) {
 			close_all();
-			nap(20);
+			soak_nap(20);
 			continue;
 		}
 		id = __atomic_fetch_add(&history->n_sessions, 1, __ATOMIC_SEQ_CST);
@@ -284,7 +279,11 @@ _Noreturn void soak_worker(struct history *history, unsigned number, uint64_t ra
 {
 	if (number < N_PUBLISHERS)
 		publisher(history, number, random);
-	else
+	else if (number < FIRST_SUBMITTER)
 		subscriber(history, number, random);
+	else if (number < FIRST_HAND)
+		soak_submitter(history, number, random);
+	else
+		soak_hand(history, number, random);
 	_exit(0);
 }
