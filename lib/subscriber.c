@@ -504,8 +504,12 @@ static SHMB_SELDOM bool attach_lane(struct shmb_subscriber *subscriber, struct s
 	set_record_flags(lane);
 	lane->attached = true;
 	lane->end = lane->reader.position + subscriber->member.channel->lane_len;
-	if (lane->gone)
-		return true; /* the slot may be somebody else's by now */
+	if (lane->gone) {
+		/* The slot may be somebody else's by now. */
+		if (lane->jobs)
+			lane->jobs->work = NULL;
+		return true;
+	}
 	shmb_cursor_vacate(lane->slot);
 	SHMB_STORE(&lane->slot->position, lane->reader.position);
 	SHMB_STORE(&lane->slot->sequence, sequence);
