@@ -331,6 +331,8 @@ int broker_new(const struct broker_config *config, struct broker **ret_broker)
 	list_init(&broker->clients);
 	list_init(&broker->channels);
 	list_init(&broker->fences);
+	list_init(&broker->flushes);
+	list_init(&broker->epochs);
 	quota_reload(&broker->quota, &config->limits, config->quota_rules, config->n_quota_rules);
 	randombytes_buf(broker->name_key, sizeof(broker->name_key));
 	r = broker_start(broker);

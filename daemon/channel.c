@@ -69,6 +69,8 @@ static struct channel *channel_alloc(struct broker *broker, uint64_t id, const v
 	channel->name_len = name_len;
 	memcpy(channel->name, name, name_len);
 	list_init(&channel->openings);
+	list_init(&channel->kept);
+	list_init(&channel->epoch_link);
 	if (table_add(&broker->objects, &channel->object.node, id) < 0)
 		goto fail;
 	if (table_add(&broker->names, &channel->by_name, name_hash(broker, name, name_len)) < 0) {
@@ -402,7 +404,7 @@ void channel_set_sealed(struct channel *channel)
 void channel_put(struct channel *channel)
 {
 	if (list_empty(&channel->openings) && channel->n_members[0] == 0 &&
-	    channel->n_members[1] == 0 && !channel->adopted)
+	    channel->n_members[1] == 0 && list_empty(&channel->kept) && !channel->adopted)
 		channel_free(channel, false);
 }
 
@@ -419,6 +421,7 @@ void channel_free(struct channel *channel, bool keep)
 	table_remove(&broker->objects, &channel->object.node);
 	table_remove(&broker->names, &channel->by_name);
 	list_remove(&channel->link);
+	list_remove(&channel->epoch_link);
 	loop_timer_cancel(channel->patience);
 	if (channel->user) {
 		quota_release(channel->user, QUOTA_CHANNELS, 1);

@@ -556,6 +556,8 @@ static int handle_report(struct request *request)
 	if (!pair)
 		return 0;
 	accused = pair->members[member->role == SHMB_ROLE_PUBLISHER];
+	if (member_is_kept(accused))
+		return 0; /* its lane stays until the reporter can have it */
 	believed = report.reason &&
 		   (request->client->uid == 0 || request->client->uid == accused->client->uid);
 	log_line(&broker->log, LOG_WARNING, believed ? "member-evicted" : "pair-severed",
@@ -571,6 +573,29 @@ static int handle_report(struct request *request)
 		pair_free(pair, NULL, SHMB_GONE_PARTED);
 		channel_changed(channel);
 	}
+	return 0;
+}
+
+/* A lane that was kept has been read to its end. Who asks again is told again, too. */
+static int handle_drained(struct request *request)
+{
+	struct shmb_msg_report drained;
+	struct member *member, *publisher;
+	struct pair *pair;
+	int r;
+
+	r = request_body(request, &drained, sizeof(drained));
+	if (r < 0)
+		return r;
+	member = find_member(request, drained.member_id);
+	pair = member ? find_pair(request, member, drained.pair_id) : NULL;
+	if (!pair)
+		return 0;
+	publisher = pair->members[0];
+	if (!member_is_kept(publisher))
+		return -EINVAL;
+	pair_free(pair, NULL, SHMB_GONE_DETACHED);
+	member_put(publisher);
 	return 0;
 }
 
@@ -679,6 +704,7 @@ static int (*const handlers[])(struct request *request) = {
 	[SHMB_MSG_RESUME] = handle_resume,     [SHMB_MSG_REPORT] = handle_report,
 	[SHMB_MSG_PING] = handle_ping,	       [SHMB_MSG_CLAIM] = handle_claim,
 	[SHMB_MSG_SOURCE] = handle_source,     [SHMB_MSG_DISCLAIM] = handle_disclaim,
+	[SHMB_MSG_DRAINED] = handle_drained,
 };
 
 static int request_handle(struct request *request)

@@ -12,7 +12,7 @@
 
 #include "daemon/model.h"
 
-/* The publisher's process has ended. Takes over its lane if it has to be fenced later. */
+/* The publisher's process has ended. Holds on to its lane if it has to be fenced later. */
 void fence_lane(struct member *publisher);
 
 /* Gives up on all that could not be fenced yet. */

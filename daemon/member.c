@@ -12,6 +12,7 @@
 #include "daemon/channel.h"
 #include "daemon/fence.h"
 #include "daemon/idle.h"
+#include "daemon/keep.h"
 #include "daemon/key.h"
 #include "daemon/member.h"
 #include "daemon/pair.h"
@@ -36,7 +37,8 @@ static bool has_keys(const struct member *member)
 	       member->role == SHMB_ROLE_PUBLISHER && member->flags & SHMB_MEMBER_ACTIVE;
 }
 
-static struct segment_spec member_spec(const struct member *member, uint64_t id, uint32_t backing)
+static struct segment_spec member_spec(const struct member *member, uint64_t owner_id, uint64_t id,
+				       uint32_t backing)
 {
 	bool publisher = member->role == SHMB_ROLE_PUBLISHER;
 
@@ -44,7 +46,7 @@ static struct segment_spec member_spec(const struct member *member, uint64_t id,
 		.kind = publisher ? SHMB_SEGMENT_LANE : SHMB_SEGMENT_CURSOR,
 		.backing = backing,
 		.id = id,
-		.owner_id = member->eviction->member_id,
+		.owner_id = owner_id,
 		.len = member_segment_len(member->channel, member->role),
 	};
 }
@@ -98,16 +100,16 @@ static int doorbell_new(struct member *member)
 	return 0;
 }
 
-static int member_charge(struct member *member, uint64_t len)
+static int member_charge(struct member *member, struct quota_user *user, uint64_t len)
 {
-	struct quota_user *user = member->client->user;
-
 	if (quota_charge(user, QUOTA_MEMBERS, 1) < 0)
 		return -EDQUOT;
 	if (quota_charge(user, QUOTA_BYTES, len) < 0) {
 		quota_release(user, QUOTA_MEMBERS, 1);
 		return -EDQUOT;
 	}
+	user->n_refs++;
+	member->user = user;
 	member->charged = len;
 	return 0;
 }
@@ -116,7 +118,8 @@ static int member_charge(struct member *member, uint64_t len)
 static int member_init(struct member *member, struct channel *channel, struct client *client,
 		       const struct shmb_registry_entry *entry)
 {
-	struct broker *broker = client->broker;
+	struct broker *broker = channel->broker;
+	struct quota_user *user = quota_user_get(&broker->quota, entry->uid);
 	int r;
 
 	member->object.kind = entry->kind;
@@ -125,6 +128,7 @@ static int member_init(struct member *member, struct channel *channel, struct cl
 	member->channel = channel;
 	member->role =
 		entry->kind == SHMB_ENTRY_PUBLISHER ? SHMB_ROLE_PUBLISHER : SHMB_ROLE_SUBSCRIBER;
+	member->uid = entry->uid;
 	member->slot = entry->slot;
 	member->flags = entry->flags & ~SHMB_MEMBER_ACTIVE;
 	member->history = entry->history;
@@ -132,9 +136,11 @@ static int member_init(struct member *member, struct channel *channel, struct cl
 	member->generation = (uint32_t)registry_epoch(&broker->registry) << GENERATION_SHIFT;
 	list_init(&member->pairs);
 	list_init(&member->client_link);
-	r = member_charge(member, member_segment_len(channel, member->role));
-	if (r == 0)
-		r = doorbell_new(member);
+	r = user ? member_charge(member, user, member_segment_len(channel, member->role)) : -ENOMEM;
+	quota_user_put(&broker->quota, user);
+	if (r < 0 || !client)
+		return r;
+	r = doorbell_new(member);
 	if (r < 0)
 		return r;
 	member->eviction = view_new(client, NULL, 0, entry->id);
@@ -149,12 +155,16 @@ static int member_init(struct member *member, struct channel *channel, struct cl
 static int member_insert(struct member *member, uint64_t id)
 {
 	struct channel *channel = member->channel;
-	struct broker *broker = member->client->broker;
+	struct broker *broker = channel->broker;
 	int r;
 
 	r = table_add(&broker->objects, &member->object.node, id);
 	if (r < 0)
 		return r;
+	if (member_is_kept(member)) {
+		list_append(&channel->kept, &member->client_link);
+		return 0;
+	}
 	list_append(&member->client->members, &member->client_link);
 	channel->slots[member->role - 1][member->slot] = member;
 	channel->n_members[member->role - 1]++;
@@ -165,14 +175,15 @@ static int member_insert(struct member *member, uint64_t id)
 
 static void member_discard(struct member *member)
 {
-	struct broker *broker = member->client->broker;
+	struct broker *broker = member->channel->broker;
 
 	registry_remove(&broker->registry, member->object.entry);
 	segment_destroy(&member->object.segment);
 	segment_destroy(&member->next);
 	if (member->charged) {
-		quota_release(member->client->user, QUOTA_MEMBERS, 1);
-		quota_release(member->client->user, QUOTA_BYTES, member->charged);
+		quota_release(member->user, QUOTA_MEMBERS, 1);
+		quota_release(member->user, QUOTA_BYTES, member->charged);
+		quota_user_put(&broker->quota, member->user);
 	}
 	shmb_fd_close(member->doorbell);
 	view_free(member->eviction);
@@ -191,6 +202,8 @@ int member_new(struct channel *channel, struct client *client, uint32_t role, ui
 		.client_id = object_id(&client->object),
 		.segment_len = member_segment_len(channel, role),
 		.flags = flags,
+		.pid = client->pid,
+		.uid = client->uid,
 		.history = history < channel->history ? history : channel->history,
 		.backing = channel->backing,
 	};
@@ -207,7 +220,7 @@ int member_new(struct channel *channel, struct client *client, uint32_t role, ui
 	entry.id = registry_next_id(&broker->registry);
 	r = member_init(member, channel, client, &entry);
 	if (r == 0) {
-		spec = member_spec(member, entry.id, entry.backing);
+		spec = member_spec(member, entry.id, entry.id, entry.backing);
 		r = segment_create(&broker->maker, &spec, &member->object.segment);
 	}
 	memcpy(entry.segment, member->object.segment.name, sizeof(entry.segment));
@@ -229,32 +242,33 @@ int member_adopt(struct channel *channel, struct client *client,
 {
 	bool publisher = entry->kind == SHMB_ENTRY_PUBLISHER;
 	uint32_t role = publisher ? SHMB_ROLE_PUBLISHER : SHMB_ROLE_SUBSCRIBER;
-	struct broker *broker = client->broker;
+	struct broker *broker = channel->broker;
 	struct segment_spec spec;
 	struct member *member;
 	int r;
 
 	/* Its client never heard that it was announced, and will ask anew. */
 	if (!(entry->flags & SHMB_MEMBER_ACTIVE) || entry->slot >= slots_max(channel, role) ||
-	    entry->segment_len != member_segment_len(channel, role))
+	    entry->segment_len != member_segment_len(channel, role) || (!client && !publisher))
 		return -EINVAL;
-	r = slots_reserve(channel, role, entry->slot);
+	r = client ? slots_reserve(channel, role, entry->slot) : 0;
 	if (r < 0)
 		return r;
-	if (channel->slots[role - 1][entry->slot])
+	if (client && channel->slots[role - 1][entry->slot])
 		return -EINVAL;
 	member = calloc(1, sizeof(*member));
 	if (!member)
 		return -ENOMEM;
 	r = member_init(member, channel, client, entry);
 	if (r == 0) {
-		spec = member_spec(member, entry->segment_id ? entry->segment_id : entry->id,
+		spec = member_spec(member, entry->id,
+				   entry->segment_id ? entry->segment_id : entry->id,
 				   entry->backing);
 		r = segment_adopt(&broker->maker, (const char *)entry->segment, &spec,
 				  &member->object.segment);
 	}
 	/* Those who have mapped it go on with it until its client has moved to another one. */
-	if (r == -ENOENT && entry->backing == SHMB_MEMORY_SEALED)
+	if (r == -ENOENT && entry->backing == SHMB_MEMORY_SEALED && client)
 		r = 0;
 	if (r == 0)
 		r = member_insert(member, entry->id);
@@ -265,6 +279,8 @@ int member_adopt(struct channel *channel, struct client *client,
 	}
 	member->object.entry = slot;
 	member->flags |= SHMB_MEMBER_ACTIVE;
+	if (!client)
+		return 0;
 	channel->n_active[role - 1]++;
 	if (has_keys(member) && !segment_exists(&member->object.segment))
 		key_drop_copies(channel, entry->id);
@@ -282,8 +298,7 @@ void member_inherit(struct channel *channel, const struct shmb_registry_entry *e
 	};
 	struct segment segment = { 0 };
 
-	if (channel->pattern != SHMB_PATTERN_STATE || entry->kind != SHMB_ENTRY_PUBLISHER ||
-	    !(entry->flags & SHMB_MEMBER_ACTIVE))
+	if (!(entry->flags & SHMB_MEMBER_ACTIVE))
 		return;
 	if (segment_adopt(&channel->broker->maker, (const char *)entry->segment, &spec, &segment) <
 	    0)
@@ -297,8 +312,15 @@ static void pairs_free(struct member *member, const struct member *leaver, uint3
 {
 	struct list *link, *safe;
 
-	list_for_each(link, safe, &member->pairs) pair_free(
-		list_entry(link, struct pair, member_links[member->role - 1]), leaver, reason);
+	list_for_each(link, safe, &member->pairs)
+	{
+		struct pair *pair = list_entry(link, struct pair, member_links[member->role - 1]);
+		struct member *publisher = pair->members[0];
+
+		pair_free(pair, leaver, reason);
+		if (publisher != member)
+			member_put(publisher);
+	}
 }
 
 static struct pair *pair_of(const struct member *member, const struct member *peer)
@@ -323,13 +345,16 @@ static int pairs_create(struct member *member)
 		if (!peer || !(peer->flags & SHMB_MEMBER_ACTIVE) ||
 		    (!other && !member_usable(peer) && pair_of(member, peer)))
 			continue;
-		r = other ? pair_new(member, peer, member->client->user)
-			  : pair_new(peer, member, member->client->user);
+		r = other ? pair_new(member, peer, member->user)
+			  : pair_new(peer, member, member->user);
 	}
 	return r;
 }
 
-/* Ends what pairs_create() has made, or what was there before: pairs from @first on, or up to it. */
+/*
+ * Ends what pairs_create() has made, or what was there before: pairs from @first on, or up to it. A
+ * kept lane is read from whatever cursor its reader has.
+ */
 static void pairs_drop(struct member *member, struct list *first, bool from)
 {
 	struct list *link, *safe;
@@ -345,7 +370,7 @@ static void pairs_drop(struct member *member, struct list *first, bool from)
 			pair_free(pair, NULL, SHMB_GONE_DETACHED);
 		else if (!from && !seen && pair_of(member, peer) != pair)
 			pair_free(pair, NULL, SHMB_GONE_MOVED);
-		else if (!from && !seen)
+		else if (!from && !seen && !member_is_kept(pair->members[0]))
 			pair_set_stale(pair);
 	}
 }
@@ -472,7 +497,8 @@ int member_prepare(struct member *member)
 		return 0;
 	if (member->role == SHMB_ROLE_PUBLISHER && must_wait(member))
 		return 0;
-	spec = member_spec(member, registry_next_id(&broker->registry), member->channel->backing);
+	spec = member_spec(member, object_id(&member->object), registry_next_id(&broker->registry),
+			   member->channel->backing);
 	r = segment_create(&broker->maker, &spec, &member->next);
 	if (r == 0 && member->present)
 		view_mark(member->move);
@@ -530,7 +556,7 @@ int member_choose_backing(struct channel *channel, uint32_t uid)
 		return 0;
 	for (unsigned role = 0; role < 2; role++)
 		for (uint32_t i = 0; i < channel->n_slots[role]; i++)
-			if (channel->slots[role][i] && channel->slots[role][i]->client->uid != uid)
+			if (channel->slots[role][i] && channel->slots[role][i]->uid != uid)
 				return seal_channel(channel);
 	return 0;
 }
@@ -595,37 +621,152 @@ void member_announce(struct member *member)
 	channel_changed(member->channel);
 }
 
+/* Not among those any more that come and go. */
+static void member_leave(struct member *member)
+{
+	struct channel *channel = member->channel;
+
+	list_remove(&member->client_link);
+	channel->slots[member->role - 1][member->slot] = NULL;
+	channel->n_members[member->role - 1]--;
+	channel->broker->n_members--;
+	if (member->flags & SHMB_MEMBER_ACTIVE)
+		channel->n_active[member->role - 1]--;
+}
+
+static void member_remove(struct member *member)
+{
+	struct channel *channel = member->channel;
+
+	/* First of all, so that a successor does not take up what is half gone. */
+	registry_remove(&channel->broker->registry, member->object.entry);
+	member->object.entry = REGISTRY_NO_ENTRY;
+	table_remove(&channel->broker->objects, &member->object.node);
+	member_discard(member);
+	channel_put(channel);
+}
+
+void member_put(struct member *publisher)
+{
+	if (!member_is_kept(publisher) || !list_empty(&publisher->pairs))
+		return;
+	list_remove(&publisher->client_link);
+	member_remove(publisher);
+}
+
+static bool any_owed(const struct member *publisher)
+{
+	struct list *link, *safe;
+
+	if (publisher->role != SHMB_ROLE_PUBLISHER || !(publisher->flags & SHMB_MEMBER_ACTIVE) ||
+	    publisher->channel->pattern == SHMB_PATTERN_STATE)
+		return false;
+	list_for_each(link, safe,
+		      &publisher->pairs) if (keep_owed(list_entry(link, struct pair,
+								  member_links[0]))) return true;
+	return false;
+}
+
+/* Those of its pairs stay whose subscribers have still to be given the lane. */
+static void keep_pairs(struct member *publisher, uint32_t reason)
+{
+	struct list *link, *safe;
+
+	list_for_each(link, safe, &publisher->pairs)
+	{
+		struct pair *pair = list_entry(link, struct pair, member_links[0]);
+
+		if (keep_owed(pair))
+			pair_keep(pair);
+		else
+			pair_free(pair, publisher, reason);
+	}
+}
+
+void member_settle_kept(struct channel *channel)
+{
+	struct list *link, *safe;
+
+	list_for_each(link, safe, &channel->kept)
+	{
+		struct member *publisher = list_entry(link, struct member, client_link);
+
+		if (!(publisher->flags & SHMB_MEMBER_KEPT)) {
+			/* Killed before: a successor finds as many of its pairs, or fewer. */
+			keep_pairs(publisher, SHMB_GONE_DIED);
+			publisher->flags |= SHMB_MEMBER_KEPT;
+			registry_set_flags(&channel->broker->registry, publisher->object.entry,
+					   publisher->flags);
+		}
+		member_put(publisher);
+	}
+}
+
+static void evict(struct member *member)
+{
+	view_gone(member->eviction, member->present, SHMB_GONE_EVICTED);
+	member->eviction = NULL;
+	/* Before the epoch moves: it is not among the members any more that are told then. */
+	view_flush(member->client, false);
+}
+
+/* The publisher goes, its lane stays. */
+static void member_keep(struct member *member, uint32_t reason)
+{
+	struct channel *channel = member->channel;
+	struct broker *broker = channel->broker;
+
+	/*
+	 * Killed before: a successor finds its client dead, and keeps it, or the client has still to
+	 * say that it has gone. After: it finds it kept.
+	 */
+	registry_set_flags(&broker->registry, member->object.entry,
+			   member->flags | SHMB_MEMBER_KEPT);
+	keep_pairs(member, reason);
+	if (reason == SHMB_GONE_EVICTED)
+		evict(member);
+	member_leave(member);
+	member->flags |= SHMB_MEMBER_KEPT;
+	member->client = NULL;
+	member->present = false;
+	list_append(&channel->kept, &member->client_link);
+	segment_destroy(&member->next);
+	member->doorbell = shmb_fd_close(member->doorbell);
+	view_free(member->eviction);
+	view_free(member->move);
+	member->eviction = member->move = NULL;
+	log_line(&broker->log, LOG_INFO, "lane-kept", "member=%llu channel=%llu uid=%u",
+		 (unsigned long long)object_id(&member->object),
+		 (unsigned long long)object_id(&channel->object), member->uid);
+	channel_changed(channel);
+	member_put(member);
+}
+
 void member_free(struct member *member, uint32_t reason)
 {
 	struct channel *channel = member->channel;
-	struct client *client = member->client;
-	struct broker *broker = client->broker;
+	struct broker *broker = channel->broker;
+	bool active = member->flags & SHMB_MEMBER_ACTIVE;
 
 	/* Killed before its entry is removed: a successor disclaims what is left. */
 	if (has_keys(member))
 		key_disclaim_all(channel, object_id(&member->object), &member->object.segment);
-	if (client->dead && member->role == SHMB_ROLE_PUBLISHER)
+	if (member->client->dead && member->role == SHMB_ROLE_PUBLISHER)
 		fence_lane(member);
+	if (any_owed(member)) {
+		member_keep(member, reason);
+		idle_check(broker);
+		return;
+	}
 	/* First of all, so that a successor does not take up what is half gone. */
 	registry_remove(&broker->registry, member->object.entry);
 	member->object.entry = REGISTRY_NO_ENTRY;
 	pairs_free(member, member, reason);
-	if (reason == SHMB_GONE_EVICTED) {
-		view_gone(member->eviction, member->present, reason);
-		member->eviction = NULL;
-		/* Before the epoch moves: it is not among the members any more that are told then. */
-		view_flush(client, false);
-	}
-	table_remove(&broker->objects, &member->object.node);
-	list_remove(&member->client_link);
-	channel->slots[member->role - 1][member->slot] = NULL;
-	channel->n_members[member->role - 1]--;
-	broker->n_members--;
-	if (member->flags & SHMB_MEMBER_ACTIVE) {
-		channel->n_active[member->role - 1]--;
+	if (reason == SHMB_GONE_EVICTED)
+		evict(member);
+	member_leave(member);
+	if (active)
 		channel_changed(channel);
-	}
-	member_discard(member);
-	channel_put(channel);
+	member_remove(member);
 	idle_check(broker);
 }

@@ -19,13 +19,13 @@
 int member_new(struct channel *channel, struct client *client, uint32_t role, uint32_t flags,
 	       uint32_t history, struct member **ret_member);
 
-/* Takes over what an earlier broker has noted. */
+/* Takes over what an earlier broker has noted. @client NULL: a publisher's that has gone. */
 int member_adopt(struct channel *channel, struct client *client,
 		 const struct shmb_registry_entry *entry, uint32_t slot);
 
 /*
- * The channel inherits what a member has left whose process has died while there was no broker. Does
- * nothing if it is no publisher of a state channel.
+ * The channel inherits what a publisher of a state channel has left whose process has died while there
+ * was no broker.
  */
 void member_inherit(struct channel *channel, const struct shmb_registry_entry *entry);
 
@@ -79,9 +79,17 @@ uint64_t member_segment_len(const struct channel *channel, uint32_t role);
 
 /**
  * member_free() - detach it, and free what nobody needs any more
- * @member: member
+ * @member: member that is not kept
  * @reason: SHMB_GONE_*; EVICTED also tells its client
+ *
+ * A publisher whose lane is owed to somebody is kept: see keep.h.
  */
 void member_free(struct member *member, uint32_t reason);
+
+/* Frees a publisher that is kept, if nobody needs its lane any more. Does nothing with others. */
+void member_put(struct member *publisher);
+
+/* After a restart: keeps the lanes of those who have died meanwhile for those to whom they are owed. */
+void member_settle_kept(struct channel *channel);
 
 #endif

@@ -12,7 +12,8 @@
  *
  * A client is a process that has joined; it outlives its connection. A member is a publisher or
  * subscriber of a client on a channel. A pair is an active publisher and an active subscriber of
- * one channel. A view is what one of the two clients has been told about the pair.
+ * one channel. A view is what one of the two clients has been told about the pair. A publisher whose
+ * client has gone may stay for some of its pairs: see keep.h.
  */
 
 #include <stdbool.h>
@@ -124,6 +125,7 @@ struct connection {
  * @dead:	its process has ended
  * @leaving:	it has said that it will not come back
  * @members:	by member.client_link
+ * @flush_link:	in broker.flushes while it has to be told something as soon as others were
  * @openings:	channels it has open, by opening.client_link
  * @dirty:	views and evictions that it has not been told yet, by view.dirty_link
  */
@@ -144,6 +146,7 @@ struct client {
 	bool dead;
 	bool leaving;
 	struct list members;
+	struct list flush_link;
 	struct list openings;
 	struct list dirty;
 };
@@ -166,12 +169,14 @@ struct opening {
  * @user:	who pays
  * @map:	its segment
  * @openings:	who has it open, by opening.channel_link
+ * @epoch_link:	in broker.epochs while its epoch has to move as soon as clients were told
  * @pattern, @max_keys, @lane_len, @max_publishers, @max_subscribers, @history, @schema_len, @name_len,
  *		@name: as in layout.h
  * @slots:	members by role - 1 and slot, grown as needed
  * @n_slots:	length of each of @slots
  * @n_members:	attached, by role - 1
  * @n_active:	of them announced
+ * @kept:	publishers that have gone, whose lanes are kept, by member.client_link
  * @adopted:	its openers from before a restart may still come back
  * @wanted:	SHMB_MEMORY_*, as its creator or a rule wants it
  * @backing:	SHMB_MEMORY_POSIX or _SEALED: of what is made for its members from now on
@@ -186,6 +191,7 @@ struct channel {
 	struct quota_user *user;
 	struct shmb_channel_segment *map;
 	struct list openings;
+	struct list epoch_link;
 	uint32_t pattern;
 	uint32_t max_keys;
 	uint32_t lane_len;
@@ -199,6 +205,7 @@ struct channel {
 	uint32_t n_slots[2];
 	uint32_t n_members[2];
 	uint32_t n_active[2];
+	struct list kept;
 	bool adopted;
 	uint32_t wanted;
 	uint32_t backing;
@@ -236,13 +243,15 @@ struct view {
  * struct member - a publisher or subscriber
  * @object:	base; its segment is the lane or cursor, or none: see member_usable()
  * @next:	the segment that it is to move to, if it has to
- * @client_link: in client.members
- * @client:	whose it is
+ * @client_link: in client.members; if it is kept, in channel.kept
+ * @client:	whose it is; NULL: it has gone, and its lane is kept
  * @channel:	where it is
+ * @user:	who pays
+ * @uid:	of its client
  * @role:	SHMB_ROLE_*
  * @flags:	SHMB_MEMBER_*
  * @history:	subscriber: how many earlier records it wants of each publisher
- * @slot:	in channel.slots
+ * @slot:	in channel.slots, unless it is kept
  * @doorbell:	eventfd that its peers of the same uid ring
  * @generation:	of @doorbell
  * @given:	the client has @doorbell
@@ -258,6 +267,8 @@ struct member {
 	struct list client_link;
 	struct client *client;
 	struct channel *channel;
+	struct quota_user *user;
+	uint32_t uid;
 	uint32_t role;
 	uint32_t flags;
 	uint32_t history;
@@ -277,7 +288,7 @@ struct member {
  * @object:	  base; its segment is the bell that the publisher rings
  * @members:	  by role - 1
  * @member_links: in member.pairs, by role - 1
- * @views:	  by role - 1 of the member whose client it is for
+ * @views:	  by role - 1 of the member whose client it is for; NULL: of a kept one
  * @user:	  who pays for the bell
  * @sockets:	  peers of different uids: what rings the member of that role - 1: the end it waits
  *		  on and the end the other rings, until they are sent; else -1
@@ -358,6 +369,8 @@ struct broker_config {
  * @clients:	  by client.link
  * @channels:	  by channel.link
  * @fences:	  lanes of the dead that somebody can still write, by fence.link
+ * @flushes:	  clients to be told next, by client.flush_link
+ * @epochs:	  channels whose epoch moves when they were, by channel.epoch_link
  * @n_connections: length of @connections
  * @n_members:	  members of all clients
  * @objects:	  by id
@@ -389,6 +402,8 @@ struct broker {
 	struct list clients;
 	struct list channels;
 	struct list fences;
+	struct list flushes;
+	struct list epochs;
 	uint32_t n_connections;
 	uint32_t n_members;
 	struct table objects;
@@ -401,6 +416,11 @@ struct broker {
 	_Alignas(8) uint8_t packet[SHMB_PACKET_LEN_MAX];
 	_Alignas(8) uint8_t plain[SHMB_PACKET_LEN_MAX];
 };
+
+static inline bool member_is_kept(const struct member *member)
+{
+	return !member->client;
+}
 
 /* Has it a segment that others may have, of the backing that its channel has now? */
 static inline bool member_usable(const struct member *member)
@@ -422,7 +442,7 @@ static inline struct object *broker_find(const struct broker *broker, uint64_t i
 /* Are its two members of different users? */
 static inline bool pair_is_cross(const struct pair *pair)
 {
-	return pair->members[0]->client->uid != pair->members[1]->client->uid;
+	return pair->members[0]->uid != pair->members[1]->uid;
 }
 
 #endif

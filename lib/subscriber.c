@@ -74,6 +74,8 @@ struct futex_wait { /* struct futex_waitv of newer headers */
  * @left:	  of a state channel: nothing refers to it any more
  * @jobs:	  of a queue: the records for us; else NULL
  * @finished:	  never read again: it broke the layout, or has overwritten what was left to read
+ * @kept:	  the broker keeps it, until it is told that we have read it
+ * @next_drained: an earlier one that was, and that it may have to be told of again
  */
 struct sub_lane {
 	uint64_t pair_id;
@@ -95,6 +97,8 @@ struct sub_lane {
 	bool left;
 	bool finished;
 	struct shmb_jobs *jobs;
+	bool kept;
+	struct sub_lane *next_drained;
 };
 
 /**
@@ -113,6 +117,7 @@ struct shmb_subscriber {
 	struct shmb_cursor_segment *cursor;
 	struct sub_cursor *cursors; /* earlier ones */
 	struct sub_cursor *spare; /* so that moving needs no memory */
+	struct sub_lane *drained; /* kept lanes that were read: nothing of them is mapped */
 	struct sub_lane *only; /* see recv_only(); NULL: unknown */
 	struct sub_lane **lanes;
 	uint32_t n_lanes;
@@ -168,12 +173,48 @@ static struct sub_lane *find_lane(struct shmb_subscriber *subscriber, uint64_t p
 	return NULL;
 }
 
-static void free_lane(struct sub_lane *lane)
+static void unmap_lane(struct sub_lane *lane)
 {
 	shmb_map_deinit(&lane->lane);
 	shmb_map_deinit(&lane->bell);
 	shmb_ringer_deinit(&lane->ringer);
 	free(lane->jobs);
+	lane->jobs = NULL;
+}
+
+static void free_lane(struct sub_lane *lane)
+{
+	unmap_lane(lane);
+	free(lane);
+}
+
+/*
+ * The broker need not keep it any more. It may die before it hears that, and its successor show us the
+ * lane once more: until it says that it has let go of it, we remember that we have read it.
+ */
+static void drain_lane(struct shmb_subscriber *subscriber, struct sub_lane *lane)
+{
+	unmap_lane(lane);
+	lane->next_drained = subscriber->drained;
+	subscriber->drained = lane;
+	shmb_member_drained(&subscriber->member, lane->pair_id);
+}
+
+/* Where the lane of that pair is in the list, or where that ends. */
+static struct sub_lane **find_drained(struct shmb_subscriber *subscriber, uint64_t pair_id)
+{
+	struct sub_lane **at = &subscriber->drained;
+
+	while (*at && (*at)->pair_id != pair_id)
+		at = &(*at)->next_drained;
+	return at;
+}
+
+static void forget_drained(struct sub_lane **at)
+{
+	struct sub_lane *lane = *at;
+
+	*at = lane->next_drained;
 	free(lane);
 }
 
@@ -223,7 +264,6 @@ static void remove_lane(struct shmb_subscriber *subscriber, uint32_t index)
 	if (subscriber->untold == lane)
 		subscriber->untold = NULL;
 	shmb_member_drop_doorbells(&subscriber->member, lane->pair_id);
-	free_lane(lane);
 	/* Keep the order: whoever has waited longest is next. */
 	memmove(&subscriber->lanes[index], &subscriber->lanes[index + 1],
 		(subscriber->n_lanes - index - 1) * sizeof(subscriber->lanes[0]));
@@ -239,6 +279,10 @@ static void remove_lane(struct shmb_subscriber *subscriber, uint32_t index)
 	subscriber->burst = 0;
 	if (shmb_unlikely(subscriber->cursors != NULL))
 		free_cursors(subscriber);
+	if (lane->kept)
+		drain_lane(subscriber, lane);
+	else
+		free_lane(lane);
 }
 
 static int map_lane(struct shmb_subscriber *subscriber, struct sub_lane *lane,
@@ -272,6 +316,8 @@ static int map_lane(struct shmb_subscriber *subscriber, struct sub_lane *lane,
 	if (!lane->jobs)
 		return shmb_fail(-ENOMEM, "no memory for a publisher");
 	lane->jobs->lane = ++subscriber->n_job_lanes;
+	if (lane->gone)
+		return 0;
 	lane->jobs->work =
 		(void *)((uint8_t *)subscriber->cursor +
 			 shmb_cursor_work_offset(channel->max_publishers, event->pair.slot));
@@ -308,6 +354,32 @@ static struct sub_lane *find_publisher(struct shmb_subscriber *subscriber, uint6
 	return NULL;
 }
 
+static void set_gone(struct shmb_subscriber *subscriber, struct sub_lane *lane)
+{
+	if (lane->gone)
+		return;
+	lane->gone = true;
+	if (lane->jobs)
+		lane->jobs->work = NULL; /* it may be another publisher's by now */
+	lane->end = lane->reader.position + subscriber->member.channel->lane_len;
+	shmb_member_drop_doorbells(&subscriber->member, lane->pair_id);
+}
+
+/* A pair that we know, or have known. */
+static void on_same_pair(struct shmb_subscriber *subscriber, struct sub_lane *lane,
+			 struct shmb_event *event)
+{
+	if (!(event->pair.flags & SHMB_PAIR_GONE)) {
+		shmb_ringer_add(&lane->ringer, event);
+		settle_ringer(subscriber, lane);
+		return;
+	}
+	lane->kept = true;
+	/* One that is followed by another is read until that one takes over. */
+	if (!lane->successor)
+		set_gone(subscriber, lane);
+}
+
 static int on_pair(struct shmb_member *member, struct shmb_event *event)
 {
 	struct shmb_subscriber *subscriber = to_subscriber(member);
@@ -316,8 +388,11 @@ static int on_pair(struct shmb_member *member, struct shmb_event *event)
 
 	subscriber->only = NULL;
 	if (lane) {
-		shmb_ringer_add(&lane->ringer, event);
-		settle_ringer(subscriber, lane);
+		on_same_pair(subscriber, lane, event);
+		return 0;
+	}
+	if (*find_drained(subscriber, event->pair.pair_id)) {
+		shmb_member_drained(member, event->pair.pair_id);
 		return 0;
 	}
 	if (subscriber->n_lanes == subscriber->cap_lanes) {
@@ -335,6 +410,7 @@ static int on_pair(struct shmb_member *member, struct shmb_event *event)
 		return shmb_fail(-ENOMEM, "no memory for a publisher");
 	lane->pair_id = event->pair.pair_id;
 	lane->publisher_id = event->pair.peer_id;
+	lane->kept = lane->gone = event->pair.flags & SHMB_PAIR_GONE;
 	result = map_lane(subscriber, lane, event);
 	if (result < 0) {
 		free_lane(lane);
@@ -353,15 +429,6 @@ static int on_pair(struct shmb_member *member, struct shmb_event *event)
 	return 0;
 }
 
-static void set_gone(struct shmb_subscriber *subscriber, struct sub_lane *lane)
-{
-	lane->gone = true;
-	if (lane->jobs)
-		lane->jobs->work = NULL; /* it may be another publisher's by now */
-	lane->end = lane->reader.position + subscriber->member.channel->lane_len;
-	shmb_member_drop_doorbells(&subscriber->member, lane->pair_id);
-}
-
 /* Its publisher lives, and gives them to others. */
 static void give_up_jobs(struct sub_lane *lane)
 {
@@ -373,8 +440,13 @@ static void give_up_jobs(struct sub_lane *lane)
 static void on_unpair(struct shmb_member *member, const struct shmb_msg_unpair *unpair)
 {
 	struct sub_lane *lane = find_lane(to_subscriber(member), unpair->pair_id);
+	struct sub_lane **drained = find_drained(to_subscriber(member), unpair->pair_id);
 
 	to_subscriber(member)->only = NULL;
+	if (*drained)
+		forget_drained(drained);
+	if (lane)
+		lane->kept = false;
 	/* One that is followed by another is read until that one takes over. */
 	if (!lane || lane->successor)
 		return;
@@ -1964,6 +2036,8 @@ SHMB_API int32_t shmb_subscriber_close(struct shmb_subscriber *subscriber)
 		free_lane(subscriber->lanes[i]);
 	}
 	subscriber->n_lanes = 0;
+	while (subscriber->drained)
+		forget_drained(&subscriber->drained);
 	for (struct sub_cursor *at = subscriber->cursors; at; at = at->next)
 		if (!*subscriber->member.fork_guard)
 			at->map.base = NULL;

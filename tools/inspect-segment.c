@@ -367,8 +367,11 @@ static void sum_item(const struct inspect_item *item, struct inspect_sum *sum)
 {
 	switch (item->entry.kind) {
 	case SHMB_ENTRY_PUBLISHER:
-		sum->n_publishers++;
-		if (!item->is_read)
+		if (inspect_is_kept(item))
+			sum->n_kept++;
+		else
+			sum->n_publishers++;
+		if (!item->is_read || inspect_is_kept(item))
 			break;
 		sum->records += item->lane.sequence;
 		sum->published_len += item->lane.position;

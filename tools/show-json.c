@@ -83,10 +83,28 @@ static json_t *member_to_json(const struct inspect *inspect, const struct inspec
 	return object;
 }
 
+/* Of one that has gone: who it was, and which subscribers its lane is kept for. */
+static void set_kept(json_t *object, const struct inspect *inspect, const struct inspect_item *item)
+{
+	const struct inspect_item *pair = NULL;
+	json_t *owed = json_array();
+
+	set_u64(object, "pid", item->entry.pid);
+	set_u64(object, "uid", item->entry.uid);
+	json_object_set_new(object, "alive", json_false());
+	while ((pair = inspect_next(inspect, pair, SHMB_ENTRY_PAIR, item->entry.channel_id)))
+		if (pair->entry.publisher_id == item->entry.id)
+			json_array_append_new(owed, print_json_u64(pair->entry.subscriber_id));
+	json_object_set_new(object, "kept_for", owed);
+}
+
 static json_t *publisher_to_json(const struct inspect *inspect, const struct inspect_item *item)
 {
 	json_t *object = member_to_json(inspect, item);
 
+	json_object_set_new(object, "kept", json_boolean(inspect_is_kept(item)));
+	if (inspect_is_kept(item))
+		set_kept(object, inspect, item);
 	if (!item->is_read)
 		return object;
 	set_u64(object, "records", item->lane.sequence);

@@ -114,6 +114,8 @@ static void print_channel(const struct inspect *inspect, const struct inspect_it
 	printf("  publishers: %" PRIu32 " of at most %" PRIu32 "\n  subscribers: %" PRIu32
 	       " of at most %" PRIu32 "\n",
 	       sum.n_publishers, entry->max_publishers, sum.n_subscribers, entry->max_subscribers);
+	if (sum.n_kept)
+		printf("  kept: lanes of %" PRIu32 " publishers that have gone\n", sum.n_kept);
 	if (entry->pattern == SHMB_PATTERN_STREAM)
 		printf("  history: %" PRIu32 " records of each publisher\n", entry->history);
 	if (!decode) {
@@ -137,9 +139,13 @@ static void print_member(const struct inspect *inspect, const struct inspect_ite
 	printf("\n%s: %" PRIu64 "%s%s%s\n", role, entry->id,
 	       entry->flags & SHMB_MEMBER_LOSSY ? " (lossy)" : "",
 	       entry->flags & SHMB_MEMBER_TRUSTING ? " (trusting)" : "",
-	       entry->flags & SHMB_MEMBER_ACTIVE ? "" : " (joining)");
+	       entry->flags & SHMB_MEMBER_KEPT	   ? " (has gone, its lane is kept)"
+	       : entry->flags & SHMB_MEMBER_ACTIVE ? ""
+						   : " (joining)");
 	client = inspect_find(inspect, SHMB_ENTRY_CLIENT, entry->client_id);
-	if (client) {
+	if (inspect_is_kept(member)) {
+		printf("  process: was pid %" PRIu32 ", uid %" PRIu32 "\n", entry->pid, entry->uid);
+	} else if (client) {
 		command = look_command_line(&client->entry);
 		print_safe(stdout,
 			   "  process: %.*s, pid %" PRIu32 ", uid %" PRIu32 ", gid %" PRIu32,
@@ -155,10 +161,32 @@ static void print_member(const struct inspect *inspect, const struct inspect_ite
 	       entry->segment_len, entry->slot);
 }
 
+/* For whom a lane is kept. */
+static void print_owed(const struct inspect *inspect, const struct inspect_item *publisher)
+{
+	const struct inspect_item *pair = NULL, *subscriber, *client;
+
+	while ((pair = inspect_next(inspect, pair, SHMB_ENTRY_PAIR, publisher->entry.channel_id))) {
+		if (pair->entry.publisher_id != publisher->entry.id)
+			continue;
+		subscriber =
+			inspect_find(inspect, SHMB_ENTRY_SUBSCRIBER, pair->entry.subscriber_id);
+		client = subscriber ? inspect_find(inspect, SHMB_ENTRY_CLIENT,
+						   subscriber->entry.client_id)
+				    : NULL;
+		printf("  kept for: subscriber %" PRIu64, pair->entry.subscriber_id);
+		if (client)
+			printf(", pid %" PRIu32, client->entry.pid);
+		putchar('\n');
+	}
+}
+
 static void print_publisher(const struct inspect *inspect, const struct inspect_item *item,
 			    bool is_state)
 {
 	print_member(inspect, item, "publisher");
+	if (inspect_is_kept(item))
+		print_owed(inspect, item);
 	if (!item->is_read)
 		return;
 	if (is_state) {

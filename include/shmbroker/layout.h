@@ -422,6 +422,7 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
 #define SHMB_MEMBER_ACTIVE (1u << 1) /* its segment is allocated and announced */
 #define SHMB_MEMBER_TRUSTING \
 	(1u << 3) /* publisher: its user's subscribers may map its lane writable */
+#define SHMB_MEMBER_KEPT  (1u << 4) /* publisher: it has gone, its lane is there for its pairs */
 #define SHMB_ENTRY_SEALED (1u << 2) /* channel: what is made for its members is sealed by now */
 
 /**
@@ -430,15 +431,15 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
  * @kind:	    SHMB_ENTRY_*
  * @id:		    unique inside the instance
  * @channel_id:	    of a publisher, subscriber or pair
- * @client_id:	    of a publisher or subscriber
+ * @client_id:	    of a publisher or subscriber; if it is KEPT that client may not exist
  * @publisher_id:   of a pair
  * @subscriber_id:  of a pair
  * @segment_len:    bytes of @segment
  * @process_start:  client: start time of its process as in /proc/PID/stat
  * @process_inode:  client: inode of its pidfd, 0 where the kernel has no pidfs
  * @created_ns:	    CLOCK_REALTIME, for display
- * @pid:	    client
- * @uid:	    client, channel: the creator's
+ * @pid:	    client; publisher, subscriber: of its client
+ * @uid:	    client; publisher, subscriber: of its client; channel: the creator's
  * @gid:	    client
  * @flags:	    publisher, subscriber: SHMB_MEMBER_*; channel: SHMB_ENTRY_SEALED
  * @slot:	    publisher, subscriber: its slot in the channel

@@ -135,6 +135,7 @@ SHMB_SIZE(shmb_version_reject, 16);
 #define SHMB_MSG_CLAIM	  11u /* struct shmb_msg_claim -> CLAIMED */
 #define SHMB_MSG_SOURCE	  12u /* struct shmb_msg_key -> OK; its first value is in the cell */
 #define SHMB_MSG_DISCLAIM 13u /* struct shmb_msg_key -> OK */
+#define SHMB_MSG_DRAINED  14u /* struct shmb_msg_report -> OK; a lane that was kept is read */
 /* broker to client: replies */
 #define SHMB_MSG_OK	 64u /* empty */
 #define SHMB_MSG_ERROR	 65u /* struct shmb_msg_error, then the channel's schema if code 7 */
@@ -362,6 +363,7 @@ SHMB_SIZE(shmb_msg_key, 16);
 
 #define SHMB_PAIR_LOSSY (1u << 0) /* the subscriber is lossy */
 #define SHMB_PAIR_BLIND (1u << 1) /* to a publisher: the cursor comes with a later pair */
+#define SHMB_PAIR_GONE	(1u << 2) /* to a subscriber: the publisher has gone, its lane is kept */
 
 /**
  * struct shmb_msg_pair - a publisher and a subscriber of a channel now share memory
@@ -381,8 +383,13 @@ SHMB_SIZE(shmb_msg_key, 16);
  *		 still there and the two have not met before
  * @zero:	 reserved
  * fds, to a publisher:	 cursor (PEER, read; not if BLIND), bell (BELL, read-write), RINGER
- * fds, to a subscriber: lane (PEER, read), bell (BELL, read), RINGER (rings the publisher), and
- *			 DOORBELL if this pair has a doorbell of its own (peers of different uids)
+ * fds, to a subscriber: lane (PEER, read), bell (BELL, read), RINGER (rings the publisher; not if
+ *			 GONE), and DOORBELL if this pair has a doorbell of its own (peers of
+ *			 different uids)
+ *
+ * With GONE, which may come for a known pair, the subscriber reads the lane to its end and stores
+ * nothing in the slot, which may be another publisher's. Then it sends DRAINED, and again if the same
+ * PAIR comes again, until it has the UNPAIR: so long the broker keeps the lane.
  */
 struct shmb_msg_pair {
 	uint64_t pair_id;

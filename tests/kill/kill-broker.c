@@ -10,6 +10,9 @@
  * started. The stranger notices nothing but that it takes longer; an honest pair on the same
  * channel loses no record; and soon nothing is left but what was there before.
  *
+ * In the same way the broker is killed while it keeps the lane of a publisher that ends, or dies, for a
+ * subscriber that has not come back, and until that one has read it: every record comes once.
+ *
  * In the same way the successor is killed while it takes over, with somebody to be buried and
  * somebody who lives on, and the successor of that one. There is a sealed channel, too, whose members
  * move to other segments each time. And a successor that takes the place of a broker that is stopped
@@ -58,24 +61,27 @@ enum row {
 	ROW_RECOVER,
 	ROW_RECOVER_AGAIN,
 	ROW_REPLACE,
+	ROW_KEEP,
 	N_ROWS
 };
 
 static struct step_row rows[N_ROWS] = {
 	[ROW_GRANT] = { .name = "grants and undertakings", .min = { [STEP_KILL] = 400 } },
 	[ROW_RECOVER] = { .name = "recovery", .min = { [STEP_KILL] = 200 } },
+	[ROW_KEEP] = { .name = "lanes that are kept", .min = { [STEP_KILL] = 40 } },
 	[ROW_REPLACE] = { .name = "taking the place of another", .min = { [STEP_KILL] = 70 } },
 	[ROW_RECOVER_AGAIN] = { .name = "recovery of the recovery", .min = { [STEP_KILL] = 70 } },
 };
 static struct step step;
 static struct world_broker how;
-static struct places grant_places, recover_places, replace_places;
+static struct places grant_places, recover_places, replace_places, keep_places;
 static pid_t bystander;
 static bool quick, all;
 static struct {
 	uint32_t go;
 	uint32_t slow; /* the broker may think that we are */
 	uint32_t ready;
+	uint32_t look; /* the reader of kept lanes may look */
 } * signs;
 
 static bool is_set(const uint32_t *sign)
@@ -283,6 +289,8 @@ static void be_there(void)
 	struct loop loop;
 
 	world_must(shmb_publisher_open(channel, NULL, &publisher), "publish");
+	/* After a restart a channel may stay for longer than those who were on it. */
+	world_open_apart(client);
 	loop_open(&loop, client);
 	set(&signs->ready);
 	for (;;) {
@@ -406,7 +414,7 @@ static void explore(struct places *places, const char *what)
 	world_unwatch();
 	printf("kill-broker: %s: %u stops at system calls, %u stores, %llu steps\n", what,
 	       n_syscalls, n_stores, (unsigned long long)(step.n_points - before));
-	if (n_syscalls < 60 || (n_stores < 10 && !quick))
+	if (n_syscalls < 60 || (n_stores < 6 && !quick))
 		step_fail(&step, "that cannot have been all");
 }
 
@@ -511,6 +519,128 @@ static void kill_recovering_twice(const struct place *first, const struct place 
 	rows[ROW_RECOVER_AGAIN].n[STEP_KILL]++;
 }
 
+/* ---- lanes that are kept ------------------------------------------------------------------------- */
+
+#define N_KEPT 5u
+
+/* It is away until it may look; then it gets every record of the one who was there meanwhile, once. */
+static void be_reader(void)
+{
+	struct shmb_client *client = world_connect();
+	struct shmb_channel *channel = world_open_apart(client);
+	struct shmb_subscriber *subscriber = NULL;
+	uint64_t quiet = 0, next = 0;
+
+	world_must(shmb_subscriber_open(channel, NULL, &subscriber), "subscribe");
+	set(&signs->ready);
+	while (!is_set(&signs->look))
+		nap();
+	/* The broker may be killed while it looks, and then nothing comes for a while. */
+	while (next < N_KEPT || quiet < 20) {
+		struct world_record record;
+		int32_t result = shmb_subscriber_wait(subscriber, 5 * MS);
+
+		quiet = result == -ETIMEDOUT && shmb_client_connected(client) ? quiet + 1 : 0;
+		while (shmb_subscriber_recv(subscriber, &record, sizeof(record)) >= 0)
+			if (record.number != next++ || record.mixed != world_mix(record.number))
+				step_fail(&step, "kept record %llu came, not %llu",
+					  (unsigned long long)record.number,
+					  (unsigned long long)next - 1);
+	}
+	world_must(shmb_subscriber_close(subscriber), "close subscriber");
+	world_must(shmb_channel_close(channel), "close channel");
+	world_must(shmb_client_close(client), "close client");
+}
+
+static void be_writer(void)
+{
+	struct shmb_client *client = world_connect();
+	struct shmb_channel *channel = world_open_apart(client);
+	struct shmb_publisher *publisher = NULL;
+
+	world_must(shmb_publisher_open(channel, NULL, &publisher), "publish");
+	for (uint64_t i = 0; i < N_KEPT; i++) {
+		struct world_record record = { i, world_mix(i) };
+
+		world_must(shmb_publisher_send(publisher, &record, sizeof(record)), "send");
+	}
+	set(&signs->ready);
+	while (!is_set(&signs->go))
+		nap();
+	/* In order, or as if it was killed. */
+	if (signs->slow)
+		_exit(EXIT_SUCCESS);
+	world_must(shmb_publisher_close(publisher), "close publisher");
+	world_must(shmb_channel_close(channel), "close channel");
+	world_must(shmb_client_close(client), "close client");
+}
+
+/* The reader is away since a restart; the writer has come since then. */
+static void begin_keeping(pid_t others[2], bool dies)
+{
+	signs->look = 0;
+	others[0] = start_other(be_reader);
+	await(&signs->ready, "a reader");
+	step_interrupt(&step);
+	step_kill(&step);
+	load_broker();
+	run_broker();
+	world_ping();
+	others[1] = start_other(be_writer);
+	await(&signs->ready, "a writer");
+	signs->slow = dies;
+	step_interrupt(&step);
+	set(&signs->go);
+}
+
+/* The reader looks a little after that, whatever has become of the broker. */
+static pid_t look_soon(void)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		usleep(30000);
+		set(&signs->look);
+		_exit(EXIT_SUCCESS);
+	}
+	return pid;
+}
+
+static void end_keeping(const pid_t others[2], pid_t timer)
+{
+	load_broker();
+	run_broker();
+	await_stranger(timer);
+	await_stranger(others[0]);
+	await_stranger(others[1]);
+	signs->slow = 0;
+	world_ping();
+	world_wait_clean();
+	check_bystander();
+}
+
+static void explore_keeping(void)
+{
+	pid_t others[2], timer;
+
+	begin_keeping(others, false);
+	timer = look_soon();
+	explore(&keep_places, "lanes that are kept");
+	step_kill(&step);
+	end_keeping(others, timer);
+}
+
+static void kill_keeping(const struct place *place, bool dies)
+{
+	pid_t others[2], timer;
+
+	begin_keeping(others, dies);
+	timer = look_soon();
+	kill_at(place, "lanes that are kept");
+	end_keeping(others, timer);
+	rows[ROW_KEEP].n[STEP_KILL]++;
+}
+
 /* ---- taking the place of another ---------------------------------------------------------------- */
 
 static struct step stopped;
@@ -572,6 +702,9 @@ static void kill_all(uint32_t stride)
 	explore_recovery();
 	for (uint32_t i = 0; i < recovery->n; i += stride)
 		kill_recovering(&recovery->at[i]);
+	explore_keeping();
+	for (uint32_t i = 0; i < keep_places.n; i += stride)
+		kill_keeping(&keep_places.at[i], i / stride % 2);
 	explore_replacing();
 	for (uint32_t i = 0; i < replace_places.n; i += 2 * stride)
 		kill_replacing(&replace_places.at[i]);

@@ -104,6 +104,11 @@ struct shmb_channel *world_open_sealed(struct shmb_client *of)
 	return open_channel(of, CHANNEL "/sealed", SHMB_BACKING_SEALED);
 }
 
+struct shmb_channel *world_open_apart(struct shmb_client *of)
+{
+	return open_channel(of, CHANNEL "/apart", SHMB_BACKING_POSIX);
+}
+
 /* ---- the broker -------------------------------------------------------------------------------- */
 
 static const char *const files[] = { SHMB_PRIVATE_FILE, SHMB_PUBLIC_FILE, SHMB_LOCK_FILE,
@@ -383,6 +388,25 @@ static void print_fds(void)
 	}
 }
 
+static void print_entries(void)
+{
+	struct shmb_registry_entry entry;
+	int fd = shm_open(registry, O_RDONLY, 0);
+
+	for (off_t at = SHMB_BLOCK_LEN; pread(fd, &entry, sizeof(entry), at) == sizeof(entry);
+	     at += (off_t)sizeof(entry))
+		if (entry.state == SHMB_ENTRY_LIVE)
+			fprintf(stderr,
+				"entry %llu: kind %u, pid %u, channel %llu, client %llu, pair of %llu "
+				"and %llu, flags 0x%x\n",
+				(unsigned long long)entry.id, entry.kind, entry.pid,
+				(unsigned long long)entry.channel_id,
+				(unsigned long long)entry.client_id,
+				(unsigned long long)entry.publisher_id,
+				(unsigned long long)entry.subscriber_id, entry.flags);
+	close(fd);
+}
+
 /* Nothing of the victim is left, and the pair is not held up any more. Returns how long it took. */
 uint64_t world_wait_clean(void)
 {
@@ -395,6 +419,7 @@ uint64_t world_wait_clean(void)
 			struct inventory now = take_inventory();
 
 			print_fds();
+			print_entries();
 			step_fail(world.step,
 				  "left: %u segments, %u entries, %u fds; before: %u, %u, %u",
 				  now.n_segments, now.n_entries, now.n_fds, baseline.n_segments,

@@ -78,6 +78,8 @@ int32_t world_must(int32_t result, const char *what);
 struct shmb_client *world_connect(void);
 struct shmb_channel *world_open_channel(struct shmb_client *of);
 struct shmb_channel *world_open_sealed(struct shmb_client *of);
+/* One that the honest pair is not on. */
+struct shmb_channel *world_open_apart(struct shmb_client *of);
 uint64_t world_mix(uint64_t number);
 
 /* The honest pair. */
