@@ -11,6 +11,7 @@
 #include "lib/history.h"
 
 #include "daemon/channel.h"
+#include "daemon/idle.h"
 #include "daemon/view.h"
 
 static const struct segment_spec channel_spec = {
@@ -114,10 +115,17 @@ static void channel_fill(struct channel *channel, const void *schema)
 	map->schema_len = channel->schema_len;
 	map->name_len = channel->name_len;
 	map->backing = channel->backing;
+	map->retained = channel->retained;
 	memcpy(map->name, channel->name, channel->name_len);
 	if (channel->schema_len)
 		memcpy((uint8_t *)map + SHMB_BLOCK_LEN, schema, channel->schema_len);
 	channel->map = map;
+}
+
+static uint32_t channel_flags(const struct channel *channel)
+{
+	return (channel->backing == SHMB_MEMORY_SEALED ? SHMB_ENTRY_SEALED : 0) |
+	       (channel->retained ? SHMB_ENTRY_RETAINED : 0);
 }
 
 static int channel_register(struct channel *channel, uint32_t uid)
@@ -136,7 +144,7 @@ static int channel_register(struct channel *channel, uint32_t uid)
 		.schema_len = channel->schema_len,
 		.name_len = channel->name_len,
 		.backing = channel->wanted,
-		.flags = channel->backing == SHMB_MEMORY_SEALED ? SHMB_ENTRY_SEALED : 0,
+		.flags = channel_flags(channel),
 	};
 
 	memcpy(entry.segment, channel->object.segment.name, sizeof(entry.segment));
@@ -237,6 +245,8 @@ int channel_adopt(struct broker *broker, const struct shmb_registry_entry *entry
 	channel->wanted = entry->backing;
 	channel->backing =
 		entry->flags & SHMB_ENTRY_SEALED ? SHMB_MEMORY_SEALED : SHMB_MEMORY_POSIX;
+	channel->retained = entry->flags & SHMB_ENTRY_RETAINED;
+	broker->n_retained += channel->retained;
 	spec.id = entry->id;
 	spec.len = entry->segment_len;
 	spec.flags = SEGMENT_MAP;
@@ -248,6 +258,7 @@ int channel_adopt(struct broker *broker, const struct shmb_registry_entry *entry
 		channel->map = channel->object.segment.map;
 		/* Killed between the entry and this: the entry is what counts. */
 		__atomic_store_n(&channel->map->backing, channel->backing, __ATOMIC_RELAXED);
+		__atomic_store_n(&channel->map->retained, channel->retained, __ATOMIC_RELAXED);
 		channel->object.entry = slot;
 		channel->adopted = true;
 	}
@@ -394,16 +405,30 @@ void channel_set_sealed(struct channel *channel)
 
 	channel->backing = SHMB_MEMORY_SEALED;
 	/* Killed before: a successor decides anew; after: it finds that its members have to move. */
-	registry_set_flags(&broker->registry, channel->object.entry, SHMB_ENTRY_SEALED);
+	registry_set_flags(&broker->registry, channel->object.entry, channel_flags(channel));
 	__atomic_store_n(&channel->map->backing, SHMB_MEMORY_SEALED, __ATOMIC_RELAXED);
 	log_line(&broker->log, LOG_NOTICE, "channel-sealed", "channel=%llu name=%.*s",
 		 (unsigned long long)object_id(&channel->object), (int)channel->name_len,
 		 (const char *)channel->name);
 }
 
+void channel_set_retained(struct channel *channel, bool retained)
+{
+	struct broker *broker = channel->broker;
+
+	if (channel->retained == retained)
+		return;
+	channel->retained = retained;
+	broker->n_retained += retained ? 1 : -1u;
+	/* Killed before: a successor finds it as it was; after: as it is. */
+	registry_set_flags(&broker->registry, channel->object.entry, channel_flags(channel));
+	__atomic_store_n(&channel->map->retained, retained, __ATOMIC_RELAXED);
+	idle_check(broker);
+}
+
 void channel_put(struct channel *channel)
 {
-	if (list_empty(&channel->openings) && channel->n_members[0] == 0 &&
+	if (!channel->retained && list_empty(&channel->openings) && channel->n_members[0] == 0 &&
 	    channel->n_members[1] == 0 && list_empty(&channel->kept) && !channel->adopted)
 		channel_free(channel, false);
 }
@@ -422,6 +447,7 @@ void channel_free(struct channel *channel, bool keep)
 	table_remove(&broker->names, &channel->by_name);
 	list_remove(&channel->link);
 	list_remove(&channel->epoch_link);
+	broker->n_retained -= channel->retained;
 	loop_timer_cancel(channel->patience);
 	if (channel->user) {
 		quota_release(channel->user, QUOTA_CHANNELS, 1);

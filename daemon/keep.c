@@ -58,10 +58,26 @@ static bool is_empty(const struct pair *pair)
 }
 
 /* A lane that its writer could cut off goes to readers of the same user only. */
-static bool is_fit(const struct pair *pair)
+bool keep_fits(const struct member *publisher, const struct member *subscriber)
 {
-	return segment_exists(&pair->members[0]->object.segment) && !pair->stale &&
-	       (member_usable(pair->members[0]) || !pair_is_cross(pair));
+	return segment_exists(&publisher->object.segment) &&
+	       (member_usable(publisher) || publisher->uid == subscriber->uid);
+}
+
+uint32_t keep_n_records(const struct member *publisher)
+{
+	const struct channel *channel = publisher->channel;
+	const struct segment *segment = &publisher->object.segment;
+	struct shmb_lane_segment lane;
+	uint64_t word;
+
+	if (!channel->retained || !channel->history || !read_at(segment, &lane, sizeof(lane), 0))
+		return 0;
+	/* Killed before it had noted its first one. */
+	if (!lane.sequence_hint)
+		return read_at(segment, &word, sizeof(word), SHMB_BLOCK_LEN) && word != 0;
+	return lane.sequence_hint < channel->history ? (uint32_t)lane.sequence_hint
+						     : channel->history;
 }
 
 bool keep_owed(const struct pair *pair)
@@ -69,5 +85,6 @@ bool keep_owed(const struct pair *pair)
 	const struct member *subscriber = pair->members[1];
 
 	return subscriber->flags & SHMB_MEMBER_ACTIVE && !(subscriber->flags & SHMB_MEMBER_LOSSY) &&
-	       is_fit(pair) && !is_taken(pair) && !is_empty(pair);
+	       !pair->stale && keep_fits(pair->members[0], subscriber) && !is_taken(pair) &&
+	       !is_empty(pair);
 }

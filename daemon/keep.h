@@ -13,6 +13,9 @@
  * end, and says so, which ends the pair. A subscriber that goes ends its pairs as well. The last of
  * them takes the lane along.
  *
+ * On a retained channel with a history it stays for whoever comes later, too, until there is so much
+ * of those who have gone after it that it is history no more, or its user has need of the memory.
+ *
  * Nothing of this is known to the broker alone: the registry has the publisher, and the pairs.
  */
 
@@ -26,5 +29,11 @@
  *	   it or cannot be given to it any more. In doubt it is owed.
  */
 bool keep_owed(const struct pair *pair);
+
+/* Is it a lane that its readers may have, although the channel may be sealed since? */
+bool keep_fits(const struct member *publisher, const struct member *subscriber);
+
+/* How many records of a publisher that goes are history of its channel? */
+uint32_t keep_n_records(const struct member *publisher);
 
 #endif

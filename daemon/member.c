@@ -132,6 +132,7 @@ static int member_init(struct member *member, struct channel *channel, struct cl
 	member->slot = entry->slot;
 	member->flags = entry->flags & ~SHMB_MEMBER_ACTIVE;
 	member->history = entry->history;
+	member->kept_id = entry->kept_id;
 	member->doorbell = -1;
 	member->generation = (uint32_t)registry_epoch(&broker->registry) << GENERATION_SHIFT;
 	list_init(&member->pairs);
@@ -347,6 +348,25 @@ static int pairs_create(struct member *member)
 			continue;
 		r = other ? pair_new(member, peer, member->user)
 			  : pair_new(peer, member, member->user);
+	}
+	return r;
+}
+
+/* Who comes late gets what those who have gone have left, on a channel that keeps it. */
+static int pairs_create_history(struct member *subscriber)
+{
+	struct list *link, *safe;
+	int r = 0;
+
+	if (subscriber->role != SHMB_ROLE_SUBSCRIBER || !subscriber->history)
+		return 0;
+	list_for_each(link, safe, &subscriber->channel->kept)
+	{
+		struct member *publisher = list_entry(link, struct member, client_link);
+
+		if (r == 0 && publisher->flags & SHMB_MEMBER_HISTORY &&
+		    keep_fits(publisher, subscriber))
+			r = pair_new(publisher, subscriber, subscriber->user);
 	}
 	return r;
 }
@@ -572,6 +592,8 @@ int member_activate(struct member *member)
 	r = segment_check_allocated(&member->object.segment);
 	if (r == 0)
 		r = pairs_create(member);
+	if (r == 0)
+		r = pairs_create_history(member);
 	/* The channel may have been sealed since it was attached. */
 	if (r == 0)
 		r = member_prepare(member);
@@ -648,23 +670,97 @@ static void member_remove(struct member *member)
 
 void member_put(struct member *publisher)
 {
-	if (!member_is_kept(publisher) || !list_empty(&publisher->pairs))
+	if (!member_is_kept(publisher) || !list_empty(&publisher->pairs) ||
+	    publisher->flags & SHMB_MEMBER_HISTORY)
 		return;
 	list_remove(&publisher->client_link);
 	member_remove(publisher);
+}
+
+/* From now on it is there for its pairs only. */
+static void drop_history(struct member *publisher)
+{
+	if (!(publisher->flags & SHMB_MEMBER_HISTORY))
+		return;
+	publisher->flags &= ~SHMB_MEMBER_HISTORY;
+	registry_set_flags(&publisher->channel->broker->registry, publisher->object.entry,
+			   publisher->flags);
+	member_put(publisher);
+}
+
+void member_drop_history(struct channel *channel)
+{
+	struct list *link, *safe;
+
+	list_for_each(link, safe, &channel->kept)
+		drop_history(list_entry(link, struct member, client_link));
+}
+
+bool member_make_room(void *data, const struct quota_user *user)
+{
+	struct broker *broker = data;
+	struct member *oldest = NULL;
+	struct list *link, *safe, *inner, *inner_safe;
+
+	list_for_each(link, safe, &broker->channels)
+	{
+		struct channel *channel = list_entry(link, struct channel, link);
+
+		list_for_each(inner, inner_safe, &channel->kept)
+		{
+			struct member *publisher = list_entry(inner, struct member, client_link);
+
+			if (publisher->user == user && publisher->flags & SHMB_MEMBER_HISTORY &&
+			    list_empty(&publisher->pairs) &&
+			    (!oldest || publisher->kept_id < oldest->kept_id))
+				oldest = publisher;
+		}
+	}
+	if (oldest)
+		drop_history(oldest);
+	return oldest != NULL;
+}
+
+/* Of those who have gone together so many records are history as of each who is there. */
+static void trim_history(struct channel *channel)
+{
+	uint32_t n_records = 0, n_lanes = 0;
+	struct list *link, *before;
+
+	for (link = channel->kept.prev, before = link->prev; link != &channel->kept;
+	     link = before, before = link->prev) {
+		struct member *publisher = list_entry(link, struct member, client_link);
+
+		if (!(publisher->flags & SHMB_MEMBER_HISTORY))
+			continue;
+		n_lanes++;
+		if (n_records >= channel->history || n_lanes > channel->max_publishers)
+			drop_history(publisher);
+		else
+			n_records += publisher->n_records;
+	}
 }
 
 static bool any_owed(const struct member *publisher)
 {
 	struct list *link, *safe;
 
-	if (publisher->role != SHMB_ROLE_PUBLISHER || !(publisher->flags & SHMB_MEMBER_ACTIVE) ||
-	    publisher->channel->pattern == SHMB_PATTERN_STATE)
-		return false;
 	list_for_each(link, safe,
 		      &publisher->pairs) if (keep_owed(list_entry(link, struct pair,
 								  member_links[0]))) return true;
 	return false;
+}
+
+/* Why the lane of a publisher that goes has to stay: SHMB_MEMBER_KEPT, and _HISTORY; 0: it has not. */
+static uint32_t kept_flags(struct member *publisher, uint32_t reason)
+{
+	if (publisher->role != SHMB_ROLE_PUBLISHER || !(publisher->flags & SHMB_MEMBER_ACTIVE) ||
+	    publisher->channel->pattern == SHMB_PATTERN_STATE)
+		return 0;
+	publisher->n_records = reason == SHMB_GONE_EVICTED ? 0 : keep_n_records(publisher);
+	if (publisher->n_records)
+		return SHMB_MEMBER_KEPT | SHMB_MEMBER_HISTORY;
+	return any_owed(publisher) ? SHMB_MEMBER_KEPT : 0;
 }
 
 /* Those of its pairs stay whose subscribers have still to be given the lane. */
@@ -683,7 +779,54 @@ static void keep_pairs(struct member *publisher, uint32_t reason)
 	}
 }
 
+/* Behind those who have gone before. */
+static void insert_kept(struct member *publisher)
+{
+	struct list *kept = &publisher->channel->kept, *before = kept->prev;
+
+	while (before != kept &&
+	       list_entry(before, struct member, client_link)->kept_id > publisher->kept_id)
+		before = before->prev;
+	/* In front of the one that comes behind it. */
+	list_append(before->next, &publisher->client_link);
+}
+
+static void settle_kept(struct member *publisher)
+{
+	struct registry *registry = &publisher->channel->broker->registry;
+	uint32_t flags = publisher->flags | SHMB_MEMBER_KEPT;
+
+	publisher->n_records = keep_n_records(publisher);
+	if (!(publisher->flags & SHMB_MEMBER_KEPT)) {
+		/* Killed before: a successor finds as many of its pairs, or fewer. */
+		keep_pairs(publisher, SHMB_GONE_DIED);
+		publisher->kept_id = registry_next_id(registry);
+		flags |= publisher->n_records ? SHMB_MEMBER_HISTORY : 0;
+		registry_keep(registry, publisher->object.entry, flags, publisher->kept_id);
+		publisher->flags = flags;
+	}
+	list_remove(&publisher->client_link);
+	insert_kept(publisher);
+}
+
 void member_settle_kept(struct channel *channel)
+{
+	struct list unsorted, *link, *safe;
+
+	list_init(&unsorted);
+	list_for_each(link, safe, &channel->kept)
+	{
+		list_remove(link);
+		list_append(&unsorted, link);
+	}
+	list_for_each(link, safe, &unsorted)
+		settle_kept(list_entry(link, struct member, client_link));
+	list_for_each(link, safe, &channel->kept)
+		member_put(list_entry(link, struct member, client_link));
+	trim_history(channel);
+}
+
+void member_forget_kept(struct channel *channel)
 {
 	struct list *link, *safe;
 
@@ -691,14 +834,9 @@ void member_settle_kept(struct channel *channel)
 	{
 		struct member *publisher = list_entry(link, struct member, client_link);
 
-		if (!(publisher->flags & SHMB_MEMBER_KEPT)) {
-			/* Killed before: a successor finds as many of its pairs, or fewer. */
-			keep_pairs(publisher, SHMB_GONE_DIED);
-			publisher->flags |= SHMB_MEMBER_KEPT;
-			registry_set_flags(&channel->broker->registry, publisher->object.entry,
-					   publisher->flags);
-		}
-		member_put(publisher);
+		list_remove(&publisher->client_link);
+		table_remove(&channel->broker->objects, &publisher->object.node);
+		member_discard(publisher);
 	}
 }
 
@@ -711,22 +849,23 @@ static void evict(struct member *member)
 }
 
 /* The publisher goes, its lane stays. */
-static void member_keep(struct member *member, uint32_t reason)
+static void member_keep(struct member *member, uint32_t flags, uint32_t reason)
 {
 	struct channel *channel = member->channel;
 	struct broker *broker = channel->broker;
 
+	member->kept_id = registry_next_id(&broker->registry);
 	/*
 	 * Killed before: a successor finds its client dead, and keeps it, or the client has still to
 	 * say that it has gone. After: it finds it kept.
 	 */
-	registry_set_flags(&broker->registry, member->object.entry,
-			   member->flags | SHMB_MEMBER_KEPT);
+	registry_keep(&broker->registry, member->object.entry, member->flags | flags,
+		      member->kept_id);
 	keep_pairs(member, reason);
 	if (reason == SHMB_GONE_EVICTED)
 		evict(member);
 	member_leave(member);
-	member->flags |= SHMB_MEMBER_KEPT;
+	member->flags |= flags;
 	member->client = NULL;
 	member->present = false;
 	list_append(&channel->kept, &member->client_link);
@@ -740,6 +879,7 @@ static void member_keep(struct member *member, uint32_t reason)
 		 (unsigned long long)object_id(&channel->object), member->uid);
 	channel_changed(channel);
 	member_put(member);
+	trim_history(channel);
 }
 
 void member_free(struct member *member, uint32_t reason)
@@ -747,14 +887,16 @@ void member_free(struct member *member, uint32_t reason)
 	struct channel *channel = member->channel;
 	struct broker *broker = channel->broker;
 	bool active = member->flags & SHMB_MEMBER_ACTIVE;
+	uint32_t kept;
 
 	/* Killed before its entry is removed: a successor disclaims what is left. */
 	if (has_keys(member))
 		key_disclaim_all(channel, object_id(&member->object), &member->object.segment);
 	if (member->client->dead && member->role == SHMB_ROLE_PUBLISHER)
 		fence_lane(member);
-	if (any_owed(member)) {
-		member_keep(member, reason);
+	kept = kept_flags(member, reason);
+	if (kept) {
+		member_keep(member, kept, reason);
 		idle_check(broker);
 		return;
 	}

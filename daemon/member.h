@@ -89,6 +89,15 @@ void member_free(struct member *member, uint32_t reason);
 /* Frees a publisher that is kept, if nobody needs its lane any more. Does nothing with others. */
 void member_put(struct member *publisher);
 
+/* What is kept of publishers of the channel for late subscribers is for nobody new from now on. */
+void member_drop_history(struct channel *channel);
+
+/* Gives up the oldest lane of a user that is kept for late subscribers. Returns whether there was one. */
+bool member_make_room(void *data, const struct quota_user *user);
+
+/* The broker stops: frees what is kept, which has no pairs any more. */
+void member_forget_kept(struct channel *channel);
+
 /* After a restart: keeps the lanes of those who have died meanwhile for those to whom they are owed. */
 void member_settle_kept(struct channel *channel);
 

@@ -178,6 +178,7 @@ struct opening {
  * @n_active:	of them announced
  * @kept:	publishers that have gone, whose lanes are kept, by member.client_link
  * @adopted:	its openers from before a restart may still come back
+ * @retained:	it stays although nobody uses it
  * @wanted:	SHMB_MEMORY_*, as its creator or a rule wants it
  * @backing:	SHMB_MEMORY_POSIX or _SEALED: of what is made for its members from now on
  * @patience:	when its publishers move although not all of its subscribers are there
@@ -207,6 +208,7 @@ struct channel {
 	uint32_t n_active[2];
 	struct list kept;
 	bool adopted;
+	bool retained;
 	uint32_t wanted;
 	uint32_t backing;
 	struct loop_timer *patience;
@@ -257,6 +259,8 @@ struct view {
  * @given:	the client has @doorbell
  * @present:	its client, as connected now, knows this member
  * @charged:	bytes charged for its segment
+ * @kept_id:	of a kept one: those with lower ones have gone before
+ * @n_records:	in a lane that is kept for late subscribers: so many they get at most
  * @pairs:	by pair.member_links[role - 1]
  * @eviction:	prepared for the day it is thrown out
  * @move:	tells its client of @next
@@ -278,6 +282,8 @@ struct member {
 	bool given;
 	bool present;
 	uint64_t charged;
+	uint64_t kept_id;
+	uint32_t n_records;
 	struct list pairs;
 	struct view *eviction;
 	struct view *move;
@@ -373,6 +379,7 @@ struct broker_config {
  * @epochs:	  channels whose epoch moves when they were, by channel.epoch_link
  * @n_connections: length of @connections
  * @n_members:	  members of all clients
+ * @n_retained:	  channels that stay although nobody uses them
  * @objects:	  by id
  * @names:	  channels by a keyed hash of their name
  * @name_key:	  of that hash
@@ -406,6 +413,7 @@ struct broker {
 	struct list epochs;
 	uint32_t n_connections;
 	uint32_t n_members;
+	uint32_t n_retained;
 	struct table objects;
 	struct table names;
 	uint8_t name_key[16];

@@ -121,18 +121,21 @@ int pair_new(struct member *publisher, struct member *subscriber, struct quota_u
 		.backing = publisher->channel->backing,
 	};
 	struct segment_spec spec = bell_spec(id, entry.backing, SEGMENT_ALLOCATE);
+	bool has_bell = !member_is_kept(publisher);
 	int r;
 
 	if (!pair)
 		return -ENOMEM;
+	if (!has_bell)
+		entry.segment_len = 0;
 	pair->replaces = pair_find(publisher, subscriber) != NULL;
 	r = pair_init(pair, publisher, subscriber, id);
 	if (r < 0) {
 		pair_discard(pair);
 		return r;
 	}
-	r = pair_charge(pair, user);
-	if (r == 0)
+	r = has_bell ? pair_charge(pair, user) : 0;
+	if (r == 0 && has_bell)
 		r = segment_create(&broker->maker, &spec, &pair->object.segment);
 	memcpy(entry.segment, pair->object.segment.name, sizeof(entry.segment));
 	if (r == 0)
@@ -158,8 +161,11 @@ int pair_adopt(struct member *publisher, struct member *subscriber,
 		pair_discard(pair);
 		return r;
 	}
-	r = pair_charge(pair, publisher->user);
-	if (r == 0)
+	if (!entry->segment_len && !member_is_kept(publisher))
+		r = -EINVAL;
+	else
+		r = entry->segment_len ? pair_charge(pair, publisher->user) : 0;
+	if (r == 0 && entry->segment_len)
 		r = segment_adopt(&broker->maker, (const char *)entry->segment, &spec,
 				  &pair->object.segment);
 	/* The bell is gone for us, but not for the two who have it. */

@@ -8,7 +8,7 @@
  * pair_new() - let a publisher and a subscriber share memory
  * @publisher:	of the channel
  * @subscriber: of the same channel
- * @user:	pays for the bell
+ * @user:	pays for the bell; with a publisher that is kept there is none
  *
  * Nobody is told yet: see pair_announce().
  *

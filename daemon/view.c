@@ -155,7 +155,7 @@ static int send_pair(struct view *view)
 		r = parcel_add_segment(&parcel, maker, &peer->object.segment,
 				       publisher ? SHMB_FD_READ : lane_access(pair),
 				       SHMB_FD_ROLE_PEER);
-	if (r == 0)
+	if (r == 0 && segment_exists(&pair->object.segment))
 		r = parcel_add_segment(&parcel, maker, &pair->object.segment,
 				       publisher ? SHMB_FD_READ_WRITE : SHMB_FD_READ,
 				       SHMB_FD_ROLE_BELL);

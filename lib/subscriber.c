@@ -23,6 +23,7 @@
 #include "lib/copy.h"
 #include "lib/error.h"
 #include "lib/fd.h"
+#include "lib/history.h"
 #include "lib/options.h"
 #include "lib/queue.h"
 #include "lib/subscriber.h"
@@ -60,6 +61,7 @@ struct futex_wait { /* struct futex_waitv of newer headers */
  * @lane:	  holds the lane
  * @bell:	  holds @bell_words
  * @bell_words:	  the publisher rings it; says where we begin
+ * @history:	  without a bell: so many records before its end
  * @reader:	  where we are
  * @slot:	  our position as the publisher sees it
  * @ringer:	  wakes the publisher when it waits for space
@@ -83,6 +85,7 @@ struct sub_lane {
 	struct shmb_map lane;
 	struct shmb_map bell;
 	const struct shmb_bell_segment *bell_words;
+	uint32_t history;
 	struct shmb_lane_reader reader;
 	struct shmb_cursor_lane *slot;
 	struct shmb_ringer ringer;
@@ -157,6 +160,9 @@ struct shmb_subscriber {
 	struct shmb_channel *dead_channel;
 	struct shmb_publisher *dead; /* where records go that have failed too often */
 };
+
+/* The bell of a lane that has none: nobody rings it. */
+static const struct shmb_bell_segment no_bell;
 
 static struct shmb_subscriber *to_subscriber(struct shmb_member *member)
 {
@@ -293,19 +299,20 @@ static int map_lane(struct shmb_subscriber *subscriber, struct sub_lane *lane,
 	int bell = shmb_event_find(event, SHMB_FD_ROLE_BELL);
 	int result;
 
-	if (peer < 0 || bell < 0 || event->pair.slot >= channel->max_publishers ||
+	if (peer < 0 || (bell < 0 && !lane->kept) || event->pair.slot >= channel->max_publishers ||
 	    event->pair.lane_len != channel->lane_len ||
 	    event->descriptors[peer].segment_len != SHMB_BLOCK_LEN + (uint64_t)channel->lane_len)
 		return shmb_fail(-EPROTO, "the broker announced a publisher that does not fit the "
 					  "channel");
 	result = shmb_map_reader(&lane->lane, event->fds[peer], &event->descriptors[peer],
 				 SHMB_SEGMENT_LANE);
-	if (result == 0)
+	if (result == 0 && bell >= 0)
 		result = shmb_map_reader(&lane->bell, event->fds[bell], &event->descriptors[bell],
 					 SHMB_SEGMENT_BELL);
 	if (result < 0)
 		return result;
-	lane->bell_words = lane->bell.base;
+	lane->bell_words = bell < 0 ? &no_bell : lane->bell.base;
+	lane->history = event->pair.history;
 	lane->words = subscriber->cursor;
 	lane->slot = (struct shmb_cursor_lane *)(void *)((uint8_t *)subscriber->cursor +
 							 SHMB_BLOCK_LEN) +
@@ -488,7 +495,10 @@ static SHMB_SELDOM bool attach_lane(struct shmb_subscriber *subscriber, struct s
 {
 	uint64_t position, sequence;
 
-	if (!shmb_bell_started(lane->bell_words, &position, &sequence))
+	if (lane->bell_words == &no_bell)
+		shmb_history_start_left(lane->lane.base, subscriber->member.channel->lane_len,
+					lane->history, &position, &sequence);
+	else if (!shmb_bell_started(lane->bell_words, &position, &sequence))
 		return false;
 	shmb_lane_reader_init(&lane->reader, lane->lane.base, subscriber->member.channel->lane_len,
 			      position, sequence);

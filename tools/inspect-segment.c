@@ -45,7 +45,7 @@ static bool is_ready(const struct inspect_item *item)
 
 static bool is_sealed(const struct inspect_item *item)
 {
-	return item->entry.segment[0] != '/';
+	return item->entry.segment[0] && item->entry.segment[0] != '/';
 }
 
 static int compare_memfds(const void *left, const void *right)
@@ -254,8 +254,12 @@ static void read_cursor(const struct inspect *inspect, struct inspect_item *item
 static int read_start(const struct inspect *inspect, struct inspect_item *item)
 {
 	struct shmb_bell_segment bell;
-	int r = inspect_segment(inspect, item, 0, &bell, sizeof(bell), item->why);
+	int r;
 
+	/* It finds its beginning itself. */
+	if (!item->entry.segment_len)
+		return -EAGAIN;
+	r = inspect_segment(inspect, item, 0, &bell, sizeof(bell), item->why);
 	if (r == 0 && bell.attached == 1) {
 		item->pair.position = bell.start_position;
 		item->pair.sequence = bell.start_sequence;

@@ -24,6 +24,7 @@ enum {
 	KEY_WAIT,
 	KEY_HISTORY,
 	KEY_QUEUE,
+	KEY_RETAIN,
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -55,6 +56,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case KEY_HISTORY:
 		pub->history = command_number(state, "--history", arg, 1, UINT32_MAX);
 		return 0;
+	case KEY_RETAIN:
+		pub->is_retained = true;
+		return 0;
 	case KEY_WAIT:
 		pub->wait_subscribers =
 			command_number(state, "--wait-for-subscribers", arg, 0, UINT32_MAX);
@@ -83,7 +87,8 @@ static int open_channel(struct pub *pub)
 {
 	struct shmb_channel_options options = {
 		.options_len = sizeof(options),
-		.flags = SHMB_CHANNEL_CREATE | SHMB_CHANNEL_ANY_SCHEMA,
+		.flags = SHMB_CHANNEL_CREATE | SHMB_CHANNEL_ANY_SCHEMA |
+			 (pub->is_retained ? SHMB_CHANNEL_RETAIN : 0),
 		.history = pub->history,
 		.pattern = pub->is_queue ? SHMB_CHANNEL_QUEUE : SHMB_CHANNEL_STREAM,
 	};
@@ -209,6 +214,8 @@ int command_pub(int argc, char **argv)
 		  "publisher",
 		  0 },
 		{ "queue", KEY_QUEUE, NULL, 0, "If the channel is created: as a queue", 0 },
+		{ "retain", KEY_RETAIN, NULL, 0,
+		  "Let the channel stay until 'shmctl rm', with what publishers have left", 0 },
 		{ "rate", KEY_RATE, "N", 0, "Publish at most N records a second", 0 },
 		{ "wait-for-subscribers", KEY_WAIT, "N", 0,
 		  "First wait until so many subscribers are there", 0 },

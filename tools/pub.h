@@ -23,6 +23,7 @@ struct pub {
 	uint32_t wait_subscribers;
 	uint32_t history;
 	bool is_queue;
+	bool is_retained;
 
 	struct shmb_client *client;
 	struct shmb_channel *handle;

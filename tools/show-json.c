@@ -96,6 +96,8 @@ static void set_kept(json_t *object, const struct inspect *inspect, const struct
 		if (pair->entry.publisher_id == item->entry.id)
 			json_array_append_new(owed, print_json_u64(pair->entry.subscriber_id));
 	json_object_set_new(object, "kept_for", owed);
+	json_object_set_new(object, "kept_for_late",
+			    json_boolean(item->entry.flags & SHMB_MEMBER_HISTORY));
 }
 
 static json_t *publisher_to_json(const struct inspect *inspect, const struct inspect_item *item)
@@ -184,6 +186,7 @@ int show_as_json(const struct inspect *inspect, const struct inspect_item *chann
 	set_u64(object, "created_ns", entry->created_ns);
 	set_u64(object, "uid", entry->uid);
 	json_object_set_new(object, "backing", json_string(look_backing(entry)));
+	json_object_set_new(object, "retained", json_boolean(entry->flags & SHMB_ENTRY_RETAINED));
 	set_u64(object, "lane_len", entry->lane_len);
 	set_u64(object, "max_publishers", entry->max_publishers);
 	set_u64(object, "max_subscribers", entry->max_subscribers);

@@ -101,6 +101,8 @@ static void print_channel(const struct inspect *inspect, const struct inspect_it
 	if (localtime_r(&created, &tm) && strftime(when, sizeof(when), "%F %T %z", &tm))
 		printf("  created: %s by uid %" PRIu32 "\n", when, entry->uid);
 	printf("  backing: %s\n", look_backing(entry));
+	if (entry->flags & SHMB_ENTRY_RETAINED)
+		puts("  retained: yes, until it is removed");
 	if (entry->pattern == SHMB_PATTERN_STATE)
 		printf("  keys: at most %" PRIu32 ", cells of %" PRIu32 " bytes\n", entry->max_keys,
 		       entry->max_keys ? entry->lane_len / entry->max_keys : 0);
@@ -179,6 +181,8 @@ static void print_owed(const struct inspect *inspect, const struct inspect_item 
 			printf(", pid %" PRIu32, client->entry.pid);
 		putchar('\n');
 	}
+	if (publisher->entry.flags & SHMB_MEMBER_HISTORY)
+		puts("  kept for: late subscribers");
 }
 
 static void print_publisher(const struct inspect *inspect, const struct inspect_item *item,
@@ -221,9 +225,11 @@ static void print_pair(const struct inspect_item *item, uint32_t pattern)
 		       " records, %" PRIu64 " bytes; lost %" PRIu64 "\n",
 		       pair->sequence, pair->position, pair->lag_records, pair->lag_len,
 		       pair->lost);
-	printf("    bell: %s (%" PRIu64 " bytes)\n",
-	       item->entry.segment[0] ? (const char *)item->entry.segment : "without a name",
-	       item->entry.segment_len);
+	if (item->entry.segment_len)
+		printf("    bell: %s (%" PRIu64 " bytes)\n",
+		       item->entry.segment[0] ? (const char *)item->entry.segment
+					      : "without a name",
+		       item->entry.segment_len);
 }
 
 static void print_subscriber(const struct inspect *inspect, const struct inspect_item *item,

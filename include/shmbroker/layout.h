@@ -376,6 +376,7 @@ SHMB_SIZE(shmb_state_key, 128);
  * @history:	    records of each publisher that a late subscriber gets
  * @backing:	    SHMB_MEMORY_POSIX or _SEALED: of what is made for its members from now on
  * @max_keys:	    state: entries of the directory, cells of each publisher
+ * @retained:	    1: it stays although nobody uses it
  * @name:	    not terminated
  */
 struct shmb_channel_segment {
@@ -394,7 +395,8 @@ struct shmb_channel_segment {
 	uint32_t history;
 	uint32_t backing;
 	uint32_t max_keys;
-	uint8_t pad1[76];
+	uint32_t retained;
+	uint8_t pad1[72];
 	uint8_t name[SHMB_NAME_LEN_MAX];
 	uint8_t pad2[SHMB_BLOCK_LEN - 512];
 };
@@ -404,6 +406,7 @@ SHMB_AT(shmb_channel_segment, n_subscribers, 292);
 SHMB_AT(shmb_channel_segment, history, 296);
 SHMB_AT(shmb_channel_segment, backing, 300);
 SHMB_AT(shmb_channel_segment, max_keys, 304);
+SHMB_AT(shmb_channel_segment, retained, 308);
 SHMB_AT(shmb_channel_segment, name, 384);
 SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
 
@@ -422,8 +425,10 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
 #define SHMB_MEMBER_ACTIVE (1u << 1) /* its segment is allocated and announced */
 #define SHMB_MEMBER_TRUSTING \
 	(1u << 3) /* publisher: its user's subscribers may map its lane writable */
-#define SHMB_MEMBER_KEPT  (1u << 4) /* publisher: it has gone, its lane is there for its pairs */
-#define SHMB_ENTRY_SEALED (1u << 2) /* channel: what is made for its members is sealed by now */
+#define SHMB_MEMBER_KEPT    (1u << 4) /* publisher: it has gone, its lane is there for its pairs */
+#define SHMB_MEMBER_HISTORY (1u << 5) /* as KEPT: its lane is there for late subscribers, too */
+#define SHMB_ENTRY_RETAINED (1u << 6) /* channel: it stays although nobody uses it */
+#define SHMB_ENTRY_SEALED   (1u << 2) /* channel: what is made for its members is sealed by now */
 
 /**
  * struct shmb_registry_entry - one thing the broker knows; an array of them at SHMB_BLOCK_LEN
@@ -441,7 +446,7 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
  * @pid:	    client; publisher, subscriber: of its client
  * @uid:	    client; publisher, subscriber: of its client; channel: the creator's
  * @gid:	    client
- * @flags:	    publisher, subscriber: SHMB_MEMBER_*; channel: SHMB_ENTRY_SEALED
+ * @flags:	    publisher, subscriber: SHMB_MEMBER_*; channel: SHMB_ENTRY_SEALED, _RETAINED
  * @slot:	    publisher, subscriber: its slot in the channel
  * @pattern:	    channel
  * @lane_len:	    channel
@@ -456,6 +461,7 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
  * @segment_id:	    of @segment; 0: @id
  * @backing:	    channel: SHMB_MEMORY_* as wanted; others: POSIX (or 0) or SEALED, of @segment
  * @max_keys:	    channel: as in its segment
+ * @kept_id:	    publisher that is KEPT: higher than that of those who went before
  */
 struct shmb_registry_entry {
 	uint32_t state;
@@ -487,7 +493,8 @@ struct shmb_registry_entry {
 	uint64_t segment_id;
 	uint32_t backing;
 	uint32_t max_keys;
-	uint8_t pad1[144];
+	uint64_t kept_id;
+	uint8_t pad1[136];
 };
 SHMB_AT(shmb_registry_entry, id, 8);
 SHMB_AT(shmb_registry_entry, pid, 80);
@@ -498,6 +505,7 @@ SHMB_AT(shmb_registry_entry, name, 224);
 SHMB_AT(shmb_registry_entry, segment_id, 352);
 SHMB_AT(shmb_registry_entry, backing, 360);
 SHMB_AT(shmb_registry_entry, max_keys, 364);
+SHMB_AT(shmb_registry_entry, kept_id, 368);
 SHMB_SIZE(shmb_registry_entry, 512);
 
 /**

@@ -136,6 +136,7 @@ SHMB_SIZE(shmb_version_reject, 16);
 #define SHMB_MSG_SOURCE	  12u /* struct shmb_msg_key -> OK; its first value is in the cell */
 #define SHMB_MSG_DISCLAIM 13u /* struct shmb_msg_key -> OK */
 #define SHMB_MSG_DRAINED  14u /* struct shmb_msg_report -> OK; a lane that was kept is read */
+#define SHMB_MSG_REMOVE	  15u /* struct shmb_msg_remove -> OK; it is not retained any more */
 /* broker to client: replies */
 #define SHMB_MSG_OK	 64u /* empty */
 #define SHMB_MSG_ERROR	 65u /* struct shmb_msg_error, then the channel's schema if code 7 */
@@ -239,6 +240,7 @@ SHMB_SIZE(shmb_msg_joined, 56);
 #define SHMB_OPEN_CREATE     (1u << 0) /* create it if it does not exist */
 #define SHMB_OPEN_EXCLUSIVE  (1u << 1) /* refuse if it exists */
 #define SHMB_OPEN_ANY_SCHEMA (1u << 2) /* take whatever schema the channel has */
+#define SHMB_OPEN_RETAIN     (1u << 3) /* it stays, until REMOVE, although nobody uses it */
 
 /**
  * struct shmb_msg_open - then @schema_len bytes of schema
@@ -273,6 +275,14 @@ struct shmb_msg_opened {
 	uint32_t max_keys;
 };
 SHMB_SIZE(shmb_msg_opened, 40);
+
+/* A retained channel goes with its last user, as any other, and what publishers have left goes now. */
+struct shmb_msg_remove {
+	uint32_t name_len;
+	uint32_t zero;
+	uint8_t name[SHMB_NAME_LEN_MAX];
+};
+SHMB_SIZE(shmb_msg_remove, 136);
 
 #define SHMB_ROLE_PUBLISHER  1u
 #define SHMB_ROLE_SUBSCRIBER 2u
@@ -383,9 +393,12 @@ SHMB_SIZE(shmb_msg_key, 16);
  *		 still there and the two have not met before
  * @zero:	 reserved
  * fds, to a publisher:	 cursor (PEER, read; not if BLIND), bell (BELL, read-write), RINGER
- * fds, to a subscriber: lane (PEER, read), bell (BELL, read), RINGER (rings the publisher; not if
- *			 GONE), and DOORBELL if this pair has a doorbell of its own (peers of
+ * fds, to a subscriber: lane (PEER, read), bell (BELL, read; if GONE perhaps not), RINGER (rings
+ *			 the publisher; not if GONE), and DOORBELL if this pair has a doorbell of its own (peers of
  *			 different uids)
+ *
+ * Without a bell the subscriber begins, in a lane that is GONE, so many records before its end as
+ * @history says.
  *
  * With GONE, which may come for a known pair, the subscriber reads the lane to its end and stores
  * nothing in the slot, which may be another publisher's. Then it sends DRAINED, and again if the same

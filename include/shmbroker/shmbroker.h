@@ -187,6 +187,7 @@ int32_t shmb_client_connected(struct shmb_client *client);
 #define SHMB_CHANNEL_STATE     4u /* pattern: the latest value of each key */
 
 #define SHMB_CHANNEL_ANY_SCHEMA (1u << 2) /* accept any schema; shmb_channel_schema() tells it */
+#define SHMB_CHANNEL_RETAIN	(1u << 3) /* it stays until it is removed, see shmb_channel_remove() */
 
 #define SHMB_BACKING_AUTO   0u /* POSIX, until its members are of more than one user: then SEALED */
 #define SHMB_BACKING_POSIX  1u /* named objects in /dev/shm, which a restarted broker finds again */
@@ -236,7 +237,10 @@ struct shmb_channel_options {
  * @options:	 or NULL: create it if there is none, untyped
  * @ret_channel: stores the channel
  *
- * A channel lives while some client has it open.
+ * A channel lives while some client has it open. One that somebody has opened with
+ * SHMB_CHANNEL_RETAIN, who may create it, lives until it is removed; its history then is also that of
+ * publishers that have gone: of all of these together so many records, or a few more, as of one that
+ * is there.
  *
  * Context: any thread; blocks for one round trip to the broker.
  * Return: 0; -EINVAL: bad name, limit or schema; -ENOENT: there is none (or none for this user);
@@ -247,6 +251,21 @@ struct shmb_channel_options {
 int32_t shmb_channel_open(struct shmb_client *client, const char *name, uint32_t name_len,
 			  const struct shmb_channel_options *options,
 			  struct shmb_channel **ret_channel);
+
+/**
+ * shmb_channel_remove() - let a retained channel go
+ * @client:   client
+ * @name:     of the channel
+ * @name_len: bytes of @name
+ *
+ * What publishers that have gone have left is given back now, the channel when nobody has it open any
+ * more. Its creator may do that, and who has the right to administer it.
+ *
+ * Context: any thread; blocks for one round trip to the broker.
+ * Return: 0; -EINVAL: bad name, or the channel is not retained; -ENOENT: there is none, or this user
+ *	   may not do that; -ENOTCONN; -ETIMEDOUT.
+ */
+int32_t shmb_channel_remove(struct shmb_client *client, const char *name, uint32_t name_len);
 
 /**
  * shmb_channel_close() - close a channel
@@ -282,6 +301,8 @@ int32_t shmb_channel_schema(struct shmb_channel *channel, void *schema, uint32_t
  * @pattern:	       SHMB_CHANNEL_STREAM, SHMB_CHANNEL_QUEUE or SHMB_CHANNEL_STATE
  * @max_keys:	       state: limit
  * @value_len_max:     state: bytes of the longest value
+ * @retained:	       1: it stays until it is removed
+ * @pad:	       zero
  */
 struct shmb_channel_info {
 	uint32_t lane_len;
@@ -296,6 +317,8 @@ struct shmb_channel_info {
 	uint32_t pattern;
 	uint32_t max_keys;
 	uint32_t value_len_max;
+	uint32_t retained;
+	uint32_t pad;
 };
 
 /**

@@ -13,7 +13,7 @@ from shmbroker.subscriber import Subscriber
 if TYPE_CHECKING:
     from shmbroker.client import Client
 
-CREATE, EXCLUSIVE, ANY_SCHEMA = 1, 2, 4
+CREATE, EXCLUSIVE, ANY_SCHEMA, RETAIN = 1, 2, 4, 8
 BACKINGS = ("auto", "posix", "sealed")
 STREAM, QUEUE, STATE = 1, 2, 4
 PATTERNS = {STREAM: "stream", QUEUE: "queue", STATE: "state"}
@@ -44,6 +44,7 @@ class Channel(_core.Channel):
         schema: Any,
         create: bool,
         exclusive: bool,
+        retain: bool,
         backing: str,
         pattern: int = STREAM,
         **limits: int,
@@ -52,7 +53,7 @@ class Channel(_core.Channel):
             raise ValueError(f"backing is one of {', '.join(BACKINGS)}, not {backing!r}")
         record, arrays = resolve(schema, name)
         flags = (CREATE if create else 0) | (EXCLUSIVE if exclusive else 0)
-        flags |= ANY_SCHEMA if schema is ANY else 0
+        flags |= (ANY_SCHEMA if schema is ANY else 0) | (RETAIN if retain else 0)
         self = cls(
             client,
             name,

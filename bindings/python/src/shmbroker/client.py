@@ -25,6 +25,7 @@ class Client(_core.Client):
         max_subscribers: int = 0,
         history: int = 0,
         backing: str = "auto",
+        retain: bool = False,
     ) -> Channel:
         """Open a channel, creating it if there is none.
 
@@ -36,6 +37,8 @@ class Client(_core.Client):
         subscriber gets, at most as many as fit into half a lane. These and the limits count only
         when the channel is created.
         backing: "posix", "sealed", or "auto": posix until its members are of more than one user.
+        retain: the channel stays until remove(), and its history is also that of publishers that
+        have gone.
 
         SchemaMismatch: the channel has another schema; Denied, Invalid, NotConnected, Timeout.
         """
@@ -50,6 +53,7 @@ class Client(_core.Client):
             max_subscribers=max_subscribers,
             history=history,
             backing=backing,
+            retain=retain,
         )
 
     def queue(
@@ -99,10 +103,11 @@ class Client(_core.Client):
         max_publishers: int = 0,
         max_subscribers: int = 0,
         backing: str = "auto",
+        retain: bool = False,
     ) -> StateChannel:
         """Open a state channel: the latest value of each key, instead of records.
 
-        schema, create, exclusive, backing: as channel(). max_keys: how many keys there can be over
+        schema, create, exclusive, backing, retain: as channel(). max_keys: how many keys there can be over
         the life of the channel, 64 unless said. value_len: bytes of the longest value if there is
         no schema, 232 unless said. These and the limits count only when the channel is created.
 
@@ -115,6 +120,7 @@ class Client(_core.Client):
             schema,
             create=create,
             exclusive=exclusive,
+            retain=retain,
             backing=backing,
             pattern=STATE,
             max_keys=max_keys,

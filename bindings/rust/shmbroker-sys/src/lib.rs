@@ -93,6 +93,8 @@ pub struct shmb_channel_info {
     pub pattern: u32,
     pub max_keys: u32,
     pub value_len_max: u32,
+    pub retained: u32,
+    pub pad: u32,
 }
 
 /// A value in a snapshot; `len` bytes follow, padded with zeroes to 8.
@@ -203,6 +205,7 @@ pub const SHMB_CLIENT_ALLOW_RELAY: u32 = 1 << 1;
 pub const SHMB_CHANNEL_CREATE: u32 = 1 << 0;
 pub const SHMB_CHANNEL_EXCLUSIVE: u32 = 1 << 1;
 pub const SHMB_CHANNEL_ANY_SCHEMA: u32 = 1 << 2;
+pub const SHMB_CHANNEL_RETAIN: u32 = 1 << 3;
 pub const SHMB_BACKING_AUTO: u32 = 0;
 pub const SHMB_BACKING_POSIX: u32 = 1;
 pub const SHMB_BACKING_SEALED: u32 = 2;
@@ -268,7 +271,7 @@ macro_rules! layout {
 layout! { shmb_view, 64, data: 0, len: 8, count: 12, stride: 16, type_: 20, sequence: 24, lost: 32, publisher_id: 40, term: 48, attempt: 56, pad: 60 }
 layout! { shmb_client_options, 56, options_len: 0, flags: 4, address: 8, address_len: 16, label_len: 20, label: 24, key_file: 32, broker_key_file: 40, connect_timeout_ns: 48 }
 layout! { shmb_channel_options, 56, options_len: 0, flags: 4, schema: 8, schema_len: 16, lane_len: 20, max_publishers: 24, max_subscribers: 28, history: 32, backing: 36, pattern: 40, max_keys: 44, value_len: 48, pad: 52 }
-layout! { shmb_channel_info, 48, lane_len: 0, record_len_max: 4, record_len: 8, max_publishers: 12, max_subscribers: 16, n_publishers: 20, n_subscribers: 24, history: 28, backing: 32, pattern: 36, max_keys: 40, value_len_max: 44 }
+layout! { shmb_channel_info, 56, lane_len: 0, record_len_max: 4, record_len: 8, max_publishers: 12, max_subscribers: 16, n_publishers: 20, n_subscribers: 24, history: 28, backing: 32, pattern: 36, max_keys: 40, value_len_max: 44, retained: 48, pad: 52 }
 layout! { shmb_state_value, 32, version: 0, term: 8, publisher_id: 16, key: 24, len: 28 }
 layout! { shmb_publisher_options, 8, options_len: 0, flags: 4 }
 layout! { shmb_publisher_stats, 56, publisher_id: 0, published: 8, published_len: 16, dropped: 24, refused: 32, rings: 40, n_subscribers: 48, pad: 52 }
@@ -300,6 +303,11 @@ extern "C" {
     ) -> i32;
     pub fn shmb_channel_close(channel: *mut shmb_channel) -> i32;
     pub fn shmb_channel_schema(channel: *mut shmb_channel, schema: *mut c_void, cap: u32) -> i32;
+    pub fn shmb_channel_remove(
+        client: *mut shmb_client,
+        name: *const c_char,
+        name_len: u32,
+    ) -> i32;
     pub fn shmb_channel_info(
         channel: *mut shmb_channel,
         info: *mut shmb_channel_info,

@@ -163,6 +163,13 @@ impl ChannelOptions {
         self
     }
 
+    /// Whether the channel stays, until [`Client::remove`], although nobody has it open. Its history
+    /// then is also that of publishers that have gone.
+    pub fn retain(mut self, yes: bool) -> ChannelOptions {
+        self.set(sys::SHMB_CHANNEL_RETAIN, yes);
+        self
+    }
+
     /// Bytes of each publisher's ring: a power of two from 4 KiB to 2 GiB, 1 MiB otherwise. A
     /// record can have up to half of it, less 16 bytes.
     pub fn lane_len(mut self, bytes: u32) -> ChannelOptions {
@@ -313,6 +320,8 @@ pub struct ChannelInfo {
     pub max_keys: u32,
     /// Bytes of the longest value of a state channel.
     pub value_len_max: u32,
+    /// It stays until it is removed.
+    pub retained: bool,
 }
 
 /// How long one thread keeps others from a channel while it waits for members.
@@ -359,6 +368,7 @@ impl<T: ?Sized> Channel<T> {
             },
             max_keys: info.max_keys,
             value_len_max: info.value_len_max,
+            retained: info.retained != 0,
         })
     }
 
