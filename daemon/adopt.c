@@ -35,13 +35,20 @@ static int adopt_member(struct broker *broker, const struct shmb_registry_entry 
 {
 	struct object *channel = broker_find(broker, entry->channel_id, SHMB_ENTRY_CHANNEL);
 	struct object *client = broker_find(broker, entry->client_id, SHMB_ENTRY_CLIENT);
+	struct channel *place = channel ? shmb_container_of(channel, struct channel, object) : NULL;
 
-	if (channel && !client)
-		member_inherit(shmb_container_of(channel, struct channel, object), entry);
-	if (!channel || !client)
+	if (!place)
 		return -ESRCH;
-	return member_adopt(shmb_container_of(channel, struct channel, object),
-			    shmb_container_of(client, struct client, object), entry, slot);
+	if (client && !(entry->flags & SHMB_MEMBER_KEPT))
+		return member_adopt(place, shmb_container_of(client, struct client, object), entry,
+				    slot);
+	if (entry->kind != SHMB_ENTRY_PUBLISHER)
+		return -ESRCH;
+	if (place->pattern != SHMB_PATTERN_STATE)
+		return member_adopt(place, NULL, entry, slot);
+	/* Of values only the last ones count, and those are copied: no segment is kept for them. */
+	member_inherit(place, entry);
+	return -ESRCH;
 }
 
 static int adopt_pair(struct broker *broker, const struct shmb_registry_entry *entry, uint32_t slot)
@@ -183,7 +190,7 @@ static int complete_pair(struct member *publisher, struct member *subscriber)
 		pair_set_stale(pair);
 	if (pair && (!usable || !pair->stale))
 		return 0;
-	r = pair_new(publisher, subscriber, publisher->client->user);
+	r = pair_new(publisher, subscriber, publisher->user);
 	if (r == 0 && pair)
 		pair_free(pair, NULL, SHMB_GONE_MOVED);
 	return r;
@@ -246,6 +253,7 @@ int adopt_all(struct broker *broker)
 		r = complete_pairs(channel);
 		if (r < 0)
 			return r;
+		member_settle_kept(channel);
 		if (channel->pattern == SHMB_PATTERN_STATE)
 			key_settle(channel);
 		else if (channel->pattern == SHMB_PATTERN_CALL)

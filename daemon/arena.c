@@ -28,7 +28,7 @@ static struct segment_spec arena_spec(const struct member *publisher, uint64_t i
 
 static struct broker *broker_of(const struct arena *arena)
 {
-	return arena->member->client->broker;
+	return arena->member->channel->broker;
 }
 
 /* An arena without segment and entry, which pays already. */
@@ -44,11 +44,11 @@ static struct arena *arena_alloc(struct member *publisher, uint64_t id, uint32_t
 	arena->object.entry = REGISTRY_NO_ENTRY;
 	arena->member = publisher;
 	arena->number = number;
-	if (table_add(&publisher->client->broker->objects, &arena->object.node, id) < 0)
+	if (table_add(&publisher->channel->broker->objects, &arena->object.node, id) < 0)
 		goto fail;
-	if (quota_charge(publisher->client->user, QUOTA_BYTES, len) < 0) {
+	if (quota_charge(publisher->user, QUOTA_BYTES, len) < 0) {
 		*ret_error = -EDQUOT;
-		table_remove(&publisher->client->broker->objects, &arena->object.node);
+		table_remove(&publisher->channel->broker->objects, &arena->object.node);
 		goto fail;
 	}
 	arena->charged = len;
@@ -79,7 +79,7 @@ static uint64_t arenas_len(const struct member *publisher, uint32_t *ret_next)
 
 int arena_new(struct member *publisher, uint32_t number, uint64_t len, struct arena **ret_arena)
 {
-	struct broker *broker = publisher->client->broker;
+	struct broker *broker = publisher->channel->broker;
 	uint64_t limit = publisher->channel->blocks.arena_len, used;
 	struct segment_spec spec;
 	struct arena *arena;
@@ -167,7 +167,7 @@ int arena_activate(struct arena *arena)
 
 int arena_adopt(struct member *publisher, const struct shmb_registry_entry *entry, uint32_t slot)
 {
-	struct broker *broker = publisher->client->broker;
+	struct broker *broker = publisher->channel->broker;
 	struct segment_spec spec =
 		arena_spec(publisher, entry->id, entry->backing, entry->segment_len);
 	struct arena *arena;
@@ -199,7 +199,7 @@ void arena_free(struct arena *arena)
 
 	/* The entry before the segment: see registry.h. */
 	broker_unregister(broker, &arena->object);
-	quota_release(arena->member->client->user, QUOTA_BYTES, arena->charged);
+	quota_release(arena->member->user, QUOTA_BYTES, arena->charged);
 	segment_destroy(&arena->object.segment);
 	table_remove(&broker->objects, &arena->object.node);
 	list_remove(&arena->link);
@@ -212,11 +212,20 @@ void arena_free_all(struct member *publisher)
 
 	list_for_each(link, safe, &publisher->arenas)
 	{
+		arena_free(list_entry(link, struct arena, link));
+	}
+}
+
+void arena_fence_all(struct member *publisher)
+{
+	struct list *link, *safe;
+
+	list_for_each(link, safe, &publisher->arenas)
+	{
 		struct arena *arena = list_entry(link, struct arena, link);
 
-		if (publisher->client->dead && arena->active)
+		if (arena->active)
 			fence_segment(publisher, &arena->object.segment);
-		arena_free(arena);
 	}
 }
 

@@ -41,6 +41,9 @@ void arena_free(struct arena *arena);
 /* All arenas of a publisher that is freed. */
 void arena_free_all(struct member *publisher);
 
+/* The publisher's process has ended: lets the bytes of all of them be final. */
+void arena_fence_all(struct member *publisher);
+
 /* The publisher's lane has moved: what it needs from now on it gets anew. */
 void arena_leave_all(struct member *publisher);
 

@@ -29,6 +29,7 @@
 #include "daemon/fence.h"
 #include "daemon/idle.h"
 #include "daemon/listener.h"
+#include "daemon/member.h"
 
 #define AWAY_NS_DEFAULT	   (30 * 1000000000ull)
 #define REPLACE_NS_DEFAULT (2 * 1000000000ull)
@@ -341,7 +342,11 @@ int broker_new(const struct broker_config *config, struct broker **ret_broker)
 	list_init(&broker->clients);
 	list_init(&broker->channels);
 	list_init(&broker->fences);
+	list_init(&broker->flushes);
+	list_init(&broker->epochs);
 	quota_reload(&broker->quota, &config->limits, config->quota_rules, config->n_quota_rules);
+	broker->quota.make_room = member_make_room;
+	broker->quota.data = broker;
 	randombytes_buf(broker->name_key, sizeof(broker->name_key));
 	r = broker_start(broker);
 	if (r < 0) {
@@ -439,7 +444,12 @@ static void free_model(struct broker *broker, bool keep)
 	list_for_each(link, safe, &broker->clients)
 		client_free(list_entry(link, struct client, link));
 	list_for_each(link, safe, &broker->channels)
-		channel_free(list_entry(link, struct channel, link), keep);
+	{
+		struct channel *channel = list_entry(link, struct channel, link);
+
+		member_forget_kept(channel);
+		channel_free(channel, keep);
+	}
 }
 
 static void remove_files(struct broker *broker)
@@ -465,8 +475,8 @@ struct broker *broker_free(struct broker *broker)
 	if (registry_is_superseded(&broker->registry))
 		keep = true; /* all of it is another's */
 	else if (broker->registry.map)
-		keep = broker->adopting ||
-		       (!broker->config.remove_all && !list_empty(&broker->clients));
+		keep = broker->adopting || (!broker->config.remove_all &&
+					    (!list_empty(&broker->clients) || broker->n_retained));
 	else
 		keep = broker->maker.instance != 0;
 	stop_listening(broker);

@@ -14,6 +14,7 @@
 
 #include "daemon/channel.h"
 #include "daemon/directory.h"
+#include "daemon/idle.h"
 #include "daemon/view.h"
 
 static const struct segment_spec channel_spec = {
@@ -82,6 +83,8 @@ static struct channel *channel_alloc(struct broker *broker, uint64_t id, const v
 	channel->name_len = name_len;
 	memcpy(channel->name, name, name_len);
 	list_init(&channel->openings);
+	list_init(&channel->kept);
+	list_init(&channel->epoch_link);
 	if (table_add(&broker->objects, &channel->object.node, id) < 0)
 		goto fail;
 	if (table_add(&broker->names, &channel->by_name, name_hash(broker, name, name_len)) < 0) {
@@ -128,6 +131,7 @@ static void channel_fill(struct channel *channel, const void *schema)
 	map->schema_len = channel->schema_len;
 	map->name_len = channel->name_len;
 	map->backing = channel->backing;
+	map->retained = channel->retained;
 	memcpy(map->name, channel->name, channel->name_len);
 	if (channel->schema_len)
 		memcpy((uint8_t *)map + SHMB_BLOCK_LEN, schema, channel->schema_len);
@@ -137,7 +141,8 @@ static void channel_fill(struct channel *channel, const void *schema)
 static uint32_t entry_flags(const struct channel *channel)
 {
 	return (channel->backing == SHMB_MEMORY_SEALED ? SHMB_ENTRY_SEALED : 0) |
-	       (channel->ordered ? SHMB_ENTRY_ORDERED : 0);
+	       (channel->ordered ? SHMB_ENTRY_ORDERED : 0) |
+	       (channel->retained ? SHMB_ENTRY_RETAINED : 0);
 }
 
 static int channel_register(struct channel *channel, uint32_t uid)
@@ -276,6 +281,8 @@ int channel_adopt(struct broker *broker, const struct shmb_registry_entry *entry
 	channel->wanted = entry->backing;
 	channel->backing =
 		entry->flags & SHMB_ENTRY_SEALED ? SHMB_MEMORY_SEALED : SHMB_MEMORY_POSIX;
+	channel->retained = entry->flags & SHMB_ENTRY_RETAINED;
+	broker->n_retained += channel->retained;
 	spec.id = entry->id;
 	spec.len = entry->segment_len;
 	spec.flags = SEGMENT_MAP;
@@ -287,6 +294,7 @@ int channel_adopt(struct broker *broker, const struct shmb_registry_entry *entry
 		channel->map = channel->object.segment.map;
 		/* Killed between the entry and this: the entry is what counts. */
 		__atomic_store_n(&channel->map->backing, channel->backing, __ATOMIC_RELAXED);
+		__atomic_store_n(&channel->map->retained, channel->retained, __ATOMIC_RELAXED);
 		channel->object.entry = slot;
 		channel->adopted = true;
 	}
@@ -438,10 +446,24 @@ void channel_set_sealed(struct channel *channel)
 		 (const char *)channel->name);
 }
 
+void channel_set_retained(struct channel *channel, bool retained)
+{
+	struct broker *broker = channel->broker;
+
+	if (channel->retained == retained)
+		return;
+	channel->retained = retained;
+	broker->n_retained += retained ? 1 : -1u;
+	/* Killed before: a successor finds it as it was; after: as it is. */
+	registry_set_flags(&broker->registry, channel->object.entry, entry_flags(channel));
+	__atomic_store_n(&channel->map->retained, retained, __ATOMIC_RELAXED);
+	idle_check(broker);
+}
+
 void channel_put(struct channel *channel)
 {
-	if (list_empty(&channel->openings) && channel->n_members[0] == 0 &&
-	    channel->n_members[1] == 0 && !channel->adopted)
+	if (!channel->retained && list_empty(&channel->openings) && channel->n_members[0] == 0 &&
+	    channel->n_members[1] == 0 && list_empty(&channel->kept) && !channel->adopted)
 		channel_free(channel, false);
 }
 
@@ -458,6 +480,8 @@ void channel_free(struct channel *channel, bool keep)
 	table_remove(&broker->objects, &channel->object.node);
 	table_remove(&broker->names, &channel->by_name);
 	list_remove(&channel->link);
+	list_remove(&channel->epoch_link);
+	broker->n_retained -= channel->retained;
 	loop_timer_cancel(channel->patience);
 	if (channel->user) {
 		quota_release(channel->user, QUOTA_CHANNELS, 1);

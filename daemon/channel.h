@@ -69,6 +69,9 @@ void channel_changed(struct channel *channel);
 /* From now on what is made for its members is sealed. */
 void channel_set_sealed(struct channel *channel);
 
+/* From now on it stays although nobody uses it, or goes with its last user. */
+void channel_set_retained(struct channel *channel, bool retained);
+
 /* Frees it if nobody needs it. */
 void channel_put(struct channel *channel);
 

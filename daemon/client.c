@@ -87,6 +87,7 @@ static int client_alloc(struct broker *broker, uint64_t id, uint32_t uid, int pi
 	client->uid = uid;
 	client->pidfd = -1;
 	list_init(&client->members);
+	list_init(&client->flush_link);
 	list_init(&client->openings);
 	list_init(&client->dirty);
 	client->user = quota_user_get(&broker->quota, uid);
@@ -290,6 +291,7 @@ void client_free(struct client *client)
 	segment_destroy(&client->object.segment);
 	table_remove(&broker->objects, &client->object.node);
 	list_remove(&client->link);
+	list_remove(&client->flush_link);
 	quota_release(client->user, QUOTA_CLIENTS, 1);
 	quota_release(client->user, QUOTA_BYTES, BELL_LEN);
 	quota_user_put(&broker->quota, client->user);

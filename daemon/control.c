@@ -196,8 +196,8 @@ static uint32_t record_len(const void *schema, uint32_t schema_len)
 /* Fills in defaults. */
 static int open_check(struct shmb_msg_open *open, const void *schema, uint32_t schema_len)
 {
-	uint32_t known =
-		SHMB_OPEN_CREATE | SHMB_OPEN_EXCLUSIVE | SHMB_OPEN_ANY_SCHEMA | SHMB_OPEN_ORDERED;
+	uint32_t known = SHMB_OPEN_CREATE | SHMB_OPEN_EXCLUSIVE | SHMB_OPEN_ANY_SCHEMA |
+			 SHMB_OPEN_ORDERED | SHMB_OPEN_RETAIN;
 	bool ordered = open->flags & SHMB_OPEN_ORDERED;
 
 	if ((open->flags & ~known) || open->zero ||
@@ -244,6 +244,9 @@ static int open_existing(struct request *request, struct channel *channel,
 		return -EACCES;
 	if (open->flags & SHMB_OPEN_EXCLUSIVE)
 		return -EEXIST;
+	if (open->flags & SHMB_OPEN_RETAIN && !channel->retained &&
+	    !request_permits(request, POLICY_CREATE, channel->name, channel->name_len))
+		return -EACCES;
 	if (open->pattern != channel->pattern)
 		return -ENOTTY;
 	if (open->flags & SHMB_OPEN_ANY_SCHEMA)
@@ -310,6 +313,8 @@ static int handle_open(struct request *request)
 		channel_put(channel);
 		return r;
 	}
+	if (open.flags & SHMB_OPEN_RETAIN)
+		channel_set_retained(channel, true);
 	request->type = SHMB_MSG_OPENED;
 	request->body.opened = (struct shmb_msg_opened){
 		.channel_id = object_id(&channel->object),
@@ -344,6 +349,39 @@ static int handle_close(struct request *request)
 	}
 	channel = find_channel(request, id.id);
 	return channel ? channel_close(channel, request->client) : -ENOENT;
+}
+
+/* Its creator may, if it may create it again, and an administrator. */
+static int handle_remove(struct request *request)
+{
+	struct shmb_msg_remove remove;
+	struct channel *channel;
+	bool own;
+	int r;
+
+	r = request_body(request, &remove, sizeof(remove));
+	if (r < 0)
+		return r;
+	if (remove.zero || remove.name_len > sizeof(remove.name) ||
+	    shmb_name_check((const char *)remove.name, remove.name_len) < 0)
+		return -EINVAL;
+	channel = channel_find(request->connection->broker, remove.name, remove.name_len);
+	if (!channel)
+		return -ENOENT;
+	own = channel->user == request->client->user;
+	if (!request_permits(request, POLICY_ADMIN, channel->name, channel->name_len) &&
+	    !(own && request_permits(request, POLICY_CREATE, channel->name, channel->name_len)))
+		return -EACCES;
+	if (!channel->retained)
+		return -EINVAL;
+	log_line(&channel->broker->log, LOG_INFO, "channel-removed",
+		 "channel=%llu name=%.*s uid=%u", (unsigned long long)object_id(&channel->object),
+		 (int)channel->name_len, (const char *)channel->name, request->client->uid);
+	/* It is there until the last of these has gone. */
+	member_drop_history(channel);
+	channel_set_retained(channel, false);
+	channel_put(channel);
+	return 0;
 }
 
 static void explain_quota(struct request *request, const struct channel *channel, uint32_t role,
@@ -734,6 +772,8 @@ static int handle_report(struct request *request)
 	if (!pair)
 		return 0;
 	accused = pair->members[member->role == SHMB_ROLE_PUBLISHER];
+	if (member_is_kept(accused))
+		return 0; /* its lane stays until the reporter can have it */
 	believed = report.reason &&
 		   (request->client->uid == 0 || request->client->uid == accused->client->uid);
 	log_line(&broker->log, LOG_WARNING, believed ? "member-evicted" : "pair-severed",
@@ -781,6 +821,29 @@ static int handle_overtake(struct request *request)
 		(unsigned long long)object_id(&subscriber->object), subscriber->client->pid,
 		subscriber->client->uid, (unsigned long long)report.member_id, request->client->pid,
 		subscriber->evict_after_ms);
+	return 0;
+}
+
+/* A lane that was kept has been read to its end. Who asks again is told again, too. */
+static int handle_drained(struct request *request)
+{
+	struct shmb_msg_report drained;
+	struct member *member, *publisher;
+	struct pair *pair;
+	int r;
+
+	r = request_body(request, &drained, sizeof(drained));
+	if (r < 0)
+		return r;
+	member = find_member(request, drained.member_id);
+	pair = member ? find_pair(request, member, drained.pair_id) : NULL;
+	if (!pair)
+		return 0;
+	publisher = pair->members[0];
+	if (!member_is_kept(publisher))
+		return -EINVAL;
+	pair_free(pair, NULL, SHMB_GONE_DETACHED);
+	member_put(publisher);
 	return 0;
 }
 
@@ -897,6 +960,7 @@ static int (*const handlers[])(struct request *request) = {
 	[SHMB_MSG_PING] = handle_ping,	       [SHMB_MSG_CLAIM] = handle_claim,
 	[SHMB_MSG_SOURCE] = handle_source,     [SHMB_MSG_DISCLAIM] = handle_disclaim,
 	[SHMB_MSG_EXTEND] = handle_extend,     [SHMB_MSG_OVERTAKE] = handle_overtake,
+	[SHMB_MSG_DRAINED] = handle_drained,   [SHMB_MSG_REMOVE] = handle_remove,
 };
 
 static int request_handle(struct request *request)

@@ -14,7 +14,7 @@
  * struct fence - a segment that somebody can still write although its publisher is dead
  * @link:    in broker.fences
  * @broker:  broker
- * @segment: the lane, or an arena
+ * @segment: a hold on the lane, or an arena
  * @timer:   when to try again
  * @tries:   so far
  * @member:  whose it was
@@ -32,7 +32,7 @@ static void fence_free(struct fence *fence)
 {
 	loop_timer_cancel(fence->timer);
 	list_remove(&fence->link);
-	segment_destroy(&fence->segment);
+	segment_release(&fence->segment);
 	free(fence);
 }
 
@@ -53,7 +53,7 @@ static void on_retry(void *data)
 
 void fence_segment(const struct member *publisher, struct segment *segment)
 {
-	struct broker *broker = publisher->client->broker;
+	struct broker *broker = publisher->channel->broker;
 	unsigned long long id = object_id(&publisher->object);
 	int r = segment_fence(segment);
 	struct fence *fence;
@@ -68,9 +68,11 @@ void fence_segment(const struct member *publisher, struct segment *segment)
 		return;
 	fence->broker = broker;
 	fence->member = id;
+	fence->segment.backing = SHMB_MEMORY_SEALED;
+	fence->segment.fd = -1;
 	list_append(&broker->fences, &fence->link);
-	segment_move(&fence->segment, segment);
-	if (loop_timer_at(broker->loop, shmb_clock_now_ns() + RETRY_MIN_NS, on_retry, fence,
+	if (segment_hold(&fence->segment, segment) < 0 ||
+	    loop_timer_at(broker->loop, shmb_clock_now_ns() + RETRY_MIN_NS, on_retry, fence,
 			  &fence->timer) < 0)
 		fence_free(fence);
 }

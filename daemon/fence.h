@@ -13,7 +13,7 @@
 #include "daemon/model.h"
 
 /*
- * The publisher's process has ended. Takes over this segment of its, its lane or an arena, if it has to
+ * The publisher's process has ended. Holds on to this segment of its, its lane or an arena, if it has to
  * be fenced later.
  */
 void fence_segment(const struct member *publisher, struct segment *segment);

@@ -6,7 +6,8 @@
 
 void idle_check(struct broker *broker)
 {
-	bool alone = broker->n_connections == 0 && broker->n_members == 0;
+	bool alone =
+		broker->n_connections == 0 && broker->n_members == 0 && broker->n_retained == 0;
 
 	if (!broker->idle)
 		return;

@@ -29,6 +29,7 @@ noinst_LTLIBRARIES += %D%/libbroker.la
 	%D%/bell.c %D%/bell.h \
 	%D%/view.c %D%/view.h \
 	%D%/pair.c %D%/pair.h \
+	%D%/keep.c %D%/keep.h \
 	%D%/key.c %D%/key.h \
 	%D%/directory.c %D%/directory.h \
 	%D%/channel.c %D%/channel.h \

@@ -14,6 +14,7 @@
 #include "daemon/directory.h"
 #include "daemon/fence.h"
 #include "daemon/idle.h"
+#include "daemon/keep.h"
 #include "daemon/key.h"
 #include "daemon/member.h"
 #include "daemon/pair.h"
@@ -38,7 +39,8 @@ static bool has_keys(const struct member *member)
 	       member->role == SHMB_ROLE_PUBLISHER && member->flags & SHMB_MEMBER_ACTIVE;
 }
 
-static struct segment_spec member_spec(const struct member *member, uint64_t id, uint32_t backing)
+static struct segment_spec member_spec(const struct member *member, uint64_t owner_id, uint64_t id,
+				       uint32_t backing)
 {
 	bool publisher = member->role == SHMB_ROLE_PUBLISHER;
 
@@ -46,7 +48,7 @@ static struct segment_spec member_spec(const struct member *member, uint64_t id,
 		.kind = publisher ? SHMB_SEGMENT_LANE : SHMB_SEGMENT_CURSOR,
 		.backing = backing,
 		.id = id,
-		.owner_id = member->eviction->member_id,
+		.owner_id = owner_id,
 		.len = member_segment_len(member->channel, member->role),
 	};
 }
@@ -100,16 +102,16 @@ static int doorbell_new(struct member *member)
 	return 0;
 }
 
-static int member_charge(struct member *member, uint64_t len)
+static int member_charge(struct member *member, struct quota_user *user, uint64_t len)
 {
-	struct quota_user *user = member->client->user;
-
 	if (quota_charge(user, QUOTA_MEMBERS, 1) < 0)
 		return -EDQUOT;
 	if (quota_charge(user, QUOTA_BYTES, len) < 0) {
 		quota_release(user, QUOTA_MEMBERS, 1);
 		return -EDQUOT;
 	}
+	user->n_refs++;
+	member->user = user;
 	member->charged = len;
 	return 0;
 }
@@ -118,7 +120,8 @@ static int member_charge(struct member *member, uint64_t len)
 static int member_init(struct member *member, struct channel *channel, struct client *client,
 		       const struct shmb_registry_entry *entry)
 {
-	struct broker *broker = client->broker;
+	struct broker *broker = channel->broker;
+	struct quota_user *user = quota_user_get(&broker->quota, entry->uid);
 	int r;
 
 	member->object.kind = entry->kind;
@@ -127,9 +130,11 @@ static int member_init(struct member *member, struct channel *channel, struct cl
 	member->channel = channel;
 	member->role =
 		entry->kind == SHMB_ENTRY_PUBLISHER ? SHMB_ROLE_PUBLISHER : SHMB_ROLE_SUBSCRIBER;
+	member->uid = entry->uid;
 	member->slot = entry->slot;
 	member->flags = entry->flags & ~SHMB_MEMBER_ACTIVE;
 	member->history = entry->history;
+	member->kept_id = entry->kept_id;
 	member->partner_id = entry->partner_id;
 	member->reply_to = entry->reply_to;
 	member->evict_after_ms = entry->evict_after_ms;
@@ -138,9 +143,11 @@ static int member_init(struct member *member, struct channel *channel, struct cl
 	list_init(&member->pairs);
 	list_init(&member->arenas);
 	list_init(&member->client_link);
-	r = member_charge(member, member_segment_len(channel, member->role));
-	if (r == 0)
-		r = doorbell_new(member);
+	r = user ? member_charge(member, user, member_segment_len(channel, member->role)) : -ENOMEM;
+	quota_user_put(&broker->quota, user);
+	if (r < 0 || !client)
+		return r;
+	r = doorbell_new(member);
 	if (r < 0)
 		return r;
 	member->eviction = view_new(client, NULL, 0, entry->id);
@@ -155,12 +162,16 @@ static int member_init(struct member *member, struct channel *channel, struct cl
 static int member_insert(struct member *member, uint64_t id)
 {
 	struct channel *channel = member->channel;
-	struct broker *broker = member->client->broker;
+	struct broker *broker = channel->broker;
 	int r;
 
 	r = table_add(&broker->objects, &member->object.node, id);
 	if (r < 0)
 		return r;
+	if (member_is_kept(member)) {
+		list_append(&channel->kept, &member->client_link);
+		return 0;
+	}
 	list_append(&member->client->members, &member->client_link);
 	channel->slots[member->role - 1][member->slot] = member;
 	channel->n_members[member->role - 1]++;
@@ -171,15 +182,16 @@ static int member_insert(struct member *member, uint64_t id)
 
 static void member_discard(struct member *member)
 {
-	struct broker *broker = member->client->broker;
+	struct broker *broker = member->channel->broker;
 
 	broker_unregister(broker, &member->object);
 	arena_free_all(member);
 	segment_destroy(&member->object.segment);
 	segment_destroy(&member->next);
 	if (member->charged) {
-		quota_release(member->client->user, QUOTA_MEMBERS, 1);
-		quota_release(member->client->user, QUOTA_BYTES, member->charged);
+		quota_release(member->user, QUOTA_MEMBERS, 1);
+		quota_release(member->user, QUOTA_BYTES, member->charged);
+		quota_user_put(&broker->quota, member->user);
 	}
 	shmb_fd_close(member->doorbell);
 	view_free(member->eviction);
@@ -199,6 +211,8 @@ int member_new(struct channel *channel, struct client *client, const struct shmb
 		.client_id = object_id(&client->object),
 		.segment_len = member_segment_len(channel, role),
 		.flags = attach->flags,
+		.pid = client->pid,
+		.uid = client->uid,
 		.history = attach->history < channel->history ? attach->history : channel->history,
 		.evict_after_ms = attach->evict_after_ms,
 		.backing = channel->backing,
@@ -218,7 +232,7 @@ int member_new(struct channel *channel, struct client *client, const struct shmb
 	entry.id = registry_next_id(&broker->registry);
 	r = member_init(member, channel, client, &entry);
 	if (r == 0) {
-		spec = member_spec(member, entry.id, entry.backing);
+		spec = member_spec(member, entry.id, entry.id, entry.backing);
 		r = segment_create(&broker->maker, &spec, &member->object.segment);
 	}
 	memcpy(entry.segment, member->object.segment.name, sizeof(entry.segment));
@@ -240,32 +254,33 @@ int member_adopt(struct channel *channel, struct client *client,
 {
 	bool publisher = entry->kind == SHMB_ENTRY_PUBLISHER;
 	uint32_t role = publisher ? SHMB_ROLE_PUBLISHER : SHMB_ROLE_SUBSCRIBER;
-	struct broker *broker = client->broker;
+	struct broker *broker = channel->broker;
 	struct segment_spec spec;
 	struct member *member;
 	int r;
 
 	/* Its client never heard that it was announced, and will ask anew. */
 	if (!(entry->flags & SHMB_MEMBER_ACTIVE) || entry->slot >= slots_max(channel, role) ||
-	    entry->segment_len != member_segment_len(channel, role))
+	    entry->segment_len != member_segment_len(channel, role) || (!client && !publisher))
 		return -EINVAL;
-	r = slots_reserve(channel, role, entry->slot);
+	r = client ? slots_reserve(channel, role, entry->slot) : 0;
 	if (r < 0)
 		return r;
-	if (channel->slots[role - 1][entry->slot])
+	if (client && channel->slots[role - 1][entry->slot])
 		return -EINVAL;
 	member = calloc(1, sizeof(*member));
 	if (!member)
 		return -ENOMEM;
 	r = member_init(member, channel, client, entry);
 	if (r == 0) {
-		spec = member_spec(member, entry->segment_id ? entry->segment_id : entry->id,
+		spec = member_spec(member, entry->id,
+				   entry->segment_id ? entry->segment_id : entry->id,
 				   entry->backing);
 		r = segment_adopt(&broker->maker, (const char *)entry->segment, &spec,
 				  &member->object.segment);
 	}
 	/* Those who have mapped it go on with it until its client has moved to another one. */
-	if (r == -ENOENT && entry->backing == SHMB_MEMORY_SEALED)
+	if (r == -ENOENT && entry->backing == SHMB_MEMORY_SEALED && client)
 		r = 0;
 	if (r == 0)
 		r = member_insert(member, entry->id);
@@ -276,6 +291,8 @@ int member_adopt(struct channel *channel, struct client *client,
 	}
 	member->object.entry = slot;
 	member->flags |= SHMB_MEMBER_ACTIVE;
+	if (!client)
+		return 0;
 	channel->n_active[role - 1]++;
 	if (has_keys(member) && !segment_exists(&member->object.segment))
 		key_drop_copies(channel, entry->id);
@@ -293,8 +310,7 @@ void member_inherit(struct channel *channel, const struct shmb_registry_entry *e
 	};
 	struct segment segment = { 0 };
 
-	if (channel->pattern != SHMB_PATTERN_STATE || entry->kind != SHMB_ENTRY_PUBLISHER ||
-	    !(entry->flags & SHMB_MEMBER_ACTIVE))
+	if (!(entry->flags & SHMB_MEMBER_ACTIVE))
 		return;
 	if (segment_adopt(&channel->broker->maker, (const char *)entry->segment, &spec, &segment) <
 	    0)
@@ -311,8 +327,15 @@ static void pairs_free(struct member *member, const struct member *leaver, uint3
 {
 	struct list *link, *safe;
 
-	list_for_each(link, safe, &member->pairs) pair_free(
-		list_entry(link, struct pair, member_links[member->role - 1]), leaver, reason);
+	list_for_each(link, safe, &member->pairs)
+	{
+		struct pair *pair = list_entry(link, struct pair, member_links[member->role - 1]);
+		struct member *publisher = pair->members[0];
+
+		pair_free(pair, leaver, reason);
+		if (publisher != member)
+			member_put(publisher);
+	}
 }
 
 static struct pair *pair_of(const struct member *member, const struct member *peer)
@@ -338,13 +361,35 @@ static int pairs_create(struct member *member)
 		    !(other ? member_meets(member, peer) : member_meets(peer, member)) ||
 		    (!other && !member_usable(peer) && pair_of(member, peer)))
 			continue;
-		r = other ? pair_new(member, peer, member->client->user)
-			  : pair_new(peer, member, member->client->user);
+		r = other ? pair_new(member, peer, member->user)
+			  : pair_new(peer, member, member->user);
 	}
 	return r;
 }
 
-/* Ends what pairs_create() has made, or what was there before: pairs from @first on, or up to it. */
+/* Who comes late gets what those who have gone have left, on a channel that keeps it. */
+static int pairs_create_history(struct member *subscriber)
+{
+	struct list *link, *safe;
+	int r = 0;
+
+	if (subscriber->role != SHMB_ROLE_SUBSCRIBER || !subscriber->history)
+		return 0;
+	list_for_each(link, safe, &subscriber->channel->kept)
+	{
+		struct member *publisher = list_entry(link, struct member, client_link);
+
+		if (r == 0 && publisher->flags & SHMB_MEMBER_HISTORY &&
+		    keep_fits(publisher, subscriber))
+			r = pair_new(publisher, subscriber, subscriber->user);
+	}
+	return r;
+}
+
+/*
+ * Ends what pairs_create() has made, or what was there before: pairs from @first on, or up to it. A
+ * kept lane is read from whatever cursor its reader has.
+ */
 static void pairs_drop(struct member *member, struct list *first, bool from)
 {
 	struct list *link, *safe;
@@ -360,7 +405,7 @@ static void pairs_drop(struct member *member, struct list *first, bool from)
 			pair_free(pair, NULL, SHMB_GONE_DETACHED);
 		else if (!from && !seen && pair_of(member, peer) != pair)
 			pair_free(pair, NULL, SHMB_GONE_MOVED);
-		else if (!from && !seen)
+		else if (!from && !seen && !member_is_kept(pair->members[0]))
 			pair_set_stale(pair);
 	}
 }
@@ -490,7 +535,8 @@ int member_prepare(struct member *member)
 		return 0;
 	if (member->role == SHMB_ROLE_PUBLISHER && must_wait(member))
 		return 0;
-	spec = member_spec(member, registry_next_id(&broker->registry), member->channel->backing);
+	spec = member_spec(member, object_id(&member->object), registry_next_id(&broker->registry),
+			   member->channel->backing);
 	r = segment_create(&broker->maker, &spec, &member->next);
 	if (r == 0 && member->present)
 		view_mark(member->move);
@@ -548,7 +594,7 @@ int member_choose_backing(struct channel *channel, uint32_t uid)
 		return 0;
 	for (unsigned role = 0; role < 2; role++)
 		for (uint32_t i = 0; i < channel->n_slots[role]; i++)
-			if (channel->slots[role][i] && channel->slots[role][i]->client->uid != uid)
+			if (channel->slots[role][i] && channel->slots[role][i]->uid != uid)
 				return seal_channel(channel);
 	return 0;
 }
@@ -564,6 +610,8 @@ int member_activate(struct member *member)
 	r = segment_check_allocated(&member->object.segment);
 	if (r == 0)
 		r = pairs_create(member);
+	if (r == 0)
+		r = pairs_create_history(member);
 	/* The channel may have been sealed since it was attached. */
 	if (r == 0)
 		r = member_prepare(member);
@@ -614,37 +662,274 @@ void member_announce(struct member *member)
 	channel_changed(member->channel);
 }
 
+/* Not among those any more that come and go. */
+static void member_leave(struct member *member)
+{
+	struct channel *channel = member->channel;
+
+	list_remove(&member->client_link);
+	channel->slots[member->role - 1][member->slot] = NULL;
+	directory_update(channel, member->role, member->slot);
+	channel->n_members[member->role - 1]--;
+	channel->broker->n_members--;
+	if (member->flags & SHMB_MEMBER_ACTIVE)
+		channel->n_active[member->role - 1]--;
+}
+
+static void member_remove(struct member *member)
+{
+	struct channel *channel = member->channel;
+
+	/* First of all, so that a successor does not take up what is half gone. */
+	broker_unregister(channel->broker, &member->object);
+	table_remove(&channel->broker->objects, &member->object.node);
+	member_discard(member);
+	channel_put(channel);
+}
+
+void member_put(struct member *publisher)
+{
+	if (!member_is_kept(publisher) || !list_empty(&publisher->pairs) ||
+	    publisher->flags & SHMB_MEMBER_HISTORY)
+		return;
+	list_remove(&publisher->client_link);
+	member_remove(publisher);
+}
+
+/* From now on it is there for its pairs only. */
+static void drop_history(struct member *publisher)
+{
+	if (!(publisher->flags & SHMB_MEMBER_HISTORY))
+		return;
+	publisher->flags &= ~SHMB_MEMBER_HISTORY;
+	registry_set_flags(&publisher->channel->broker->registry, publisher->object.entry,
+			   publisher->flags);
+	member_put(publisher);
+}
+
+void member_drop_history(struct channel *channel)
+{
+	struct list *link, *safe;
+
+	list_for_each(link, safe, &channel->kept)
+		drop_history(list_entry(link, struct member, client_link));
+}
+
+bool member_make_room(void *data, const struct quota_user *user)
+{
+	struct broker *broker = data;
+	struct member *oldest = NULL;
+	struct list *link, *safe, *inner, *inner_safe;
+
+	list_for_each(link, safe, &broker->channels)
+	{
+		struct channel *channel = list_entry(link, struct channel, link);
+
+		list_for_each(inner, inner_safe, &channel->kept)
+		{
+			struct member *publisher = list_entry(inner, struct member, client_link);
+
+			if (publisher->user == user && publisher->flags & SHMB_MEMBER_HISTORY &&
+			    list_empty(&publisher->pairs) &&
+			    (!oldest || publisher->kept_id < oldest->kept_id))
+				oldest = publisher;
+		}
+	}
+	if (oldest)
+		drop_history(oldest);
+	return oldest != NULL;
+}
+
+/* Of those who have gone together so many records are history as of each who is there. */
+static void trim_history(struct channel *channel)
+{
+	uint32_t n_records = 0, n_lanes = 0;
+	struct list *link, *before;
+
+	for (link = channel->kept.prev, before = link->prev; link != &channel->kept;
+	     link = before, before = link->prev) {
+		struct member *publisher = list_entry(link, struct member, client_link);
+
+		if (!(publisher->flags & SHMB_MEMBER_HISTORY))
+			continue;
+		n_lanes++;
+		if (n_records >= channel->history || n_lanes > channel->max_publishers)
+			drop_history(publisher);
+		else
+			n_records += publisher->n_records;
+	}
+}
+
+static bool any_owed(const struct member *publisher)
+{
+	struct list *link, *safe;
+
+	list_for_each(link, safe,
+		      &publisher->pairs) if (keep_owed(list_entry(link, struct pair,
+								  member_links[0]))) return true;
+	return false;
+}
+
+/* Why the lane of a publisher that goes has to stay: SHMB_MEMBER_KEPT, and _HISTORY; 0: it has not. */
+static uint32_t kept_flags(struct member *publisher, uint32_t reason)
+{
+	if (publisher->role != SHMB_ROLE_PUBLISHER || !(publisher->flags & SHMB_MEMBER_ACTIVE) ||
+	    (publisher->channel->pattern != SHMB_PATTERN_STREAM &&
+	     publisher->channel->pattern != SHMB_PATTERN_QUEUE))
+		return 0;
+	publisher->n_records = reason == SHMB_GONE_EVICTED ? 0 : keep_n_records(publisher);
+	if (publisher->n_records)
+		return SHMB_MEMBER_KEPT | SHMB_MEMBER_HISTORY;
+	return any_owed(publisher) ? SHMB_MEMBER_KEPT : 0;
+}
+
+/* Those of its pairs stay whose subscribers have still to be given the lane. */
+static void keep_pairs(struct member *publisher, uint32_t reason)
+{
+	struct list *link, *safe;
+
+	list_for_each(link, safe, &publisher->pairs)
+	{
+		struct pair *pair = list_entry(link, struct pair, member_links[0]);
+
+		if (keep_owed(pair))
+			pair_keep(pair);
+		else
+			pair_free(pair, publisher, reason);
+	}
+}
+
+/* Behind those who have gone before. */
+static void insert_kept(struct member *publisher)
+{
+	struct list *kept = &publisher->channel->kept, *before = kept->prev;
+
+	while (before != kept &&
+	       list_entry(before, struct member, client_link)->kept_id > publisher->kept_id)
+		before = before->prev;
+	/* In front of the one that comes behind it. */
+	list_append(before->next, &publisher->client_link);
+}
+
+static void settle_kept(struct member *publisher)
+{
+	struct registry *registry = &publisher->channel->broker->registry;
+	uint32_t flags = publisher->flags | SHMB_MEMBER_KEPT;
+
+	publisher->n_records = keep_n_records(publisher);
+	if (!(publisher->flags & SHMB_MEMBER_KEPT)) {
+		/* Killed before: a successor finds as many of its pairs, or fewer. */
+		keep_pairs(publisher, SHMB_GONE_DIED);
+		publisher->kept_id = registry_next_id(registry);
+		flags |= publisher->n_records ? SHMB_MEMBER_HISTORY : 0;
+		registry_keep(registry, publisher->object.entry, flags, publisher->kept_id);
+		publisher->flags = flags;
+	}
+	list_remove(&publisher->client_link);
+	insert_kept(publisher);
+}
+
+void member_settle_kept(struct channel *channel)
+{
+	struct list unsorted, *link, *safe;
+
+	list_init(&unsorted);
+	list_for_each(link, safe, &channel->kept)
+	{
+		list_remove(link);
+		list_append(&unsorted, link);
+	}
+	list_for_each(link, safe, &unsorted)
+		settle_kept(list_entry(link, struct member, client_link));
+	list_for_each(link, safe, &channel->kept)
+		member_put(list_entry(link, struct member, client_link));
+	trim_history(channel);
+}
+
+void member_forget_kept(struct channel *channel)
+{
+	struct list *link, *safe;
+
+	list_for_each(link, safe, &channel->kept)
+	{
+		struct member *publisher = list_entry(link, struct member, client_link);
+
+		list_remove(&publisher->client_link);
+		table_remove(&channel->broker->objects, &publisher->object.node);
+		member_discard(publisher);
+	}
+}
+
+static void evict(struct member *member)
+{
+	view_gone(member->eviction, member->present, SHMB_GONE_EVICTED);
+	member->eviction = NULL;
+	/* Before the epoch moves: it is not among the members any more that are told then. */
+	view_flush(member->client, false);
+}
+
+/* The publisher goes, its lane stays. */
+static void member_keep(struct member *member, uint32_t flags, uint32_t reason)
+{
+	struct channel *channel = member->channel;
+	struct broker *broker = channel->broker;
+
+	member->kept_id = registry_next_id(&broker->registry);
+	/*
+	 * Killed before: a successor finds its client dead, and keeps it, or the client has still to
+	 * say that it has gone. After: it finds it kept.
+	 */
+	registry_keep(&broker->registry, member->object.entry, member->flags | flags,
+		      member->kept_id);
+	keep_pairs(member, reason);
+	if (reason == SHMB_GONE_EVICTED)
+		evict(member);
+	member_leave(member);
+	member->flags |= flags;
+	member->client = NULL;
+	member->present = false;
+	list_append(&channel->kept, &member->client_link);
+	segment_destroy(&member->next);
+	member->doorbell = shmb_fd_close(member->doorbell);
+	view_free(member->eviction);
+	view_free(member->move);
+	member->eviction = member->move = NULL;
+	log_line(&broker->log, LOG_INFO, "lane-kept", "member=%llu channel=%llu uid=%u",
+		 (unsigned long long)object_id(&member->object),
+		 (unsigned long long)object_id(&channel->object), member->uid);
+	channel_changed(channel);
+	member_put(member);
+	trim_history(channel);
+}
+
 void member_free(struct member *member, uint32_t reason)
 {
 	struct channel *channel = member->channel;
-	struct client *client = member->client;
-	struct broker *broker = client->broker;
+	struct broker *broker = channel->broker;
+	bool active = member->flags & SHMB_MEMBER_ACTIVE;
+	uint32_t kept;
 
 	/* Killed before its entry is removed: a successor disclaims what is left. */
 	if (has_keys(member))
 		key_disclaim_all(channel, object_id(&member->object), &member->object.segment);
-	if (client->dead && member->role == SHMB_ROLE_PUBLISHER)
+	if (member->client->dead && member->role == SHMB_ROLE_PUBLISHER) {
 		fence_segment(member, &member->object.segment);
+		arena_fence_all(member);
+	}
+	kept = kept_flags(member, reason);
+	if (kept) {
+		member_keep(member, kept, reason);
+		idle_check(broker);
+		return;
+	}
 	/* First of all, so that a successor does not take up what is half gone. */
 	broker_unregister(broker, &member->object);
-	channel->slots[member->role - 1][member->slot] = NULL;
-	directory_update(channel, member->role, member->slot);
 	pairs_free(member, member, reason);
-	if (reason == SHMB_GONE_EVICTED) {
-		view_gone(member->eviction, member->present, reason);
-		member->eviction = NULL;
-		/* Before the epoch moves: it is not among the members any more that are told then. */
-		view_flush(client, false);
-	}
-	table_remove(&broker->objects, &member->object.node);
-	list_remove(&member->client_link);
-	channel->n_members[member->role - 1]--;
-	broker->n_members--;
-	if (member->flags & SHMB_MEMBER_ACTIVE) {
-		channel->n_active[member->role - 1]--;
+	if (reason == SHMB_GONE_EVICTED)
+		evict(member);
+	member_leave(member);
+	if (active)
 		channel_changed(channel);
-	}
-	member_discard(member);
-	channel_put(channel);
+	member_remove(member);
 	idle_check(broker);
 }

@@ -18,13 +18,13 @@
 int member_new(struct channel *channel, struct client *client, const struct shmb_msg_attach *attach,
 	       const struct shmb_msg_attach_private *private, struct member **ret_member);
 
-/* Takes over what an earlier broker has noted. */
+/* Takes over what an earlier broker has noted. @client NULL: a publisher's that has gone. */
 int member_adopt(struct channel *channel, struct client *client,
 		 const struct shmb_registry_entry *entry, uint32_t slot);
 
 /*
- * The channel inherits what a member has left whose process has died while there was no broker. Does
- * nothing if it is no publisher of a state channel.
+ * The channel inherits what a publisher of a state channel has left whose process has died while there
+ * was no broker.
  */
 void member_inherit(struct channel *channel, const struct shmb_registry_entry *entry);
 
@@ -78,9 +78,26 @@ uint64_t member_segment_len(const struct channel *channel, uint32_t role);
 
 /**
  * member_free() - detach it, and free what nobody needs any more
- * @member: member
+ * @member: member that is not kept
  * @reason: SHMB_GONE_*; EVICTED also tells its client
+ *
+ * A publisher whose lane is owed to somebody is kept: see keep.h.
  */
 void member_free(struct member *member, uint32_t reason);
+
+/* Frees a publisher that is kept, if nobody needs its lane any more. Does nothing with others. */
+void member_put(struct member *publisher);
+
+/* What is kept of publishers of the channel for late subscribers is for nobody new from now on. */
+void member_drop_history(struct channel *channel);
+
+/* Gives up the oldest lane of a user that is kept for late subscribers. Returns whether there was one. */
+bool member_make_room(void *data, const struct quota_user *user);
+
+/* The broker stops: frees what is kept, which has no pairs any more. */
+void member_forget_kept(struct channel *channel);
+
+/* After a restart: keeps the lanes of those who have died meanwhile for those to whom they are owed. */
+void member_settle_kept(struct channel *channel);
 
 #endif

@@ -12,7 +12,8 @@
  *
  * A client is a process that has joined; it outlives its connection. A member is a publisher or
  * subscriber of a client on a channel. A pair is an active publisher and an active subscriber of
- * one channel. A view is what one of the two clients has been told about the pair.
+ * one channel. A view is what one of the two clients has been told about the pair. A publisher whose
+ * client has gone may stay for some of its pairs: see keep.h.
  */
 
 #include <stdbool.h>
@@ -126,6 +127,7 @@ struct connection {
  * @dead:	its process has ended
  * @leaving:	it has said that it will not come back
  * @members:	by member.client_link
+ * @flush_link:	in broker.flushes while it has to be told something as soon as others were
  * @openings:	channels it has open, by opening.client_link
  * @dirty:	views and evictions that it has not been told yet, by view.dirty_link
  */
@@ -147,6 +149,7 @@ struct client {
 	bool dead;
 	bool leaving;
 	struct list members;
+	struct list flush_link;
 	struct list openings;
 	struct list dirty;
 };
@@ -170,13 +173,16 @@ struct opening {
  * @map:	its segment
  * @epoch:	what its segment's says, unless a predecessor that was stopped writes there still
  * @openings:	who has it open, by opening.channel_link
+ * @epoch_link:	in broker.epochs while its epoch has to move as soon as clients were told
  * @pattern, @max_keys, @lane_len, @max_publishers, @max_subscribers, @history, @blocks, @ttl_ms,
  *		@ordered, @schema_len, @name_len, @name: as in layout.h
  * @slots:	members by role - 1 and slot, grown as needed
  * @n_slots:	length of each of @slots
  * @n_members:	attached, by role - 1
  * @n_active:	of them announced
+ * @kept:	publishers that have gone, whose lanes are kept, by member.client_link
  * @adopted:	its openers from before a restart may still come back
+ * @retained:	it stays although nobody uses it
  * @wanted:	SHMB_MEMORY_*, as its creator or a rule wants it
  * @backing:	SHMB_MEMORY_POSIX or _SEALED: of what is made for its members from now on
  * @patience:	when its publishers move although not all of its subscribers are there
@@ -191,6 +197,7 @@ struct channel {
 	struct shmb_channel_segment *map;
 	uint64_t epoch;
 	struct list openings;
+	struct list epoch_link;
 	uint32_t pattern;
 	uint32_t max_keys;
 	uint32_t lane_len;
@@ -207,7 +214,9 @@ struct channel {
 	uint32_t n_slots[2];
 	uint32_t n_members[2];
 	uint32_t n_active[2];
+	struct list kept;
 	bool adopted;
+	bool retained;
 	uint32_t wanted;
 	uint32_t backing;
 	struct loop_timer *patience;
@@ -248,21 +257,25 @@ struct view {
  * struct member - a publisher or subscriber
  * @object:	base; its segment is the lane or cursor, or none: see member_usable()
  * @next:	the segment that it is to move to, if it has to
- * @client_link: in client.members
- * @client:	whose it is
+ * @client_link: in client.members; if it is kept, in channel.kept
+ * @client:	whose it is; NULL: it has gone, and its lane is kept
  * @channel:	where it is
+ * @user:	who pays
+ * @uid:	of its client
  * @role:	SHMB_ROLE_*
  * @flags:	SHMB_MEMBER_*
  * @history:	subscriber: how many earlier records it wants of each publisher
  * @partner_id:	publisher: the one subscriber that may read its lane; 0: all of the channel
  * @reply_to:	publisher with a partner: the subscriber of its client that gets the answers
  * @evict_after_ms: subscriber: how long it may hold a publisher up; 0: for ever
- * @slot:	in channel.slots
+ * @slot:	in channel.slots, unless it is kept
  * @doorbell:	eventfd that its peers of the same uid ring
  * @generation:	of @doorbell
  * @given:	the client has @doorbell
  * @present:	its client, as connected now, knows this member
  * @charged:	bytes charged for its segment
+ * @kept_id:	of a kept one: those with lower ones have gone before
+ * @n_records:	in a lane that is kept for late subscribers: so many they get at most
  * @pairs:	by pair.member_links[role - 1]
  * @eviction:	prepared for the day it is thrown out
  * @move:	tells its client of @next
@@ -274,6 +287,8 @@ struct member {
 	struct list client_link;
 	struct client *client;
 	struct channel *channel;
+	struct quota_user *user;
+	uint32_t uid;
 	uint32_t role;
 	uint32_t flags;
 	uint32_t history;
@@ -286,6 +301,8 @@ struct member {
 	bool given;
 	bool present;
 	uint64_t charged;
+	uint64_t kept_id;
+	uint32_t n_records;
 	struct list pairs;
 	struct view *eviction;
 	struct view *move;
@@ -317,7 +334,7 @@ struct arena {
  * @object:	  base; its segment is the bell that the publisher rings
  * @members:	  by role - 1
  * @member_links: in member.pairs, by role - 1
- * @views:	  by role - 1 of the member whose client it is for
+ * @views:	  by role - 1 of the member whose client it is for; NULL: of a kept one
  * @user:	  who pays for the bell
  * @sockets:	  peers of different uids: what rings the member of that role - 1: the end it waits
  *		  on and the end the other rings, until they are sent; else -1
@@ -400,8 +417,11 @@ struct broker_config {
  * @clients:	  by client.link
  * @channels:	  by channel.link
  * @fences:	  lanes of the dead that somebody can still write, by fence.link
+ * @flushes:	  clients to be told next, by client.flush_link
+ * @epochs:	  channels whose epoch moves when they were, by channel.epoch_link
  * @n_connections: length of @connections
  * @n_members:	  members of all clients
+ * @n_retained:	  channels that stay although nobody uses them
  * @objects:	  by id
  * @names:	  channels by a keyed hash of their name
  * @name_key:	  of that hash
@@ -431,8 +451,11 @@ struct broker {
 	struct list clients;
 	struct list channels;
 	struct list fences;
+	struct list flushes;
+	struct list epochs;
 	uint32_t n_connections;
 	uint32_t n_members;
+	uint32_t n_retained;
 	struct table objects;
 	struct table names;
 	uint8_t name_key[16];
@@ -443,6 +466,11 @@ struct broker {
 	_Alignas(8) uint8_t packet[SHMB_PACKET_LEN_MAX];
 	_Alignas(8) uint8_t plain[SHMB_PACKET_LEN_MAX];
 };
+
+static inline bool member_is_kept(const struct member *member)
+{
+	return !member->client;
+}
 
 /* Has it a segment that others may have, of the backing that its channel has now? */
 static inline bool member_usable(const struct member *member)
@@ -481,7 +509,7 @@ static inline void broker_unregister(struct broker *broker, struct object *objec
 /* Are its two members of different users? */
 static inline bool pair_is_cross(const struct pair *pair)
 {
-	return pair->members[0]->client->uid != pair->members[1]->client->uid;
+	return pair->members[0]->uid != pair->members[1]->uid;
 }
 
 #endif

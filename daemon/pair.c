@@ -26,7 +26,7 @@ static struct segment_spec bell_spec(uint64_t id, uint32_t backing, unsigned fla
 
 static struct broker *broker_of(const struct pair *pair)
 {
-	return pair->members[0]->client->broker;
+	return pair->members[0]->channel->broker;
 }
 
 static void close_sockets(int sockets[2][2])
@@ -41,7 +41,7 @@ static int make_sockets(struct pair *pair)
 	int type = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
 	int sockets[2][2] = { { -1, -1 }, { -1, -1 } };
 
-	if (!pair_is_cross(pair))
+	if (!pair_is_cross(pair) || member_is_kept(pair->members[0]))
 		return 0;
 	if (socketpair(AF_UNIX, type, 0, sockets[0]) < 0 ||
 	    socketpair(AF_UNIX, type, 0, sockets[1]) < 0) {
@@ -61,7 +61,7 @@ static int pair_init(struct pair *pair, struct member *publisher, struct member 
 		     uint64_t id)
 {
 	struct member *members[2] = { publisher, subscriber };
-	struct broker *broker = publisher->client->broker;
+	struct broker *broker = publisher->channel->broker;
 	int r;
 
 	pair->object.kind = SHMB_ENTRY_PAIR;
@@ -71,6 +71,8 @@ static int pair_init(struct pair *pair, struct member *publisher, struct member 
 	for (unsigned i = 0; i < 2; i++) {
 		pair->members[i] = members[i];
 		list_init(&pair->member_links[i]);
+		if (member_is_kept(members[i]))
+			continue;
 		pair->views[i] =
 			view_new(members[i]->client, pair, id, object_id(&members[i]->object));
 		if (!pair->views[i])
@@ -106,7 +108,7 @@ static int pair_charge(struct pair *pair, struct quota_user *user)
 
 int pair_new(struct member *publisher, struct member *subscriber, struct quota_user *user)
 {
-	struct broker *broker = publisher->client->broker;
+	struct broker *broker = publisher->channel->broker;
 	struct pair *pair = calloc(1, sizeof(*pair));
 	uint64_t id = registry_next_id(&broker->registry);
 	struct shmb_registry_entry entry = {
@@ -119,18 +121,21 @@ int pair_new(struct member *publisher, struct member *subscriber, struct quota_u
 		.backing = publisher->channel->backing,
 	};
 	struct segment_spec spec = bell_spec(id, entry.backing, SEGMENT_ALLOCATE);
+	bool has_bell = !member_is_kept(publisher);
 	int r;
 
 	if (!pair)
 		return -ENOMEM;
+	if (!has_bell)
+		entry.segment_len = 0;
 	pair->replaces = pair_find(publisher, subscriber) != NULL;
 	r = pair_init(pair, publisher, subscriber, id);
 	if (r < 0) {
 		pair_discard(pair);
 		return r;
 	}
-	r = pair_charge(pair, user);
-	if (r == 0)
+	r = has_bell ? pair_charge(pair, user) : 0;
+	if (r == 0 && has_bell)
 		r = segment_create(&broker->maker, &spec, &pair->object.segment);
 	memcpy(entry.segment, pair->object.segment.name, sizeof(entry.segment));
 	if (r == 0)
@@ -143,7 +148,7 @@ int pair_new(struct member *publisher, struct member *subscriber, struct quota_u
 int pair_adopt(struct member *publisher, struct member *subscriber,
 	       const struct shmb_registry_entry *entry, uint32_t slot)
 {
-	struct broker *broker = publisher->client->broker;
+	struct broker *broker = publisher->channel->broker;
 	struct segment_spec spec = bell_spec(entry->id, entry->backing, 0);
 	struct pair *pair = calloc(1, sizeof(*pair));
 	int r;
@@ -156,8 +161,11 @@ int pair_adopt(struct member *publisher, struct member *subscriber,
 		pair_discard(pair);
 		return r;
 	}
-	r = pair_charge(pair, publisher->client->user);
-	if (r == 0)
+	if (!entry->segment_len && !member_is_kept(publisher))
+		r = -EINVAL;
+	else
+		r = entry->segment_len ? pair_charge(pair, publisher->user) : 0;
+	if (r == 0 && entry->segment_len)
 		r = segment_adopt(&broker->maker, (const char *)entry->segment, &spec,
 				  &pair->object.segment);
 	/* The bell is gone for us, but not for the two who have it. */
@@ -194,10 +202,25 @@ void pair_set_stale(struct pair *pair)
 		view_unmark(pair->views[i]);
 }
 
+void pair_keep(struct pair *pair)
+{
+	view_free(pair->views[0]);
+	pair->views[0] = NULL;
+	close_sockets(pair->sockets);
+	/* Of a pair that it knows it has to hear once more. */
+	if (pair->members[1]->present) {
+		pair->views[1]->due = true;
+		view_mark(pair->views[1]);
+	}
+}
+
 /* A subscriber is shown a lane that it may have; a publisher is shown all who wait for its records. */
 static void pair_mark(struct pair *pair, unsigned i)
 {
-	if (pair->stale || !pair->members[i]->present || (i && !member_usable(pair->members[0])))
+	const struct member *publisher = pair->members[0];
+
+	if (pair->stale || !pair->members[i]->present ||
+	    (i && !member_usable(publisher) && !member_is_kept(publisher)))
 		return;
 	pair->views[i]->due = true;
 	view_mark(pair->views[i]);
@@ -219,7 +242,7 @@ int pair_renew(struct pair *pair, struct member *member, bool fresh)
 		return r;
 	mine->shown = false;
 	mine->next_arena = 0;
-	if (fresh || pair_is_cross(pair))
+	if (!member_is_kept(pair->members[0]) && (fresh || pair_is_cross(pair)))
 		pair_announce(pair);
 	else
 		pair_mark(pair, member->role - 1);
@@ -237,7 +260,7 @@ void pair_free(struct pair *pair, const struct member *leaver, uint32_t reason)
 		list_remove(&pair->member_links[i]);
 		if (pair->members[i] == leaver)
 			view_free(pair->views[i]);
-		else
+		else if (pair->views[i])
 			view_gone(pair->views[i], pair->members[i]->present, reason);
 		pair->views[i] = NULL;
 	}

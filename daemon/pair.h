@@ -8,7 +8,7 @@
  * pair_new() - let a publisher and a subscriber share memory
  * @publisher:	of the channel
  * @subscriber: of the same channel
- * @user:	pays for the bell
+ * @user:	pays for the bell; with a publisher that is kept there is none
  *
  * Nobody is told yet: see pair_announce().
  *
@@ -28,6 +28,9 @@ struct pair *pair_find(const struct member *publisher, const struct member *subs
 
 /* Tells nobody of it who does not know it yet. */
 void pair_set_stale(struct pair *pair);
+
+/* Its publisher goes, but its lane is kept for the subscriber, which is shown it as such. */
+void pair_keep(struct pair *pair);
 
 /* Marks the views of those who know their member. */
 void pair_announce(struct pair *pair);

@@ -77,6 +77,7 @@ struct quota_user *quota_user_get(struct quota *quota, uint32_t uid)
 	user = calloc(1, sizeof(*user));
 	if (!user)
 		return NULL;
+	user->quota = quota;
 	user->limits = limits_of(quota, uid);
 	user->tokens = user->limits.handshake_burst * TOKEN;
 	user->n_refs = 1;
@@ -100,10 +101,13 @@ void quota_user_put(struct quota *quota, struct quota_user *user)
 
 int quota_charge(struct quota_user *user, enum quota_kind kind, uint64_t amount)
 {
+	const struct quota *quota = user->quota;
 	uint64_t max = user->limits.max[kind];
 
-	if (amount > max || user->used[kind] > max - amount)
-		return -EDQUOT;
+	while (amount > max || user->used[kind] > max - amount)
+		if (amount > max || (kind != QUOTA_BYTES && kind != QUOTA_MEMBERS) ||
+		    !quota->make_room || !quota->make_room(quota->data, user))
+			return -EDQUOT;
 	user->used[kind] += amount;
 	return 0;
 }

@@ -42,9 +42,12 @@ struct quota_rule {
 	struct quota_limits limits;
 };
 
+struct quota;
+
 /**
  * struct quota_user - what a uid uses
  * @node:	 in the table, by uid
+ * @quota:	 whose table
  * @limits:	 its limits
  * @used:	 by enum quota_kind
  * @tokens:	 handshakes it may make at once, in millionths
@@ -53,6 +56,7 @@ struct quota_rule {
  */
 struct quota_user {
 	struct table_node node;
+	const struct quota *quota;
 	struct quota_limits limits;
 	uint64_t used[QUOTA_N_KINDS];
 	uint64_t tokens;
@@ -66,12 +70,17 @@ struct quota_user {
  * @default_limits: of a uid without a rule
  * @rules:	    exceptions; the caller's, must outlive the quota
  * @n_rules:	    length of @rules
+ * @make_room:	    gives up something of a user that it can do without, members or bytes, and
+ *		    returns whether there was anything; may be NULL
+ * @data:	    for @make_room
  */
 struct quota {
 	struct table users;
 	struct quota_limits default_limits;
 	const struct quota_rule *rules;
 	uint32_t n_rules;
+	bool (*make_room)(void *data, const struct quota_user *user);
+	void *data;
 };
 
 /* What a uid may use where every client is the same user. */

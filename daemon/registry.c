@@ -380,6 +380,13 @@ void registry_set_flags(struct registry *registry, uint32_t slot, uint32_t flags
 	__atomic_store_n(&entry_at(registry, slot)->flags, flags, __ATOMIC_RELEASE);
 }
 
+void registry_keep(struct registry *registry, uint32_t slot, uint32_t flags, uint64_t kept_id)
+{
+	/* Killed behind it: nobody looks at it in one that is not kept. */
+	entry_at(registry, slot)->kept_id = kept_id;
+	registry_set_flags(registry, slot, flags);
+}
+
 bool registry_remove(struct registry *registry, uint32_t slot)
 {
 	if (slot == REGISTRY_NO_ENTRY || !registry->map)

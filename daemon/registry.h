@@ -119,6 +119,9 @@ int registry_add(struct registry *registry, const struct shmb_registry_entry *en
 /* Changes the flags of an entry. */
 void registry_set_flags(struct registry *registry, uint32_t slot, uint32_t flags);
 
+/* Notes that a publisher is kept, and that it has gone after those with lower ids. */
+void registry_keep(struct registry *registry, uint32_t slot, uint32_t flags, uint64_t kept_id);
+
 /*
  * Notes that something is gone; nothing to do once the registry was released. Returns false if we
  * have been replaced: a successor may have found it, and its segment is not ours to remove.

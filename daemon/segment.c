@@ -368,6 +368,18 @@ void segment_move(struct segment *segment, struct segment *from)
 	*from = (struct segment){ 0 };
 }
 
+int segment_hold(struct segment *segment, const struct segment *of)
+{
+	int fd = fcntl(of->fd, F_DUPFD_CLOEXEC, 0);
+
+	if (fd < 0)
+		return -errno;
+	*segment = *of;
+	segment->fd = fd;
+	segment->map = NULL;
+	return 0;
+}
+
 void segment_release(struct segment *segment)
 {
 	if (segment->map)

@@ -141,6 +141,12 @@ int segment_fence(struct segment *segment);
 /* Takes it over, leaving @from without one. */
 void segment_move(struct segment *segment, struct segment *from);
 
+/*
+ * One more hold on a sealed one, which is only let go of with segment_release(). Returns 0 or a
+ * negative errno value.
+ */
+int segment_hold(struct segment *segment, const struct segment *of);
+
 /* Unmaps it and lets go of it; the object stays, as far as it can. */
 void segment_release(struct segment *segment);
 

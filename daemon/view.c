@@ -137,16 +137,17 @@ void view_move_epoch(struct channel *channel)
 /* The subscriber has been told, so now its publisher may be. It must be awake by then. */
 static void tell_publisher(const struct view *subscriber, struct client *publisher)
 {
+	struct channel *channel = subscriber->pair->members[1]->channel;
+	struct broker *broker = channel->broker;
+
 	bell_set_backlog(subscriber->client, true);
 	bell_ring(subscriber->client);
 	if (publisher == subscriber->client)
 		return;
-	view_flush(publisher, false);
-	/*
-	 * It has looked at its socket in vain if that had to wait. Killed before: it is told that
-	 * the two have moved on by a successor.
-	 */
-	view_move_epoch(subscriber->pair->members[1]->channel);
+	if (list_empty(&publisher->flush_link))
+		list_append(&broker->flushes, &publisher->flush_link);
+	if (list_empty(&channel->epoch_link))
+		list_append(&broker->epochs, &channel->epoch_link);
 }
 
 /* A publisher may let the subscribers of its own user map its lane as it does. */
@@ -155,7 +156,7 @@ static uint8_t lane_access(const struct pair *pair)
 	const struct member *publisher = pair->members[0];
 
 	if (!(publisher->flags & SHMB_MEMBER_TRUSTING) || pair_is_cross(pair) ||
-	    publisher->object.segment.backing == SHMB_MEMORY_SEALED)
+	    member_is_kept(publisher) || publisher->object.segment.backing == SHMB_MEMORY_SEALED)
 		return SHMB_FD_READ;
 	return SHMB_FD_READ_WRITE;
 }
@@ -167,6 +168,7 @@ static int send_pair(struct view *view)
 	struct member *me = pair->members[mine], *peer = pair->members[!mine];
 	struct segment_maker *maker = &view->client->broker->maker;
 	bool publisher = me->role == SHMB_ROLE_PUBLISHER, blind = publisher && !member_usable(peer);
+	bool gone = member_is_kept(peer);
 	bool private = !publisher && peer->partner_id;
 	struct shmb_msg_pair pair_body = {
 		.pair_id = view->pair_id,
@@ -176,18 +178,18 @@ static int send_pair(struct view *view)
 		.flags = (pair->members[1]->flags & SHMB_MEMBER_LOSSY ? SHMB_PAIR_LOSSY : 0) |
 			 (blind ? SHMB_PAIR_BLIND : 0) |
 			 (publisher && !member_usable(me) ? SHMB_PAIR_MOVE : 0) |
-			 (private ? SHMB_PAIR_PRIVATE : 0),
+			 (private ? SHMB_PAIR_PRIVATE : 0) | (gone ? SHMB_PAIR_GONE : 0),
 		.slot = pair->members[0]->slot,
 		.lane_len = me->channel->lane_len,
 		.doorbell_generation = pair_is_cross(pair) ? pair->generation : peer->generation,
-		.segment = (uint32_t)me->object.segment.id,
+		.segment = gone ? 0 : (uint32_t)me->object.segment.id,
 		.history = pair->members[1]->history,
 		.evict_after_ms = pair->members[1]->evict_after_ms,
 	};
 	struct shmb_msg_pair_private private_body = {
 		.reply_to = peer->reply_to,
-		.uid = peer->client->uid,
-		.pid = peer->client->pid,
+		.uid = peer->uid,
+		.pid = gone ? 0 : peer->client->pid,
 	};
 	uint8_t body[sizeof(pair_body) + sizeof(private_body)];
 	uint32_t body_len = private ? sizeof(body) : sizeof(pair_body);
@@ -201,13 +203,13 @@ static int send_pair(struct view *view)
 		r = parcel_add_segment(&parcel, maker, &peer->object.segment,
 				       publisher ? SHMB_FD_READ : lane_access(pair),
 				       SHMB_FD_ROLE_PEER);
-	if (r == 0)
+	if (r == 0 && segment_exists(&pair->object.segment))
 		r = parcel_add_segment(&parcel, maker, &pair->object.segment,
 				       publisher ? SHMB_FD_READ_WRITE : SHMB_FD_READ,
 				       SHMB_FD_ROLE_BELL);
-	if (r == 0 && pair_is_cross(pair))
+	if (r == 0 && !gone && pair_is_cross(pair))
 		r = add_sockets(&parcel, pair, mine);
-	else if (r == 0)
+	else if (r == 0 && !gone)
 		r = parcel_add_fd(&parcel, peer->doorbell, SHMB_FD_EVENTFD, SHMB_FD_ROLE_RINGER);
 	if (r == 0)
 		r = connection_send(view->client->connection, SHMB_MSG_PAIR, 0, body, body_len,
@@ -257,7 +259,8 @@ static int send_some(struct view *view)
 	if (r < 0 || view_next_arena(view))
 		return r;
 	list_remove(&view->dirty_link);
-	if (view == pair->views[1] && pair->replaces && !list_empty(&pair->views[0]->dirty_link))
+	if (view == pair->views[1] && pair->views[0] && pair->replaces &&
+	    !list_empty(&pair->views[0]->dirty_link))
 		tell_publisher(view, pair->members[0]->client);
 	return 0;
 }
@@ -357,7 +360,7 @@ static void on_retry(void *data)
 	view_flush(client, false);
 }
 
-void view_flush(struct client *client, bool sent)
+static void flush(struct client *client, bool sent)
 {
 	struct connection *connection = client->connection;
 	struct view *view;
@@ -368,6 +371,12 @@ void view_flush(struct client *client, bool sent)
 	while (r == 0 && loop_conn_idle(connection->io) && (view = next_dirty(client))) {
 		r = view_send(view);
 		sent = sent || r == 0;
+		/* Somebody has removed it. Nobody will make another: others do not wait for that. */
+		if (r < 0 && shmb_fd_conclusive(-r) && view->pair &&
+		    member_is_kept(view->pair->members[0])) {
+			view_unmark(view);
+			r = 0;
+		}
 	}
 	/* Out of fds or memory, here or in flight: nobody tells when there are some again. */
 	if (r < 0 && !client->retry)
@@ -377,6 +386,32 @@ void view_flush(struct client *client, bool sent)
 	bell_set_backlog(client, next_dirty(client) || !loop_conn_idle(connection->io));
 	if (sent)
 		bell_ring(client);
+}
+
+/*
+ * Who is told may set others free to be told, and these others again: they wait in line, since there
+ * may be as many of them as there are clients.
+ */
+void view_flush(struct client *client, bool sent)
+{
+	struct broker *broker = client->broker;
+
+	flush(client, sent);
+	while (!list_empty(&broker->flushes)) {
+		client = list_entry(broker->flushes.next, struct client, flush_link);
+		list_remove(&client->flush_link);
+		flush(client, false);
+	}
+	while (!list_empty(&broker->epochs)) {
+		struct channel *channel =
+			list_entry(broker->epochs.next, struct channel, epoch_link);
+		list_remove(&channel->epoch_link);
+		/*
+		 * They have looked at their sockets in vain if that had to wait. Killed before: they
+		 * are told that the two have moved on by a successor.
+		 */
+		view_move_epoch(channel);
+	}
 }
 
 void view_forget(struct client *client)

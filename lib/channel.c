@@ -37,7 +37,7 @@
 static int check_options(const struct shmb_channel_options *options)
 {
 	uint32_t known = SHMB_CHANNEL_CREATE | SHMB_CHANNEL_EXCLUSIVE | SHMB_CHANNEL_ANY_SCHEMA |
-			 SHMB_CHANNEL_ORDERED;
+			 SHMB_CHANNEL_ORDERED | SHMB_CHANNEL_RETAIN;
 
 	if (options->flags & ~known)
 		return shmb_fail(-EINVAL, "unknown channel flags 0x%x", options->flags & ~known);
@@ -367,7 +367,8 @@ static void free_channel(struct shmb_channel *channel)
 _Static_assert(SHMB_CHANNEL_CREATE == SHMB_OPEN_CREATE &&
 		       SHMB_CHANNEL_EXCLUSIVE == SHMB_OPEN_EXCLUSIVE &&
 		       SHMB_CHANNEL_ANY_SCHEMA == SHMB_OPEN_ANY_SCHEMA &&
-		       SHMB_CHANNEL_ORDERED == SHMB_OPEN_ORDERED,
+		       SHMB_CHANNEL_ORDERED == SHMB_OPEN_ORDERED &&
+		       SHMB_CHANNEL_RETAIN == SHMB_OPEN_RETAIN,
 	       "the flags are passed on as they are");
 _Static_assert(SHMB_BLOCKS_HUGE_PAGES == SHMB_ARENA_HUGE_PAGES, "so are these");
 _Static_assert(SHMB_BACKING_AUTO == SHMB_MEMORY_AUTO && SHMB_BACKING_POSIX == SHMB_MEMORY_POSIX &&
@@ -411,6 +412,29 @@ SHMB_API int32_t shmb_channel_open(struct shmb_client *client, const char *name,
 	}
 	*ret_channel = channel;
 	return 0;
+}
+
+SHMB_API int32_t shmb_channel_remove(struct shmb_client *client, const char *name,
+				     uint32_t name_len)
+{
+	struct shmb_msg_remove request = { .name_len = name_len };
+	int result;
+
+	if (!client || !name)
+		return shmb_fail(-EINVAL, "client or name is NULL");
+	if (!*client->fork_guard)
+		return shmb_fail(-ECHILD, "this client belongs to the parent process");
+	result = shmb_name_check(name, name_len);
+	if (result < 0)
+		return result;
+	memcpy(request.name, name, name_len);
+	pthread_mutex_lock(&client->lock);
+	result = shmb_client_request_ok(client, SHMB_MSG_REMOVE, &request, sizeof(request));
+	pthread_mutex_unlock(&client->lock);
+	if (result == -EINVAL)
+		return shmb_fail(-EINVAL,
+				 "the channel is not retained: it goes with its last user");
+	return result;
 }
 
 SHMB_API int32_t shmb_channel_close(struct shmb_channel *channel)
@@ -495,6 +519,7 @@ SHMB_API int32_t shmb_channel_info(struct shmb_channel *channel, struct shmb_cha
 	all.n_publishers = SHMB_LOAD(&channel->segment->n_publishers);
 	all.n_subscribers = SHMB_LOAD(&channel->segment->n_subscribers);
 	all.backing = SHMB_LOAD(&channel->segment->backing);
+	all.retained = SHMB_LOAD(&channel->segment->retained);
 	memcpy(info, &all, cap < sizeof(all) ? cap : sizeof(all));
 	return 0;
 }

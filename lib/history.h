@@ -47,4 +47,17 @@ static inline uint32_t shmb_history_max(uint32_t lane_len, uint32_t record_len)
 void shmb_history_start(const struct shmb_lane_writer *writer, uint32_t n_records,
 			uint64_t *ret_position, uint64_t *ret_sequence);
 
+/**
+ * shmb_history_start_left() - the same for a lane whose publisher has gone
+ * @lane:	  lane, of whoever
+ * @lane_len:	  bytes of its ring, from the grant
+ * @n_records:	  how many
+ * @ret_position: stores where they begin: a boundary, unless the publisher has lied
+ * @ret_sequence: stores the number of records before that
+ *
+ * Context: walks at most one ring, and half a ring.
+ */
+void shmb_history_start_left(const struct shmb_lane_segment *lane, uint32_t lane_len,
+			     uint32_t n_records, uint64_t *ret_position, uint64_t *ret_sequence);
+
 #endif

@@ -461,16 +461,33 @@ static void forget_pair(struct shmb_member *member, uint64_t id)
 	pthread_mutex_unlock(&member->client->lock);
 }
 
-/* What was staged for a segment that we do not move to after all. */
-static void drop_staged(struct shmb_member *member)
-{
-	while (member->staged) {
-		struct shmb_event *event = member->staged;
+static void handle_event(struct shmb_member *member, struct shmb_event *event);
 
-		member->staged = event->next;
-		if (event->type == SHMB_MSG_PAIR)
+/*
+ * What was staged for a segment that we do not move to after all. Two that know each other go on with
+ * what they have: in a pair that is new a publisher would say that it writes the new segment. But of
+ * others, and of lanes, this may be the only word: the broker that spoke it is gone, and perhaps the
+ * segments with it.
+ */
+static void take_back_staged(struct shmb_member *member)
+{
+	struct shmb_event *event = member->staged, *next;
+
+	member->staged = NULL;
+	for (; event; event = next) {
+		next = event->next;
+		if (event->type == SHMB_MSG_PAIR && member->knows &&
+		    member->knows(member, event->pair.peer_id)) {
 			forget_pair(member, event->pair.pair_id);
-		shmb_event_free(event);
+			shmb_event_free(event);
+		} else if (event->type == SHMB_MSG_UNPAIR && member->knows &&
+			   event->unpair.reason == SHMB_GONE_MOVED) {
+			shmb_event_free(event);
+		} else {
+			if (event->type == SHMB_MSG_PAIR)
+				event->pair.segment = 0;
+			handle_event(member, event);
+		}
 	}
 }
 
@@ -479,9 +496,9 @@ static void forget_move(struct shmb_member *member)
 {
 	shmb_map_deinit(&member->next);
 	shmb_event_free(member->move);
-	drop_staged(member);
 	member->move = NULL;
 	member->asked = member->answered = false;
+	take_back_staged(member);
 }
 
 /* Another segment is to be moved to. A later word of the broker replaces an earlier one. */
@@ -767,6 +784,11 @@ void shmb_member_report(struct shmb_member *member, uint64_t pair_id, uint32_t r
 void shmb_member_overtakes(struct shmb_member *member, uint64_t pair_id)
 {
 	tell_of_pair(member, SHMB_MSG_OVERTAKE, pair_id, 0);
+}
+
+void shmb_member_drained(struct shmb_member *member, uint64_t pair_id)
+{
+	tell_of_pair(member, SHMB_MSG_DRAINED, pair_id, 0);
 }
 
 /* ---- sleeping on fds --------------------------------------------------------------------------- */

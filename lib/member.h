@@ -99,6 +99,7 @@ struct shmb_ringer {
  * @on_granted:	    a segment to move to is mapped, at @to: fill what the peers see as soon as they are
  *		    told of it; may be NULL
  * @on_prepare:	    the member is about to move: fill what it moves to. 0 or -ENOMEM
+ * @knows:	    is there a pair with this peer? NULL: a pair that was staged does no harm to it
  * @is_complete:    do these PAIR events for the segment that it moves to replace all pairs that matter?
  * @on_move:	    go on in @own, which is another one now; @before is the caller's; the peers will
  *		    hear of it with a PAIR that replaces theirs
@@ -145,6 +146,7 @@ struct shmb_member {
 	void (*on_doorbell)(struct shmb_member *member);
 	void (*on_granted)(struct shmb_member *member, void *to);
 	int (*on_prepare)(struct shmb_member *member, void *to);
+	bool (*knows)(struct shmb_member *member, uint64_t peer_id);
 	bool (*is_complete)(const struct shmb_member *member, const struct shmb_event *staged);
 	void (*on_move)(struct shmb_member *member, struct shmb_map *before);
 };
@@ -185,6 +187,8 @@ void shmb_member_report(struct shmb_member *member, uint64_t pair_id, uint32_t r
 
 /* Tell the broker that the subscriber of a pair is not waited for any more. */
 void shmb_member_overtakes(struct shmb_member *member, uint64_t pair_id);
+/* Tell the broker that a lane which it keeps has been read to its end. */
+void shmb_member_drained(struct shmb_member *member, uint64_t pair_id);
 
 /* The fd to sleep on. Returns it, or a negative errno value. */
 int shmb_member_epoll(struct shmb_member *member);

@@ -544,6 +544,11 @@ static int publisher_on_prepare(struct shmb_member *member, void *to)
 	return 0;
 }
 
+static bool publisher_knows(struct shmb_member *member, uint64_t peer_id)
+{
+	return find_peer(to_publisher(member), peer_id) != NULL;
+}
+
 /* Those who read the old lane must all know of the new one before we leave it. */
 static bool publisher_is_complete(const struct shmb_member *member, const struct shmb_event *staged)
 {
@@ -1761,6 +1766,7 @@ static int open_publisher(struct shmb_channel *channel, uint32_t flags, uint64_t
 	publisher->member.on_doorbell = on_doorbell;
 	publisher->member.on_granted = publisher_on_granted;
 	publisher->member.on_prepare = publisher_on_prepare;
+	publisher->member.knows = publisher_knows;
 	publisher->member.is_complete = publisher_is_complete;
 	publisher->member.on_move = publisher_on_move;
 	result = shmb_member_open(&publisher->member, channel, prepare);

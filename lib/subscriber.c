@@ -24,6 +24,7 @@
 #include "lib/error.h"
 #include "lib/extension.h"
 #include "lib/fd.h"
+#include "lib/history.h"
 #include "lib/hold.h"
 #include "lib/options.h"
 #include "lib/queue.h"
@@ -66,6 +67,7 @@ struct futex_wait { /* struct futex_waitv of newer headers */
  * @lane:	  holds the lane
  * @bell:	  holds @bell_words
  * @bell_words:	  the publisher rings it; says where we begin
+ * @history:	  without a bell: so many records before its end
  * @reader:	  where we are
  * @slot:	  our position as the publisher sees it
  * @ringer:	  wakes the publisher when it waits for space
@@ -88,6 +90,8 @@ struct futex_wait { /* struct futex_waitv of newer headers */
  * @stalled_ns:	  since when the next record's arena has not come; 0: it has
  * @finished:	  never read again: it broke the layout, or has overwritten what was left to read
  * @peer:	  of a private lane
+ * @kept:	  the broker keeps it, until it is told that we have read it
+ * @next_drained: an earlier one that was, and that it may have to be told of again
  */
 struct sub_lane {
 	uint64_t pair_id;
@@ -95,6 +99,7 @@ struct sub_lane {
 	struct shmb_map lane;
 	struct shmb_map bell;
 	const struct shmb_bell_segment *bell_words;
+	uint32_t history;
 	struct shmb_lane_reader reader;
 	struct shmb_cursor_lane *slot;
 	struct shmb_ringer ringer;
@@ -117,6 +122,8 @@ struct sub_lane {
 	uint32_t number;
 	uint64_t stalled_ns;
 	struct shmb_peer peer;
+	bool kept;
+	struct sub_lane *next_drained;
 };
 
 /**
@@ -135,6 +142,7 @@ struct shmb_subscriber {
 	struct shmb_cursor_segment *cursor;
 	struct sub_cursor *cursors; /* earlier ones */
 	struct sub_cursor *spare; /* so that moving needs no memory */
+	struct sub_lane *drained; /* kept lanes that were read: nothing of them is mapped */
 	struct sub_lane *only; /* see recv_only(); NULL: unknown */
 	struct sub_lane **lanes;
 	uint32_t n_lanes;
@@ -188,6 +196,9 @@ struct shmb_subscriber {
 	bool private; /* a call channel: each lane is for us alone */
 };
 
+/* The bell of a lane that has none: nobody rings it. */
+static const struct shmb_bell_segment no_bell;
+
 static struct shmb_subscriber *to_subscriber(struct shmb_member *member)
 {
 	return shmb_container_of(member, struct shmb_subscriber, member);
@@ -203,12 +214,48 @@ static struct sub_lane *find_lane(struct shmb_subscriber *subscriber, uint64_t p
 	return NULL;
 }
 
-static void free_lane(struct sub_lane *lane)
+static void unmap_lane(struct sub_lane *lane)
 {
 	shmb_map_deinit(&lane->lane);
 	shmb_map_deinit(&lane->bell);
 	shmb_ringer_deinit(&lane->ringer);
 	free(lane->jobs);
+	lane->jobs = NULL;
+}
+
+static void free_lane(struct sub_lane *lane)
+{
+	unmap_lane(lane);
+	free(lane);
+}
+
+/*
+ * The broker need not keep it any more. It may die before it hears that, and its successor show us the
+ * lane once more: until it says that it has let go of it, we remember that we have read it.
+ */
+static void drain_lane(struct shmb_subscriber *subscriber, struct sub_lane *lane)
+{
+	unmap_lane(lane);
+	lane->next_drained = subscriber->drained;
+	subscriber->drained = lane;
+	shmb_member_drained(&subscriber->member, lane->pair_id);
+}
+
+/* Where the lane of that pair is in the list, or where that ends. */
+static struct sub_lane **find_drained(struct shmb_subscriber *subscriber, uint64_t pair_id)
+{
+	struct sub_lane **at = &subscriber->drained;
+
+	while (*at && (*at)->pair_id != pair_id)
+		at = &(*at)->next_drained;
+	return at;
+}
+
+static void forget_drained(struct sub_lane **at)
+{
+	struct sub_lane *lane = *at;
+
+	*at = lane->next_drained;
 	free(lane);
 }
 
@@ -269,7 +316,6 @@ static void remove_lane(struct shmb_subscriber *subscriber, uint32_t index)
 	if (subscriber->untold == lane)
 		subscriber->untold = NULL;
 	shmb_member_drop_doorbells(&subscriber->member, lane->pair_id);
-	free_lane(lane);
 	/* Keep the order: whoever has waited longest is next. */
 	memmove(&subscriber->lanes[index], &subscriber->lanes[index + 1],
 		(subscriber->n_lanes - index - 1) * sizeof(subscriber->lanes[0]));
@@ -285,6 +331,10 @@ static void remove_lane(struct shmb_subscriber *subscriber, uint32_t index)
 	subscriber->burst = 0;
 	if (shmb_unlikely(subscriber->cursors != NULL))
 		free_cursors(subscriber);
+	if (lane->kept)
+		drain_lane(subscriber, lane);
+	else
+		free_lane(lane);
 }
 
 static int map_lane(struct shmb_subscriber *subscriber, struct sub_lane *lane,
@@ -295,19 +345,20 @@ static int map_lane(struct shmb_subscriber *subscriber, struct sub_lane *lane,
 	int bell = shmb_event_find(event, SHMB_FD_ROLE_BELL);
 	int result;
 
-	if (peer < 0 || bell < 0 || event->pair.slot >= channel->max_publishers ||
+	if (peer < 0 || (bell < 0 && !lane->kept) || event->pair.slot >= channel->max_publishers ||
 	    event->pair.lane_len != channel->lane_len ||
 	    event->descriptors[peer].segment_len != SHMB_BLOCK_LEN + (uint64_t)channel->lane_len)
 		return shmb_fail(-EPROTO, "the broker announced a publisher that does not fit the "
 					  "channel");
 	result = shmb_map_reader(&lane->lane, event->fds[peer], &event->descriptors[peer],
 				 SHMB_SEGMENT_LANE);
-	if (result == 0)
+	if (result == 0 && bell >= 0)
 		result = shmb_map_reader(&lane->bell, event->fds[bell], &event->descriptors[bell],
 					 SHMB_SEGMENT_BELL);
 	if (result < 0)
 		return result;
-	lane->bell_words = lane->bell.base;
+	lane->bell_words = bell < 0 ? &no_bell : lane->bell.base;
+	lane->history = event->pair.history;
 	lane->words = subscriber->cursor;
 	lane->number = event->pair.slot;
 	lane->slot = (struct shmb_cursor_lane *)(void *)((uint8_t *)subscriber->cursor +
@@ -319,6 +370,8 @@ static int map_lane(struct shmb_subscriber *subscriber, struct sub_lane *lane,
 	if (!lane->jobs)
 		return shmb_fail(-ENOMEM, "no memory for a publisher");
 	lane->jobs->lane = ++subscriber->n_job_lanes;
+	if (lane->gone)
+		return 0;
 	lane->jobs->work =
 		(void *)((uint8_t *)subscriber->cursor +
 			 shmb_cursor_work_offset(channel->max_publishers, event->pair.slot));
@@ -355,6 +408,35 @@ static struct sub_lane *find_publisher(struct shmb_subscriber *subscriber, uint6
 	return NULL;
 }
 
+static void withdraw_holds(struct shmb_subscriber *subscriber, const struct sub_lane *lane);
+
+static void set_gone(struct shmb_subscriber *subscriber, struct sub_lane *lane)
+{
+	if (lane->gone)
+		return;
+	withdraw_holds(subscriber, lane);
+	lane->gone = lane->peer.gone = true;
+	if (lane->jobs)
+		lane->jobs->work = NULL; /* it may be another publisher's by now */
+	lane->end = lane->reader.position + subscriber->member.channel->lane_len;
+	shmb_member_drop_doorbells(&subscriber->member, lane->pair_id);
+}
+
+/* A pair that we know, or have known. */
+static void on_same_pair(struct shmb_subscriber *subscriber, struct sub_lane *lane,
+			 struct shmb_event *event)
+{
+	if (!(event->pair.flags & SHMB_PAIR_GONE)) {
+		shmb_ringer_add(&lane->ringer, event);
+		settle_ringer(subscriber, lane);
+		return;
+	}
+	lane->kept = true;
+	/* One that is followed by another is read until that one takes over. */
+	if (!lane->successor)
+		set_gone(subscriber, lane);
+}
+
 static int on_pair(struct shmb_member *member, struct shmb_event *event)
 {
 	struct shmb_subscriber *subscriber = to_subscriber(member);
@@ -363,8 +445,11 @@ static int on_pair(struct shmb_member *member, struct shmb_event *event)
 
 	subscriber->only = NULL;
 	if (lane) {
-		shmb_ringer_add(&lane->ringer, event);
-		settle_ringer(subscriber, lane);
+		on_same_pair(subscriber, lane, event);
+		return 0;
+	}
+	if (*find_drained(subscriber, event->pair.pair_id)) {
+		shmb_member_drained(member, event->pair.pair_id);
 		return 0;
 	}
 	if (subscriber->n_lanes == subscriber->cap_lanes) {
@@ -382,6 +467,7 @@ static int on_pair(struct shmb_member *member, struct shmb_event *event)
 		return shmb_fail(-ENOMEM, "no memory for a publisher");
 	lane->pair_id = event->pair.pair_id;
 	lane->publisher_id = event->pair.peer_id;
+	lane->kept = lane->gone = lane->peer.gone = event->pair.flags & SHMB_PAIR_GONE;
 	lane->peer.reply_to = event->peer.reply_to;
 	lane->peer.uid = event->peer.uid;
 	lane->peer.pid = event->peer.pid;
@@ -445,16 +531,6 @@ static void withdraw_holds(struct shmb_subscriber *subscriber, const struct sub_
 	}
 }
 
-static void set_gone(struct shmb_subscriber *subscriber, struct sub_lane *lane)
-{
-	withdraw_holds(subscriber, lane);
-	lane->gone = lane->peer.gone = true;
-	if (lane->jobs)
-		lane->jobs->work = NULL; /* it may be another publisher's by now */
-	lane->end = lane->reader.position + subscriber->member.channel->lane_len;
-	shmb_member_drop_doorbells(&subscriber->member, lane->pair_id);
-}
-
 /* Its publisher lives, and gives them to others. */
 static void give_up_jobs(struct sub_lane *lane)
 {
@@ -466,8 +542,13 @@ static void give_up_jobs(struct sub_lane *lane)
 static void on_unpair(struct shmb_member *member, const struct shmb_msg_unpair *unpair)
 {
 	struct sub_lane *lane = find_lane(to_subscriber(member), unpair->pair_id);
+	struct sub_lane **drained = find_drained(to_subscriber(member), unpair->pair_id);
 
 	to_subscriber(member)->only = NULL;
+	if (*drained)
+		forget_drained(drained);
+	if (lane)
+		lane->kept = false;
 	/* One that is followed by another is read until that one takes over. */
 	if (!lane || lane->successor)
 		return;
@@ -529,7 +610,10 @@ static SHMB_SELDOM bool attach_lane(struct shmb_subscriber *subscriber, struct s
 {
 	uint64_t position, sequence;
 
-	if (!shmb_bell_started(lane->bell_words, &position, &sequence))
+	if (lane->bell_words == &no_bell)
+		shmb_history_start_left(lane->lane.base, subscriber->member.channel->lane_len,
+					lane->history, &position, &sequence);
+	else if (!shmb_bell_started(lane->bell_words, &position, &sequence))
 		return false;
 	begin_lane(subscriber, lane, position, sequence);
 	if (lane->gone) {
@@ -2807,6 +2891,8 @@ SHMB_API int32_t shmb_subscriber_close(struct shmb_subscriber *subscriber)
 		free_lane(subscriber->lanes[i]);
 	}
 	subscriber->n_lanes = 0;
+	while (subscriber->drained)
+		forget_drained(&subscriber->drained);
 	for (struct sub_cursor *at = subscriber->cursors; at; at = at->next)
 		if (!*subscriber->member.fork_guard)
 			at->map.base = NULL;

@@ -42,6 +42,7 @@ int command_keygen(int argc, char **argv);
 int command_ls(int argc, char **argv);
 int command_ping(int argc, char **argv);
 int command_pub(int argc, char **argv);
+int command_rm(int argc, char **argv);
 int command_set(int argc, char **argv);
 int command_show(int argc, char **argv);
 int command_top(int argc, char **argv);

@@ -47,7 +47,7 @@ static bool is_ready(const struct inspect_item *item)
 
 static bool is_sealed(const struct inspect_item *item)
 {
-	return item->entry.segment[0] != '/';
+	return item->entry.segment[0] && item->entry.segment[0] != '/';
 }
 
 static int compare_memfds(const void *left, const void *right)
@@ -272,8 +272,12 @@ static int read_bell(const struct inspect *inspect, struct inspect_item *item)
 {
 	struct inspect_pair *pair = &item->pair;
 	struct shmb_bell_segment bell;
-	int r = inspect_segment(inspect, item, 0, &bell, sizeof(bell), item->why);
+	int r;
 
+	/* It finds its beginning itself. */
+	if (!item->entry.segment_len)
+		return pair->has_begun ? 0 : -EAGAIN;
+	r = inspect_segment(inspect, item, 0, &bell, sizeof(bell), item->why);
 	if (r < 0)
 		return r;
 	pair->is_evicted = bell.evicted;
@@ -391,8 +395,11 @@ static void sum_item(const struct inspect_item *item, struct inspect_sum *sum)
 {
 	switch (item->entry.kind) {
 	case SHMB_ENTRY_PUBLISHER:
-		sum->n_publishers++;
-		if (!item->is_read)
+		if (inspect_is_kept(item))
+			sum->n_kept++;
+		else
+			sum->n_publishers++;
+		if (!item->is_read || inspect_is_kept(item))
 			break;
 		sum->records += item->lane.sequence;
 		sum->published_len += item->lane.position;

@@ -128,6 +128,9 @@ static bool is_sane(const struct shmb_registry_entry *entry, uint64_t instance)
 	if (entry->kind == SHMB_ENTRY_CHANNEL &&
 	    (entry->name_len == 0 || entry->schema_len > SHMB_SCHEMA_LEN_MAX))
 		return false;
+	/* Who comes after its publisher has gone needs no bell. */
+	if (entry->kind == SHMB_ENTRY_PAIR && entry->segment_len == 0)
+		return len == 0;
 	if (entry->backing == SHMB_MEMORY_SEALED && entry->kind != SHMB_ENTRY_CHANNEL)
 		return len > 6 && memcmp(entry->segment, "memfd:", 6) == 0 &&
 		       is_printable(entry->segment, len);

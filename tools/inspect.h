@@ -131,6 +131,12 @@ const struct inspect_item *inspect_next(const struct inspect *inspect,
 					const struct inspect_item *item, uint32_t kind,
 					uint64_t channel_id);
 
+/* Has that publisher gone, and its lane is still there? */
+static inline bool inspect_is_kept(const struct inspect_item *publisher)
+{
+	return publisher->entry.flags & SHMB_MEMBER_KEPT;
+}
+
 /* The channel of that name, or NULL. */
 const struct inspect_item *inspect_channel(const struct inspect *inspect, const char *name);
 
@@ -149,6 +155,7 @@ int inspect_segment(const struct inspect *inspect, const struct inspect_item *it
 
 /**
  * struct inspect_sum - totals of a channel
+ * @n_kept:	 lanes of publishers that have gone
  * @n_servers:	 call channels: of @n_subscribers
  * @records:	 published by the publishers that are there now
  * @published_len: bytes of ring they took
@@ -158,6 +165,7 @@ int inspect_segment(const struct inspect *inspect, const struct inspect_item *it
  */
 struct inspect_sum {
 	uint32_t n_publishers;
+	uint32_t n_kept;
 	uint32_t n_subscribers;
 	uint32_t n_servers;
 	uint32_t n_sleeping;

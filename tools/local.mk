@@ -20,6 +20,7 @@ shmctl_SOURCES = \
 	%D%/doctor.h %D%/doctor.c %D%/doctor-kernel.c %D%/doctor-machine.c %D%/doctor-broker.c \
 	%D%/state.c \
 	%D%/call.c \
+	%D%/rm.c \
 	%D%/keygen.c \
 	%D%/shmctl.c
 shmctl_CPPFLAGS = $(AM_CPPFLAGS) -D_GNU_SOURCE

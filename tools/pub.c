@@ -27,6 +27,7 @@ enum {
 	KEY_ORDERED,
 	KEY_TTL,
 	KEY_WHEN_FULL,
+	KEY_RETAIN,
 };
 
 /* What to do when the lane is full: "block", "block:SECONDS", "fail" or "drop-newest". */
@@ -82,6 +83,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case KEY_WHEN_FULL:
 		parse_when_full(state, arg, pub);
 		return 0;
+	case KEY_RETAIN:
+		pub->is_retained = true;
+		return 0;
 	case KEY_WAIT:
 		pub->wait_subscribers =
 			command_number(state, "--wait-for-subscribers", arg, 0, UINT32_MAX);
@@ -111,7 +115,8 @@ static int open_channel(struct pub *pub)
 	struct shmb_channel_options options = {
 		.options_len = sizeof(options),
 		.flags = SHMB_CHANNEL_CREATE | SHMB_CHANNEL_ANY_SCHEMA |
-			 (pub->is_ordered ? SHMB_CHANNEL_ORDERED : 0),
+			 (pub->is_ordered ? SHMB_CHANNEL_ORDERED : 0) |
+			 (pub->is_retained ? SHMB_CHANNEL_RETAIN : 0),
 		.history = pub->history,
 		.pattern = pub->is_queue ? SHMB_CHANNEL_QUEUE : SHMB_CHANNEL_STREAM,
 		.ttl_ms = pub->ttl_ms,
@@ -253,6 +258,8 @@ int command_pub(int argc, char **argv)
 		{ "ttl", KEY_TTL, "MS", 0,
 		  "If the channel is created: subscribers skip records that are older than this",
 		  0 },
+		{ "retain", KEY_RETAIN, NULL, 0,
+		  "Let the channel stay until 'shmctl rm', with what publishers have left", 0 },
 		{ "rate", KEY_RATE, "N", 0, "Publish at most N records a second", 0 },
 		{ "when-full", KEY_WHEN_FULL, "WHAT", 0,
 		  "block (the default), block:SECONDS, fail, or drop-newest", 0 },

@@ -27,6 +27,7 @@ struct pub {
 	bool is_ordered;
 	int64_t full_timeout_ns; /* how long to wait for space; 0: fail */
 	bool drops_newest;
+	bool is_retained;
 
 	struct shmb_client *client;
 	struct shmb_channel *handle;

@@ -84,6 +84,23 @@ static json_t *member_to_json(const struct inspect *inspect, const struct inspec
 	return object;
 }
 
+/* Of one that has gone: who it was, and which subscribers its lane is kept for. */
+static void set_kept(json_t *object, const struct inspect *inspect, const struct inspect_item *item)
+{
+	const struct inspect_item *pair = NULL;
+	json_t *owed = json_array();
+
+	set_u64(object, "pid", item->entry.pid);
+	set_u64(object, "uid", item->entry.uid);
+	json_object_set_new(object, "alive", json_false());
+	while ((pair = inspect_next(inspect, pair, SHMB_ENTRY_PAIR, item->entry.channel_id)))
+		if (pair->entry.publisher_id == item->entry.id)
+			json_array_append_new(owed, print_json_u64(pair->entry.subscriber_id));
+	json_object_set_new(object, "kept_for", owed);
+	json_object_set_new(object, "kept_for_late",
+			    json_boolean(item->entry.flags & SHMB_MEMBER_HISTORY));
+}
+
 static json_t *blocks_to_json(const struct shmb_block_limits *limits)
 {
 	json_t *object = json_object();
@@ -150,6 +167,9 @@ static json_t *publisher_to_json(const struct inspect *inspect, const struct ins
 		set_u64(object, "partner", item->entry.partner_id);
 		set_u64(object, "reply_to", item->entry.reply_to);
 	}
+	json_object_set_new(object, "kept", json_boolean(inspect_is_kept(item)));
+	if (inspect_is_kept(item))
+		set_kept(object, inspect, item);
 	if (!item->is_read)
 		return object;
 	set_u64(object, "records", item->lane.sequence);
@@ -235,6 +255,7 @@ int show_as_json(const struct inspect *inspect, const struct inspect_item *chann
 	set_u64(object, "created_ns", entry->created_ns);
 	set_u64(object, "uid", entry->uid);
 	json_object_set_new(object, "backing", json_string(look_backing(entry)));
+	json_object_set_new(object, "retained", json_boolean(entry->flags & SHMB_ENTRY_RETAINED));
 	set_u64(object, "lane_len", entry->lane_len);
 	set_u64(object, "max_publishers", entry->max_publishers);
 	set_u64(object, "max_subscribers", entry->max_subscribers);

@@ -113,6 +113,8 @@ static void print_channel(const struct inspect *inspect, const struct inspect_it
 	if (localtime_r(&created, &tm) && strftime(when, sizeof(when), "%F %T %z", &tm))
 		printf("  created: %s by uid %" PRIu32 "\n", when, entry->uid);
 	printf("  backing: %s\n", look_backing(entry));
+	if (entry->flags & SHMB_ENTRY_RETAINED)
+		puts("  retained: yes, until it is removed");
 	if (entry->pattern == SHMB_PATTERN_STATE)
 		printf("  keys: at most %" PRIu32 ", cells of %" PRIu32 " bytes\n", entry->max_keys,
 		       entry->max_keys ? entry->lane_len / entry->max_keys : 0);
@@ -133,6 +135,8 @@ static void print_channel(const struct inspect *inspect, const struct inspect_it
 		       " of at most %" PRIu32 "\n",
 		       sum.n_publishers, entry->max_publishers, sum.n_subscribers,
 		       entry->max_subscribers);
+	if (sum.n_kept)
+		printf("  kept: lanes of %" PRIu32 " publishers that have gone\n", sum.n_kept);
 	if (entry->blocks.arena_len)
 		print_blocks(&entry->blocks);
 	if (entry->pattern == SHMB_PATTERN_STREAM)
@@ -164,9 +168,13 @@ static void print_member(const struct inspect *inspect, const struct inspect_ite
 	printf("\n%s: %" PRIu64 "%s%s%s\n", role, entry->id,
 	       entry->flags & SHMB_MEMBER_LOSSY ? " (lossy)" : "",
 	       entry->flags & SHMB_MEMBER_TRUSTING ? " (trusting)" : "",
-	       entry->flags & SHMB_MEMBER_ACTIVE ? "" : " (joining)");
+	       entry->flags & SHMB_MEMBER_KEPT	   ? " (has gone, its lane is kept)"
+	       : entry->flags & SHMB_MEMBER_ACTIVE ? ""
+						   : " (joining)");
 	client = inspect_find(inspect, SHMB_ENTRY_CLIENT, entry->client_id);
-	if (client) {
+	if (inspect_is_kept(member)) {
+		printf("  process: was pid %" PRIu32 ", uid %" PRIu32 "\n", entry->pid, entry->uid);
+	} else if (client) {
 		command = look_command_line(&client->entry);
 		print_safe(stdout,
 			   "  process: %.*s, pid %" PRIu32 ", uid %" PRIu32 ", gid %" PRIu32,
@@ -180,6 +188,28 @@ static void print_member(const struct inspect *inspect, const struct inspect_ite
 	printf("  segment: %s (%" PRIu64 " bytes), slot %" PRIu32 "\n",
 	       entry->segment[0] ? (const char *)entry->segment : "without a name",
 	       entry->segment_len, entry->slot);
+}
+
+/* For whom a lane is kept. */
+static void print_owed(const struct inspect *inspect, const struct inspect_item *publisher)
+{
+	const struct inspect_item *pair = NULL, *subscriber, *client;
+
+	while ((pair = inspect_next(inspect, pair, SHMB_ENTRY_PAIR, publisher->entry.channel_id))) {
+		if (pair->entry.publisher_id != publisher->entry.id)
+			continue;
+		subscriber =
+			inspect_find(inspect, SHMB_ENTRY_SUBSCRIBER, pair->entry.subscriber_id);
+		client = subscriber ? inspect_find(inspect, SHMB_ENTRY_CLIENT,
+						   subscriber->entry.client_id)
+				    : NULL;
+		printf("  kept for: subscriber %" PRIu64, pair->entry.subscriber_id);
+		if (client)
+			printf(", pid %" PRIu32, client->entry.pid);
+		putchar('\n');
+	}
+	if (publisher->entry.flags & SHMB_MEMBER_HISTORY)
+		puts("  kept for: late subscribers");
 }
 
 static void print_arenas(const struct inspect *inspect, const struct inspect_item *publisher)
@@ -212,6 +242,8 @@ static void print_publisher(const struct inspect *inspect, const struct inspect_
 	if (item->entry.partner_id)
 		printf("  private: to %" PRIu64 ", answers go to %" PRIu64 "\n",
 		       item->entry.partner_id, item->entry.reply_to);
+	if (inspect_is_kept(item))
+		print_owed(inspect, item);
 	if (!item->is_read)
 		return;
 	if (is_state) {
@@ -268,9 +300,11 @@ static void print_pair(const struct inspect_item *item, uint32_t pattern)
 		       " records, %" PRIu64 " bytes; lost %" PRIu64 ", expired %" PRIu64 "%s\n",
 		       pair->sequence, pair->position, pair->lag_records, pair->lag_len, pair->lost,
 		       pair->expired, pair->is_evicted ? "; evicted" : "");
-	printf("    bell: %s (%" PRIu64 " bytes)\n",
-	       item->entry.segment[0] ? (const char *)item->entry.segment : "without a name",
-	       item->entry.segment_len);
+	if (item->entry.segment_len)
+		printf("    bell: %s (%" PRIu64 " bytes)\n",
+		       item->entry.segment[0] ? (const char *)item->entry.segment
+					      : "without a name",
+		       item->entry.segment_len);
 }
 
 /* Does it hold publishers up? In the words of shmbroker(7). */

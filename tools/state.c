@@ -17,6 +17,7 @@
 
 enum {
 	KEY_HOLD = 0x200,
+	KEY_RETAIN,
 	KEY_MAX_KEYS,
 	KEY_VALUE_LEN,
 };
@@ -30,6 +31,7 @@ enum {
  * @timeout_ns:	watch: fail when nothing changes for so long
  * @max_keys, @value_len: set: of a new channel
  * @hold:	set: stay
+ * @retain:	set: the channel shall stay
  * @client, @handle, @subscriber, @publisher: opened
  * @info:	of the channel
  * @is_typed:	values are described by @decode
@@ -42,6 +44,7 @@ struct state_tool {
 	uint64_t limit;
 	int64_t timeout_ns;
 	bool hold;
+	bool retain;
 	uint32_t max_keys;
 	uint32_t value_len;
 	struct shmb_client *client;
@@ -67,6 +70,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case KEY_HOLD:
 		tool->hold = true;
+		return 0;
+	case KEY_RETAIN:
+		tool->retain = true;
 		return 0;
 	case KEY_MAX_KEYS:
 		tool->max_keys =
@@ -269,7 +275,7 @@ static int set(struct state_tool *tool)
 	int64_t len;
 	int32_t r;
 
-	if (open_channel(tool, SHMB_CHANNEL_CREATE))
+	if (open_channel(tool, SHMB_CHANNEL_CREATE | (tool->retain ? SHMB_CHANNEL_RETAIN : 0)))
 		return 1;
 	len = make_value(tool);
 	if (len < 0)
@@ -286,9 +292,9 @@ static int set(struct state_tool *tool)
 	while (tool->hold)
 		pause();
 	shmb_channel_info(tool->handle, &tool->info, sizeof(tool->info));
-	if (tool->info.n_subscribers == 0 && tool->info.n_publishers == 1)
+	if (tool->info.n_subscribers == 0 && tool->info.n_publishers == 1 && !tool->info.retained)
 		complain("nobody else publishes or subscribes on %s: unless somebody has it open, "
-			 "the value is gone (--hold keeps it)",
+			 "the value is gone (--hold or --retain keeps it)",
 			 tool->channel);
 	return 0;
 }
@@ -358,6 +364,7 @@ int command_set(int argc, char **argv)
 {
 	static const struct argp_option options[] = {
 		{ "hold", KEY_HOLD, NULL, 0, "Stay, so that key and channel do", 0 },
+		{ "retain", KEY_RETAIN, NULL, 0, "Let the channel stay until 'shmctl rm'", 0 },
 		{ "max-keys", KEY_MAX_KEYS, "N", 0, "Keys of a channel that does not exist yet",
 		  0 },
 		{ "value-len", KEY_VALUE_LEN, "BYTES", 0,

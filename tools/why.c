@@ -31,6 +31,7 @@ enum rank {
 	RANK_EVICTED, /* held a publisher up for too long: is lossy now */
 	RANK_UNREAD, /* does not read what is there */
 	RANK_BROKER,
+	RANK_KEPT, /* what a publisher that has gone has left waits for somebody */
 	RANK_JOINING,
 	RANK_ALONE, /* no publisher, or no subscriber */
 	RANK_SLOW, /* reads, but is far behind; has work that it does not get done */
@@ -38,9 +39,10 @@ enum rank {
 	RANK_FLOWS,
 };
 
-static const char *const rank_names[] = { "full",   "dead",   "slept",	 "evicted",
-					  "unread", "broker", "joining", "alone",
-					  "slow",   "idle",   "flows" };
+static const char *const rank_names[] = {
+	"full", "dead",	   "slept", "evicted", "unread", "broker",
+	"kept", "joining", "alone", "slow",    "idle",	 "flows"
+};
 
 /**
  * struct cause - one of the things that can hold a channel up
@@ -266,6 +268,8 @@ static const struct inspect_item *slowest_of(const struct why *why,
 {
 	const struct inspect_item *pair = NULL, *slowest = NULL;
 
+	if (inspect_is_kept(publisher))
+		return NULL;
 	while ((pair = inspect_next(&why->now, pair, SHMB_ENTRY_PAIR,
 				    publisher->entry.channel_id))) {
 		const struct inspect_item *subscriber;
@@ -511,7 +515,8 @@ static void judge_subscribers(struct why *why)
 	const struct inspect_item **slowest;
 	uint32_t n = 0;
 
-	slowest = calloc(why->sum[1].n_publishers + 1, sizeof(struct inspect_item *));
+	slowest = calloc(why->sum[1].n_publishers + why->sum[1].n_kept + 1,
+			 sizeof(struct inspect_item *));
 	if (!slowest)
 		return;
 	while ((publisher = inspect_next(&why->now, publisher, SHMB_ENTRY_PUBLISHER,
@@ -598,7 +603,7 @@ static void judge_workers(struct why *why)
 
 	while ((member = inspect_next(&why->now, member, SHMB_ENTRY_PUBLISHER,
 				      why->channel->entry.id)))
-		if (member->is_read && member->lane.full_since_ns)
+		if (member->is_read && !inspect_is_kept(member) && member->lane.full_since_ns)
 			explain_no_credit(why, member);
 	while ((member = inspect_next(&why->now, member, SHMB_ENTRY_SUBSCRIBER,
 				      why->channel->entry.id))) {
@@ -616,6 +621,38 @@ static void judge_workers(struct why *why)
 	}
 }
 
+/* ---- lanes that are kept -------------------------------------------------------------------------- */
+
+static void judge_kept(struct why *why, const struct inspect_item *publisher)
+{
+	const struct inspect_item *pair = NULL;
+
+	while ((pair = inspect_next(&why->now, pair, SHMB_ENTRY_PAIR, why->channel->entry.id))) {
+		const struct inspect_item *subscriber;
+		struct process process;
+		struct cause *cause;
+		char who[WHO_LEN];
+
+		subscriber =
+			inspect_find(&why->now, SHMB_ENTRY_SUBSCRIBER, pair->entry.subscriber_id);
+		if (pair->entry.publisher_id != publisher->entry.id || !subscriber)
+			continue;
+		look_process(why, subscriber, &process);
+		cause = add_cause(why, RANK_KEPT,
+				  "lane of publisher %" PRIu64
+				  ", which has gone (it was pid %" PRIu32 ", uid %" PRIu32
+				  "), kept for %s, which has %" PRIu64 " records (%" PRIu64
+				  " bytes) of it to read; that process %s",
+				  publisher->entry.id, publisher->entry.pid, publisher->entry.uid,
+				  print_who(who, why, subscriber), pair->pair.lag_records,
+				  pair->pair.lag_len, process.text);
+		set_member(cause, why, subscriber);
+		set_u64(cause, "kept_publisher", publisher->entry.id);
+		set_u64(cause, "lag_bytes", pair->pair.lag_len);
+		set_u64(cause, "lag_records", pair->pair.lag_records);
+	}
+}
+
 /* ---- the others ---------------------------------------------------------------------------------- */
 
 static void judge_member(struct why *why, const struct inspect_item *member)
@@ -624,6 +661,10 @@ static void judge_member(struct why *why, const struct inspect_item *member)
 	struct process process;
 	struct cause *cause;
 
+	if (inspect_is_kept(member)) {
+		judge_kept(why, member);
+		return;
+	}
 	look_process(why, member, &process);
 	if (!strcmp(process.word, "gone") || !strcmp(process.word, "zombie"))
 		cause = add_cause(why, RANK_DEAD,
@@ -666,7 +707,14 @@ static void judge_broker(struct why *why)
 /* The only one on the channel, to be named in a sentence; NULL if there are more. */
 static const struct inspect_item *only_one(const struct why *why, uint32_t kind, uint32_t n)
 {
-	return n == 1 ? inspect_next(&why->now, NULL, kind, why->channel->entry.id) : NULL;
+	const struct inspect_item *item = NULL;
+
+	if (n != 1)
+		return NULL;
+	do
+		item = inspect_next(&why->now, item, kind, why->channel->entry.id);
+	while (item && inspect_is_kept(item));
+	return item;
 }
 
 static void explain_idle(struct why *why)

@@ -550,6 +550,7 @@ SHMB_SIZE(shmb_call_server, 16);
  * @history:	    records of each publisher that a late subscriber gets
  * @backing:	    SHMB_MEMORY_POSIX or _SEALED: of what is made for its members from now on
  * @max_keys:	    state: entries of the directory, cells of each publisher
+ * @retained:	    1: it stays although nobody uses it
  * @blocks:	    for records that are longer than a lane could hold
  * @ttl_ms:	    records that were published longer ago are skipped; 0: none
  * @ordered:	    1: subscribers receive the records of all publishers in one order
@@ -573,7 +574,7 @@ struct shmb_channel_segment {
 	uint32_t max_keys;
 	uint32_t ttl_ms;
 	uint32_t ordered;
-	uint8_t pad1[4];
+	uint32_t retained;
 	struct shmb_block_limits blocks;
 	uint8_t pad3[32];
 	uint8_t name[SHMB_NAME_LEN_MAX];
@@ -587,6 +588,7 @@ SHMB_AT(shmb_channel_segment, backing, 300);
 SHMB_AT(shmb_channel_segment, max_keys, 304);
 SHMB_AT(shmb_channel_segment, ttl_ms, 308);
 SHMB_AT(shmb_channel_segment, ordered, 312);
+SHMB_AT(shmb_channel_segment, retained, 316);
 SHMB_AT(shmb_channel_segment, blocks, 320);
 SHMB_AT(shmb_channel_segment, name, 384);
 SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
@@ -607,9 +609,12 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
 #define SHMB_MEMBER_ACTIVE (1u << 1) /* its segment is allocated and announced */
 #define SHMB_MEMBER_TRUSTING \
 	(1u << 3) /* publisher: its user's subscribers may map its lane writable */
-#define SHMB_MEMBER_SERVER (1u << 8) /* subscriber of a call channel: it gets requests */
-#define SHMB_ENTRY_SEALED  (1u << 2) /* channel: what is made for its members is sealed by now */
-#define SHMB_ENTRY_ORDERED (1u << 4) /* channel: as in its segment */
+#define SHMB_MEMBER_KEPT    (1u << 4) /* publisher: it has gone, its lane is there for its pairs */
+#define SHMB_MEMBER_HISTORY (1u << 5) /* as KEPT: its lane is there for late subscribers, too */
+#define SHMB_MEMBER_SERVER  (1u << 8) /* subscriber of a call channel: it gets requests */
+#define SHMB_ENTRY_SEALED   (1u << 2) /* channel: what is made for its members is sealed by now */
+#define SHMB_ENTRY_ORDERED  (1u << 4) /* channel: as in its segment */
+#define SHMB_ENTRY_RETAINED (1u << 6) /* channel: it stays although nobody uses it */
 
 /**
  * struct shmb_registry_entry - one thing the broker knows; an array of them at SHMB_BLOCK_LEN
@@ -617,17 +622,17 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
  * @kind:	    SHMB_ENTRY_*
  * @id:		    unique inside the instance
  * @channel_id:	    of a publisher, subscriber, pair or arena
- * @client_id:	    of a publisher or subscriber
+ * @client_id:	    of a publisher or subscriber; if it is KEPT that client may not exist
  * @publisher_id:   of a pair or arena
  * @subscriber_id:  of a pair
  * @segment_len:    bytes of @segment
  * @process_start:  client: start time of its process as in /proc/PID/stat
  * @process_inode:  client: inode of its pidfd, 0 where the kernel has no pidfs
  * @created_ns:	    CLOCK_REALTIME, for display
- * @pid:	    client
- * @uid:	    client, channel: the creator's
+ * @pid:	    client; publisher, subscriber: of its client
+ * @uid:	    client; publisher, subscriber: of its client; channel: the creator's
  * @gid:	    client
- * @flags:	    publisher, subscriber: SHMB_MEMBER_*; channel: SHMB_ENTRY_SEALED, _ORDERED
+ * @flags:	    publisher, subscriber: SHMB_MEMBER_*; channel: SHMB_ENTRY_SEALED, _ORDERED, _RETAINED
  * @slot:	    publisher, subscriber: its slot in the channel; arena: its number
  * @pattern:	    channel
  * @lane_len:	    channel
@@ -647,6 +652,7 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
  * @reply_to:	    publisher with a partner: the subscriber of its client that gets the answers
  * @evict_after_ms: subscriber: its publishers stop waiting for it after so long; 0: never
  * @ttl_ms:	    channel: as in its segment
+ * @kept_id:	    publisher that is KEPT: higher than that of those who went before
  */
 struct shmb_registry_entry {
 	uint32_t state;
@@ -683,7 +689,8 @@ struct shmb_registry_entry {
 	uint64_t reply_to;
 	uint32_t evict_after_ms;
 	uint32_t ttl_ms;
-	uint8_t pad1[88];
+	uint64_t kept_id;
+	uint8_t pad1[80];
 };
 SHMB_AT(shmb_registry_entry, id, 8);
 SHMB_AT(shmb_registry_entry, pid, 80);
@@ -698,6 +705,7 @@ SHMB_AT(shmb_registry_entry, blocks, 368);
 SHMB_AT(shmb_registry_entry, partner_id, 400);
 SHMB_AT(shmb_registry_entry, evict_after_ms, 416);
 SHMB_AT(shmb_registry_entry, ttl_ms, 420);
+SHMB_AT(shmb_registry_entry, kept_id, 424);
 SHMB_SIZE(shmb_registry_entry, 512);
 
 /**

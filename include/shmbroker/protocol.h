@@ -137,6 +137,8 @@ SHMB_SIZE(shmb_version_reject, 16);
 #define SHMB_MSG_DISCLAIM 13u /* struct shmb_msg_key -> OK */
 #define SHMB_MSG_EXTEND	  14u /* struct shmb_msg_extend -> GRANT + arena */
 #define SHMB_MSG_OVERTAKE 15u /* struct shmb_msg_report -> OK; it has evicted that subscriber */
+#define SHMB_MSG_DRAINED  16u /* struct shmb_msg_report -> OK; a lane that was kept is read */
+#define SHMB_MSG_REMOVE	  17u /* struct shmb_msg_remove -> OK; it is not retained any more */
 /* broker to client: replies */
 #define SHMB_MSG_OK	 64u /* empty */
 #define SHMB_MSG_ERROR	 65u /* struct shmb_msg_error, then the channel's schema if code 7 */
@@ -242,6 +244,7 @@ SHMB_SIZE(shmb_msg_joined, 56);
 #define SHMB_OPEN_EXCLUSIVE  (1u << 1) /* refuse if it exists */
 #define SHMB_OPEN_ANY_SCHEMA (1u << 2) /* take whatever schema the channel has */
 #define SHMB_OPEN_ORDERED    (1u << 3) /* stream: one order for the records of all publishers */
+#define SHMB_OPEN_RETAIN     (1u << 4) /* it stays, until REMOVE, although nobody uses it */
 
 /**
  * struct shmb_msg_open - then @schema_len bytes of schema
@@ -282,6 +285,14 @@ struct shmb_msg_opened {
 	uint32_t ordered;
 };
 SHMB_SIZE(shmb_msg_opened, 80);
+
+/* A retained channel goes with its last user, as any other, and what publishers have left goes now. */
+struct shmb_msg_remove {
+	uint32_t name_len;
+	uint32_t zero;
+	uint8_t name[SHMB_NAME_LEN_MAX];
+};
+SHMB_SIZE(shmb_msg_remove, 136);
 
 #define SHMB_ROLE_PUBLISHER  1u
 #define SHMB_ROLE_SUBSCRIBER 2u
@@ -427,6 +438,7 @@ SHMB_SIZE(shmb_msg_key, 16);
 #define SHMB_PAIR_BLIND	  (1u << 1) /* to a publisher: the cursor comes with a later pair */
 #define SHMB_PAIR_MOVE	  (1u << 2) /* to a publisher: it has to move before the subscriber can read */
 #define SHMB_PAIR_PRIVATE (1u << 3) /* to a subscriber: a struct shmb_msg_pair_private follows */
+#define SHMB_PAIR_GONE	  (1u << 4) /* to a subscriber: the publisher has gone, its lane is kept */
 
 /**
  * struct shmb_msg_pair - a publisher and a subscriber of a channel now share memory
@@ -447,8 +459,16 @@ SHMB_SIZE(shmb_msg_key, 16);
  * @evict_after_ms: the publisher stops waiting for the subscriber when that has not moved for so long
  *		 although its lane is full, and says so in the bell; 0: never
  * fds, to a publisher:	 cursor (PEER, read; not if BLIND), bell (BELL, read-write), RINGER
- * fds, to a subscriber: lane (PEER, read), bell (BELL, read), RINGER (rings the publisher), and
- *			 DOORBELL if this pair has a doorbell of its own (peers of different uids)
+ * fds, to a subscriber: lane (PEER, read), bell (BELL, read; if GONE perhaps not), RINGER (rings
+ *			 the publisher; not if GONE), and DOORBELL if this pair has a doorbell of its own (peers of
+ *			 different uids)
+ *
+ * Without a bell the subscriber begins, in a lane that is GONE, so many records before its end as
+ * @history says.
+ *
+ * With GONE, which may come for a known pair, the subscriber reads the lane to its end and stores
+ * nothing in the slot, which may be another publisher's. Then it sends DRAINED, and again if the same
+ * PAIR comes again, until it has the UNPAIR: so long the broker keeps the lane.
  */
 struct shmb_msg_pair {
 	uint64_t pair_id;

@@ -192,6 +192,7 @@ int32_t shmb_client_connected(struct shmb_client *client);
 
 #define SHMB_CHANNEL_ANY_SCHEMA (1u << 2) /* accept any schema; shmb_channel_schema() tells it */
 #define SHMB_CHANNEL_ORDERED	(1u << 3) /* if it is created: one order for all records of a stream */
+#define SHMB_CHANNEL_RETAIN	(1u << 4) /* it stays until it is removed, see shmb_channel_remove() */
 
 #define SHMB_BLOCKS_HUGE_PAGES \
 	(1u << 0) /* have them in huge pages, as far as the kernel gives some */
@@ -263,7 +264,10 @@ struct shmb_channel_options {
  * @options:	 or NULL: create it if there is none, untyped
  * @ret_channel: stores the channel
  *
- * A channel lives while some client has it open.
+ * A channel lives while some client has it open. One that somebody has opened with
+ * SHMB_CHANNEL_RETAIN, who may create it, lives until it is removed; its history then is also that of
+ * publishers that have gone: of all of these together so many records, or a few more, as of one that
+ * is there.
  *
  * Context: any thread; blocks for one round trip to the broker.
  * Return: 0; -EINVAL: bad name, limit or schema; -ENOENT: there is none (or none for this user);
@@ -274,6 +278,21 @@ struct shmb_channel_options {
 int32_t shmb_channel_open(struct shmb_client *client, const char *name, uint32_t name_len,
 			  const struct shmb_channel_options *options,
 			  struct shmb_channel **ret_channel);
+
+/**
+ * shmb_channel_remove() - let a retained channel go
+ * @client:   client
+ * @name:     of the channel
+ * @name_len: bytes of @name
+ *
+ * What publishers that have gone have left is given back now, the channel when nobody has it open any
+ * more. Its creator may do that, and who has the right to administer it.
+ *
+ * Context: any thread; blocks for one round trip to the broker.
+ * Return: 0; -EINVAL: bad name, or the channel is not retained; -ENOENT: there is none, or this user
+ *	   may not do that; -ENOTCONN; -ETIMEDOUT.
+ */
+int32_t shmb_channel_remove(struct shmb_client *client, const char *name, uint32_t name_len);
 
 /**
  * shmb_channel_close() - close a channel
@@ -316,6 +335,8 @@ int32_t shmb_channel_schema(struct shmb_channel *channel, void *schema, uint32_t
  * @numa_node:	       1 + the NUMA node that was asked for; 0: any
  * @ttl_ms:	       subscribers skip records that were published longer ago; 0: none
  * @ordered:	       1: subscribers receive the records of all publishers in one order
+ * @retained:	       1: it stays until it is removed
+ * @pad:	       zero
  */
 struct shmb_channel_info {
 	uint32_t lane_len;
@@ -337,6 +358,8 @@ struct shmb_channel_info {
 	uint32_t numa_node;
 	uint32_t ttl_ms;
 	uint32_t ordered;
+	uint32_t retained;
+	uint32_t pad;
 };
 
 /**

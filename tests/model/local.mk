@@ -28,4 +28,4 @@ check_PROGRAMS += $(model_tests)
 once_tests += $(model_tests) %D%/mutants.sh %D%/run-spin.sh
 endif
 dist_check_SCRIPTS += %D%/mutants.sh %D%/run-spin.sh
-EXTRA_DIST += %D%/stamps.pml %D%/store-buffer.pml %D%/doorbell.pml %D%/lane.pml %D%/attach.pml %D%/readopt.pml
+EXTRA_DIST += %D%/stamps.pml %D%/store-buffer.pml %D%/doorbell.pml %D%/lane.pml %D%/attach.pml %D%/readopt.pml %D%/kept.pml

@@ -54,8 +54,8 @@ wrong() {
 	done
 }
 
-brokers=5 records=2 minimum=4500000 expected=24
-[ "$quick" = 1 ] && brokers=4 records=1 minimum=250000 expected=5
+brokers=5 records=2 minimum=5000000 expected=29
+[ "$quick" = 1 ] && brokers=4 records=1 minimum=250000 expected=6
 for model in doorbell lane attach; do
 	[ "$quick" = 1 ] || correct $model
 	correct $model -DPSO
@@ -63,11 +63,13 @@ done
 [ "$quick" = 1 ] || correct stamps -DRECORDS=$records
 correct stamps -DPSO -DRECORDS=$records
 correct readopt -DPSO -DBROKERS=$brokers
+correct kept -DBROKERS=$brokers
 optimise=0
 wrong lane ZERO WRAP_ZERO LIMIT AHEAD RELEASE
 wrong attach EPOCH_FIRST BACKLOG EPOCH_LATE START
 wrong doorbell RINGER_FENCE SLEEPER_FENCE WAKE_FIRST WAKE_LATE DEATH
 wrong readopt OLDER RETIRE FORGET
+wrong kept FREE SHOWN TWICE ONCE ORDER
 wrong stamps NO_BOUND RECORD_FIRST NO_FENCE BOUND_EARLY BOUND_LATE SAME_TIME DEATH
 echo "counted: $states states of the Spin models"
 echo "counted: $mistakes mistakes in Spin models found"

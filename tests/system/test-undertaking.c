@@ -646,6 +646,9 @@ START_TEST(another_process_with_the_same_id_is_not_taken_for_the_dead)
 	}
 	drains(30);
 	ok(shmb_client_ping(client, PATIENCE));
+	/* It hears that the publisher has gone, and says that it has read all. */
+	for (int i = 0; i < 50 && segments(NULL) != objects_alone; i++)
+		refused(shmb_subscriber_wait(subscriber, 100 * MS), -ETIMEDOUT);
 	objects_become(objects_alone);
 	if (!impostor)
 		printf("no process could be given the id of another, checked without\n");

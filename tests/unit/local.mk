@@ -65,8 +65,12 @@ unit_tests += %D%/test-call
 %C%_test_call_SOURCES = %D%/test-call.c %D%/fixture.h
 unit_tests += %D%/test-waitset
 %C%_test_waitset_SOURCES = %D%/test-waitset.c %D%/fixture.h
+unit_tests += %D%/test-kept
+%C%_test_kept_SOURCES = %D%/test-kept.c %D%/daemon.h %D%/fixture.h %D%/gate.h
+unit_tests += %D%/test-retained
+%C%_test_retained_SOURCES = %D%/test-retained.c %D%/daemon.h %D%/fixture.h %D%/gate.h
 long_unit_tests = %D%/test-restart
-%C%_test_restart_SOURCES = %D%/test-restart.c %D%/fixture.h %D%/gate.h %D%/jobs.h
+%C%_test_restart_SOURCES = %D%/test-restart.c %D%/daemon.h %D%/fixture.h %D%/gate.h %D%/jobs.h
 
 unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_noise_LDADD = $(unit_ldadd)
@@ -103,13 +107,16 @@ unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_waitset_LDADD = $(unit_ldadd)
 %C%_test_waitset_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=epoll_ctl
 %C%_test_restart_LDADD = $(unit_ldadd)
+%C%_test_kept_LDADD = $(unit_ldadd)
+%C%_test_retained_LDADD = $(unit_ldadd)
 %C%_test_restart_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=shmb_map_writer
 
 check_PROGRAMS += $(long_unit_tests) $(unit_tests)
 # The same programs once more, with what the channels' memory is made of.
 sealed_tests = %D%/sealed-stream.sh %D%/sealed-waitset.sh %D%/sealed-history.sh \
 	%D%/sealed-state.sh %D%/sealed-queue.sh %D%/sealed-block.sh %D%/sealed-call.sh \
-	%D%/sealed-evict.sh %D%/sealed-expiry.sh %D%/sealed-order.sh
+	%D%/sealed-evict.sh %D%/sealed-expiry.sh %D%/sealed-order.sh %D%/sealed-kept.sh \
+	%D%/sealed-retained.sh
 # And once more, with all records in blocks.
 block_tests = %D%/blocks-stream.sh %D%/blocks-history.sh %D%/blocks-waitset.sh
 long_tests += $(long_unit_tests) %D%/sealed-restart.sh %D%/blocks-restart.sh

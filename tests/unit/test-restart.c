@@ -21,7 +21,7 @@
 
 #include "lib/map.h"
 
-#include "tests/unit/fixture.h"
+#include "tests/unit/daemon.h"
 #include "tests/unit/jobs.h"
 
 int __real_shmb_map_writer(struct shmb_map *map, int fd,
@@ -29,9 +29,6 @@ int __real_shmb_map_writer(struct shmb_map *map, int fd,
 int __wrap_shmb_map_writer(struct shmb_map *map, int fd,
 			   const struct shmb_fd_descriptor *descriptor, uint32_t kind);
 
-static char dir[] = "/tmp/shmb-restart.XXXXXX";
-static char address[64];
-static pid_t daemon_pid;
 static bool replace_broker;
 
 /* What the children tell the parent. */
@@ -43,214 +40,10 @@ static struct {
 	uint32_t all_sent; /* the publisher has stopped */
 } * shared;
 
-/* Long enough for whoever comes next on a busy machine, short enough to wait for its end. */
-#define IDLE_EXIT "2"
-
-/* ---- a service manager that keeps fds ----------------------------------------------------------- */
-
-#define STORED_MAX 64
-
-static struct {
-	char path[64];
-	int socket;
-	struct {
-		char name[64];
-		int fd;
-	} stored[STORED_MAX];
-	int n_stored;
-	unsigned n_taken;
-} manager = { .socket = -1 };
-
-static int find_stored(const char *name)
+static void set_up_shared(void)
 {
-	int i = 0;
-
-	while (i < manager.n_stored && strcmp(manager.stored[i].name, name) != 0)
-		i++;
-	return i;
-}
-
-static void drop_stored(int i)
-{
-	if (i == manager.n_stored)
-		return;
-	close(manager.stored[i].fd);
-	manager.stored[i] = manager.stored[--manager.n_stored];
-}
-
-/* Takes in what the daemon has said. */
-static void manage(void)
-{
-	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-	char text[256], name[64];
-	struct iovec iov = { .iov_base = text, .iov_len = sizeof(text) - 1 };
-
-	for (;;) {
-		struct msghdr message = { .msg_iov = &iov,
-					  .msg_iovlen = 1,
-					  .msg_control = control,
-					  .msg_controllen = sizeof(control) };
-		ssize_t n = recvmsg(manager.socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-		struct cmsghdr *head = CMSG_FIRSTHDR(&message);
-
-		if (n < 0)
-			return;
-		text[n] = '\0';
-		if (sscanf(text, "FDSTORE=1\nFDNAME=%63s", name) == 1 && head) {
-			ck_assert_int_lt(manager.n_stored, STORED_MAX);
-			memcpy(&manager.stored[manager.n_stored].fd, CMSG_DATA(head), sizeof(int));
-			strcpy(manager.stored[manager.n_stored++].name, name);
-			manager.n_taken++;
-		} else if (sscanf(text, "FDSTOREREMOVE=1\nFDNAME=%63s", name) == 1) {
-			drop_stored(find_stored(name));
-		}
-	}
-}
-
-static void start_manager(void)
-{
-	struct sockaddr_un at = { .sun_family = AF_UNIX };
-
-	snprintf(manager.path, sizeof(manager.path), "%s/notify", dir);
-	strcpy(at.sun_path, manager.path);
-	manager.socket = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	ck_assert_int_eq(bind(manager.socket, (struct sockaddr *)&at, sizeof(at)), 0);
-}
-
-static void stop_manager(void)
-{
-	close(manager.socket);
-	manager.socket = -1;
-}
-
-/* In the child that becomes the daemon: @first is where passed fds begin. */
-static void pass_stored(int first)
-{
-	char names[STORED_MAX * 64] = "", number[16];
-	int copies[STORED_MAX];
-
-	setenv("NOTIFY_SOCKET", manager.path, 1);
-	/* Out of the way first. */
-	for (int i = 0; i < manager.n_stored; i++)
-		copies[i] = fcntl(manager.stored[i].fd, F_DUPFD, 100);
-	for (int i = 0; i < manager.n_stored; i++) {
-		dup2(copies[i], first + i);
-		close(copies[i]);
-		strcat(names, i ? ":" : "");
-		strcat(names, manager.stored[i].name);
-	}
-	snprintf(number, sizeof(number), "%d", getpid());
-	setenv("LISTEN_PID", number, 1);
-	snprintf(number, sizeof(number), "%d", manager.n_stored);
-	setenv("LISTEN_FDS", number, 1);
-	setenv("LISTEN_FDNAMES", names, 1);
-}
-
-/* ---- daemons ------------------------------------------------------------------------------------ */
-
-static const char *daemon_path(void)
-{
-	const char *top = getenv("top_builddir");
-	static char program[4096];
-
-	snprintf(program, sizeof(program), "%s/shmbrokerd", top ? top : ".");
-	return program;
-}
-
-static void start_program(const char *program, const char *option)
-{
-	char number[16], answer[256] = "";
-	int ends[2], ready;
-
-	ck_assert_int_eq(pipe(ends), 0);
-	daemon_pid = fork();
-	if (daemon_pid == 0) {
-		/* Passed fds begin at 3. */
-		ready = fcntl(ends[1], F_DUPFD, 90);
-		snprintf(number, sizeof(number), "%d", ready);
-		close(ends[0]);
-		close(ends[1]);
-		if (manager.socket >= 0)
-			pass_stored(3);
-		execl(program, "shmbrokerd", "--user", "--directory", dir, "--ready-fd", number,
-		      "--idle-exit", IDLE_EXIT, option, (char *)NULL);
-		_exit(127);
-	}
-	close(ends[1]);
-	ck_assert_int_gt(read(ends[0], answer, sizeof(answer) - 1), 0);
-	ck_assert_str_eq(answer, "ready\n");
-	close(ends[0]);
-}
-
-static void start_daemon(void)
-{
-	start_program(daemon_path(), NULL);
-}
-
-static void kill_daemon(void)
-{
-	kill(daemon_pid, SIGKILL);
-	ck_assert_int_eq(waitpid(daemon_pid, NULL, 0), daemon_pid);
-}
-
-static void wait_daemon(void)
-{
-	int status;
-
-	for (int i = 0; i < 5000; i++) {
-		manage();
-		if (waitpid(daemon_pid, &status, WNOHANG) == daemon_pid) {
-			ck_assert_int_eq(status, 0);
-			return;
-		}
-		usleep(2000);
-	}
-	ck_abort_msg("the idle daemon did not exit");
-}
-
-/* Objects of this broker in /dev/shm. */
-static int count_objects(const char *instance)
-{
-	DIR *shm = opendir("/dev/shm");
-	struct dirent *entry;
-	char prefix[32];
-	int n = 0;
-
-	snprintf(prefix, sizeof(prefix), "shmb.%s", instance);
-	while ((entry = readdir(shm)))
-		n += !strncmp(entry->d_name, prefix, strlen(prefix));
-	closedir(shm);
-	return n;
-}
-
-static void read_instance(char instance[17])
-{
-	char path[128];
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/broker.lock", dir);
-	fd = open(path, O_RDONLY);
-	ck_assert_int_ge(fd, 0);
-	ck_assert_int_eq(read(fd, instance, 16), 16);
-	instance[16] = '\0';
-	gate_watch(instance);
-	close(fd);
-}
-
-static void set_up_dir(void)
-{
-	ck_assert_ptr_nonnull(mkdtemp(dir));
-	snprintf(address, sizeof(address), "%s/control.sock", dir);
 	shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	start_daemon();
-}
-
-static void tear_down_dir(void)
-{
-	char command[128];
-
-	snprintf(command, sizeof(command), "rm -rf %s", dir);
-	ck_assert_int_eq(system(command), 0);
+	set_up_dir();
 }
 
 struct record {
@@ -1211,7 +1004,7 @@ int main(void)
 {
 	TCase *cases[] = { gated_case("restart") };
 
-	tcase_add_checked_fixture(cases[0], set_up_dir, tear_down_dir);
+	tcase_add_checked_fixture(cases[0], set_up_shared, tear_down_dir);
 	tcase_set_timeout(cases[0], 240);
 	tcase_add_test(cases[0], a_killed_broker_is_not_missed);
 	tcase_add_test(cases[0], who_dies_with_the_broker_is_buried_by_the_next);

@@ -179,6 +179,26 @@ class Closing(BrokerTest):
         self.assertEqual(subscriber.stats().received, 1)
         self.assertEqual(subscriber.stats().n_publishers, 1)
 
+    def test_retained(self):
+        channel = self.channel(Tick, history=3, retain=True)
+        name = channel.name
+        self.assertEqual(channel.info().retained, 1)
+        with channel.publisher() as publisher:
+            for i in range(5):
+                publisher.send(Tick(time_ns=i))
+        channel.close()
+        with self.client.channel(name, Tick, create=False) as again:
+            with again.subscriber() as late:
+                self.assertEqual([late.recv(timeout=5).time_ns for _ in range(3)], [2, 3, 4])
+            self.client.remove(name)
+            self.assertEqual(again.info().retained, 0)
+            with self.assertRaises(shmbroker.Invalid):
+                self.client.remove(name)
+        with self.assertRaises(shmbroker.NotFound):
+            self.client.channel(name, Tick, create=False)
+        with self.assertRaises(shmbroker.NotFound):
+            self.client.remove(name)
+
     def test_history(self):
         channel = self.channel(Tick, history=3)
         self.assertEqual(channel.info().history, 3)

@@ -73,6 +73,26 @@ static PyObject *client_ping(PyObject *self, PyObject *args)
 	Py_RETURN_NONE;
 }
 
+static PyObject *client_remove(PyObject *self, PyObject *args)
+{
+	struct handle *handle = CAST(handle, self);
+	PyThreadState *thread;
+	const char *name;
+	Py_ssize_t name_len;
+	int32_t r;
+
+	if (!PyArg_ParseTuple(args, "s#:remove", &name, &name_len) || handle_check(handle) < 0)
+		return NULL;
+	handle->busy++;
+	thread = PyEval_SaveThread();
+	r = shmb_channel_remove(handle->ptr, name, (uint32_t)name_len);
+	PyEval_RestoreThread(thread);
+	handle->busy--;
+	if (r < 0)
+		return core_fail(r, SIDE_OTHER);
+	Py_RETURN_NONE;
+}
+
 static PyObject *client_connected(PyObject *self, void *Py_UNUSED(ignored))
 {
 	int32_t r;
@@ -86,6 +106,10 @@ static PyObject *client_connected(PyObject *self, void *Py_UNUSED(ignored))
 static PyMethodDef client_methods[] = {
 	{ "ping", client_ping, METH_VARARGS,
 	  "ping(timeout=5.0)\n--\n\nAsk the broker for a sign of life. Timeout, NotConnected." },
+	{ "remove", client_remove, METH_VARARGS,
+	  "remove(name)\n--\n\nLet a retained channel go: what publishers that have gone have left\n"
+	  "there now, the channel when nobody has it open any more. NotFound, Invalid, NotConnected,\n"
+	  "Timeout." },
 	{ "close", handle_py_close, METH_NOARGS,
 	  "close()\n--\n\nDisconnect; channels, publishers, subscribers and wait sets are closed\n"
 	  "first." },
@@ -198,8 +222,9 @@ static PyObject *channel_info(PyObject *self, PyObject *Py_UNUSED(ignored))
 					  info.n_publishers, info.n_subscribers, info.history,
 					  info.backing, info.pattern, info.max_keys,
 					  info.value_len_max, info.arena_len, info.inline_len_max,
-					  info.max_holds, info.ttl_ms, info.ordered },
-			    17);
+					  info.max_holds, info.ttl_ms, info.ordered,
+					  info.retained },
+			    18);
 }
 
 struct members {
@@ -287,6 +312,7 @@ static PyStructSequence_Field info_fields[] = {
 	{ "max_holds", "so many records may each subscriber hold" },
 	{ "ttl_ms", "subscribers skip records that were published longer ago; 0: none" },
 	{ "ordered", "1: the records of all publishers have one order" },
+	{ "retained", "1: it stays until it is removed" },
 	{ NULL, NULL },
 };
 
@@ -294,7 +320,7 @@ static PyStructSequence_Desc info_desc = {
 	.name = "shmbroker.ChannelInfo",
 	.doc = "What a channel is and who is there.",
 	.fields = info_fields,
-	.n_in_sequence = 17,
+	.n_in_sequence = 18,
 };
 
 /* ---- embedded broker -------------------------------------------------------------------------------------- */

@@ -73,6 +73,7 @@ class Client(_Handle):
     @property
     def connected(self) -> bool: ...
     def ping(self, timeout: Optional[float] = 5.0) -> None: ...
+    def remove(self, name: str) -> None: ...
 
 class Broker:
     def __new__(cls: Type[_Self], directory: Any = None) -> _Self: ...
@@ -102,6 +103,7 @@ class ChannelInfo(NamedTuple):
     max_holds: int
     ttl_ms: int
     ordered: int
+    retained: int
 
 class Channel(_Handle):
     def __new__(

@@ -14,7 +14,7 @@ from shmbroker.subscriber import Subscriber
 if TYPE_CHECKING:
     from shmbroker.client import Client
 
-CREATE, EXCLUSIVE, ANY_SCHEMA, ORDERED = 1, 2, 4, 8
+CREATE, EXCLUSIVE, ANY_SCHEMA, ORDERED, RETAIN = 1, 2, 4, 8, 16
 BACKINGS = ("auto", "posix", "sealed")
 STREAM, QUEUE, CALL, STATE = 1, 2, 3, 4
 PATTERNS = {STREAM: "stream", QUEUE: "queue", CALL: "call", STATE: "state"}
@@ -46,6 +46,7 @@ class Channel(_core.Channel):
         schema: Any,
         create: bool,
         exclusive: bool,
+        retain: bool,
         backing: str,
         pattern: int = STREAM,
         **limits: int,
@@ -54,7 +55,7 @@ class Channel(_core.Channel):
             raise ValueError(f"backing is one of {', '.join(BACKINGS)}, not {backing!r}")
         record, arrays = resolve(schema, name)
         flags = (CREATE if create else 0) | (EXCLUSIVE if exclusive else 0)
-        flags |= ANY_SCHEMA if schema is ANY else 0
+        flags |= (ANY_SCHEMA if schema is ANY else 0) | (RETAIN if retain else 0)
         flags |= ORDERED if limits.get("ordered") else 0
         self = cls(
             client,
@@ -136,7 +137,7 @@ class Channel(_core.Channel):
         flags = (LOSSY if lossy else 0) | (NO_HISTORY if history == 0 else 0)
         evict_after_ms = max(1, round(evict_after * 1e3)) if evict_after else 0
         subscriber = Subscriber(
-            self, self.record, flags, int(spin * 1e9), history or 0, evict_after_ms
+            self, self.record, flags, int(spin * 1e9), history or 0, 0, 0, evict_after_ms
         )
         subscriber.record = self.record
         subscriber.arrays = self.arrays

@@ -41,6 +41,7 @@ class Client(_core.Client):
         max_holds: int = 0,
         huge_pages: bool = False,
         numa_node: Optional[int] = None,
+        retain: bool = False,
     ) -> Channel:
         """Open a channel, creating it if there is none.
 
@@ -54,6 +55,8 @@ class Client(_core.Client):
         subscribers receive the records of all publishers in one order. These and the limits count
         only when the channel is created.
         backing: "posix", "sealed", or "auto": posix until its members are of more than one user.
+        retain: the channel stays until remove(), and its history is also that of publishers that
+        have gone.
 
         record_len_max: records of up to so many bytes, 1 GiB at most: those of more than
         inline_len_max bytes, 16 KiB unless said, lie in blocks outside of the lanes, and can be
@@ -83,6 +86,7 @@ class Client(_core.Client):
             max_holds=max_holds,
             block_flags=1 if huge_pages else 0,
             numa_node=0 if numa_node is None else numa_node + 1,
+            retain=retain,
         )
 
     def queue(
@@ -132,10 +136,11 @@ class Client(_core.Client):
         max_publishers: int = 0,
         max_subscribers: int = 0,
         backing: str = "auto",
+        retain: bool = False,
     ) -> StateChannel:
         """Open a state channel: the latest value of each key, instead of records.
 
-        schema, create, exclusive, backing: as channel(). max_keys: how many keys there can be over
+        schema, create, exclusive, backing, retain: as channel(). max_keys: how many keys there can be over
         the life of the channel, 64 unless said. value_len: bytes of the longest value if there is
         no schema, 232 unless said. These and the limits count only when the channel is created.
 
@@ -148,6 +153,7 @@ class Client(_core.Client):
             schema,
             create=create,
             exclusive=exclusive,
+            retain=retain,
             backing=backing,
             pattern=STATE,
             max_keys=max_keys,

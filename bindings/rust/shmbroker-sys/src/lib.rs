@@ -110,6 +110,8 @@ pub struct shmb_channel_info {
     pub numa_node: u32,
     pub ttl_ms: u32,
     pub ordered: u32,
+    pub retained: u32,
+    pub pad: u32,
 }
 
 /// A value in a snapshot; `len` bytes follow, padded with zeroes to 8.
@@ -292,6 +294,7 @@ pub const SHMB_CLIENT_ALLOW_RELAY: u32 = 1 << 1;
 pub const SHMB_CHANNEL_CREATE: u32 = 1 << 0;
 pub const SHMB_CHANNEL_EXCLUSIVE: u32 = 1 << 1;
 pub const SHMB_CHANNEL_ANY_SCHEMA: u32 = 1 << 2;
+pub const SHMB_CHANNEL_RETAIN: u32 = 1 << 4;
 pub const SHMB_BLOCKS_HUGE_PAGES: u32 = 1 << 0;
 pub const SHMB_CHANNEL_ORDERED: u32 = 1 << 3;
 pub const SHMB_BACKING_AUTO: u32 = 0;
@@ -366,7 +369,7 @@ macro_rules! layout {
 layout! { shmb_view, 64, data: 0, len: 8, count: 12, stride: 16, type_: 20, sequence: 24, lost: 32, publisher_id: 40, term: 48, attempt: 56, pad: 60 }
 layout! { shmb_client_options, 56, options_len: 0, flags: 4, address: 8, address_len: 16, label_len: 20, label: 24, key_file: 32, broker_key_file: 40, connect_timeout_ns: 48 }
 layout! { shmb_channel_options, 88, options_len: 0, flags: 4, schema: 8, schema_len: 16, lane_len: 20, max_publishers: 24, max_subscribers: 28, history: 32, backing: 36, pattern: 40, max_keys: 44, value_len: 48, record_len_max: 52, arena_len: 56, inline_len_max: 64, max_holds: 68, block_flags: 72, numa_node: 76, ttl_ms: 80, pad: 84 }
-layout! { shmb_channel_info, 80, lane_len: 0, record_len_max: 4, record_len: 8, max_publishers: 12, max_subscribers: 16, n_publishers: 20, n_subscribers: 24, history: 28, backing: 32, pattern: 36, max_keys: 40, value_len_max: 44, arena_len: 48, inline_len_max: 56, max_holds: 60, block_flags: 64, numa_node: 68, ttl_ms: 72, ordered: 76 }
+layout! { shmb_channel_info, 88, lane_len: 0, record_len_max: 4, record_len: 8, max_publishers: 12, max_subscribers: 16, n_publishers: 20, n_subscribers: 24, history: 28, backing: 32, pattern: 36, max_keys: 40, value_len_max: 44, arena_len: 48, inline_len_max: 56, max_holds: 60, block_flags: 64, numa_node: 68, ttl_ms: 72, ordered: 76, retained: 80, pad: 84 }
 layout! { shmb_state_value, 32, version: 0, term: 8, publisher_id: 16, key: 24, len: 28 }
 layout! { shmb_publisher_options, 16, options_len: 0, flags: 4, arena_len: 8 }
 layout! { shmb_publisher_stats, 72, publisher_id: 0, published: 8, published_len: 16, dropped: 24, refused: 32, rings: 40, n_subscribers: 48, n_blocks: 52, n_held: 56, n_evicted: 60, arena_len: 64 }
@@ -403,6 +406,11 @@ extern "C" {
     ) -> i32;
     pub fn shmb_channel_close(channel: *mut shmb_channel) -> i32;
     pub fn shmb_channel_schema(channel: *mut shmb_channel, schema: *mut c_void, cap: u32) -> i32;
+    pub fn shmb_channel_remove(
+        client: *mut shmb_client,
+        name: *const c_char,
+        name_len: u32,
+    ) -> i32;
     pub fn shmb_channel_info(
         channel: *mut shmb_channel,
         info: *mut shmb_channel_info,

@@ -182,6 +182,13 @@ impl ChannelOptions {
         self
     }
 
+    /// Whether the channel stays, until [`Client::remove`], although nobody has it open. Its history
+    /// then is also that of publishers that have gone.
+    pub fn retain(mut self, yes: bool) -> ChannelOptions {
+        self.set(sys::SHMB_CHANNEL_RETAIN, yes);
+        self
+    }
+
     /// Bytes of each publisher's ring: a power of two from 4 KiB to 2 GiB, 1 MiB otherwise. A
     /// record can have up to half of it, less 16 bytes.
     pub fn lane_len(mut self, bytes: u32) -> ChannelOptions {
@@ -451,6 +458,8 @@ pub struct ChannelInfo {
     pub ttl: Option<Duration>,
     /// Whether the records of all publishers have one order.
     pub ordered: bool,
+    /// It stays until it is removed.
+    pub retained: bool,
 }
 
 /// How long one thread keeps others from a channel while it waits for members.
@@ -505,6 +514,7 @@ impl<T: ?Sized> Channel<T> {
                 ms => Some(Duration::from_millis(u64::from(ms))),
             },
             ordered: info.ordered != 0,
+            retained: info.retained != 0,
         })
     }
 

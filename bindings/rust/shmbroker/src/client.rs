@@ -167,6 +167,30 @@ impl Client {
         ClientOptions::new().open()
     }
 
+    /// Lets a retained channel go: what publishers that have gone have left there now, the channel
+    /// when nobody has it open any more.
+    ///
+    /// ```
+    /// # use shmbroker::{Broker, ChannelOptions, ClientOptions};
+    /// # fn main() -> shmbroker::Result<()> {
+    /// # let broker = Broker::start()?;
+    /// # let client = ClientOptions::new().address(broker.address()).open()?;
+    /// let retained = ChannelOptions::new().retain(true).history(10);
+    /// let log = retained.open_bytes(&client, "log")?;
+    /// log.publisher()?.send(b"hello")?; // and it has gone
+    /// assert_eq!(log.subscriber()?.recv_vec()?.unwrap(), b"hello");
+    /// client.remove("log")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn remove(&self, name: &str) -> Result<()> {
+        // SAFETY: the client is open; the name lives until it returns.
+        check(self.shared.handle.with(|client| unsafe {
+            sys::shmb_channel_remove(client, name.as_ptr() as *const c_char, length(name.len()))
+        }))?;
+        Ok(())
+    }
+
     /// Opens a channel of records, which is created if there is none.
     ///
     /// `name` is parts of `[a-z0-9._-]+` separated by `/`, at most 128 bytes. See

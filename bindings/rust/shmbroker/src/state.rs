@@ -68,6 +68,14 @@ impl StateOptions {
         self
     }
 
+    /// Whether the channel stays, until [`Client::remove`], although nobody has it open.
+    ///
+    /// [`Client::remove`]: crate::Client::remove
+    pub fn retain(mut self, yes: bool) -> StateOptions {
+        self.channel = self.channel.retain(yes);
+        self
+    }
+
     /// At most so many keys over the life of the channel, 4096 at most; 64 otherwise.
     pub fn max_keys(mut self, count: u32) -> StateOptions {
         self.channel.max_keys = count;

@@ -101,6 +101,30 @@ fn late_subscribers_get_the_history() {
 }
 
 #[test]
+fn retained_channels_stay() {
+    let (_broker, client) = start();
+    let retained = ChannelOptions::new().history(3).retain(true);
+    let existing = ChannelOptions::new().create(false);
+    let channel = retained.open_bytes(&client, "a/b").unwrap();
+    assert!(channel.info().unwrap().retained);
+    for number in 0..5u8 {
+        channel.publisher().unwrap().send(&[number]).unwrap();
+    }
+    drop(channel);
+    let channel = existing.open_bytes(&client, "a/b").unwrap();
+    let late = channel.subscriber().unwrap();
+    for number in 2..5u8 {
+        assert_eq!(late.recv_vec().unwrap().unwrap(), [number]);
+    }
+    client.remove("a/b").unwrap();
+    assert!(!channel.info().unwrap().retained);
+    drop(late);
+    drop(channel);
+    assert_eq!(existing.open_bytes(&client, "a/b").unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(client.remove("a/b").unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
 fn options_of_channels() {
     let (_broker, client) = start();
     let existing = ChannelOptions::new().create(false);
