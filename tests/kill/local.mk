@@ -136,10 +136,6 @@ kill_mutants += %D%/mutant-broker-unlink
 %C%_mutant_broker_unlink_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(succession_files)
 %C%_mutant_broker_unlink_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=registry_remove
 %C%_mutant_broker_unlink_LDADD = daemon/libbroker.la lib/libshmb.la
-kill_mutants += %D%/mutant-broker-order
-%C%_mutant_broker_order_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(succession_files)
-%C%_mutant_broker_order_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=pair_new
-%C%_mutant_broker_order_LDADD = daemon/libbroker.la lib/libshmb.la
 kill_mutants += %D%/mutant-broker-keep
 %C%_mutant_broker_keep_SOURCES = %D%/zombie-broker.c %D%/mutate-broker.c $(succession_files)
 %C%_mutant_broker_keep_CPPFLAGS = $(AM_CPPFLAGS) -DSHMB_MUTATE_KEEP

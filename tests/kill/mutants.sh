@@ -15,7 +15,8 @@ for mutant in "$top_builddir"/tests/kill/mutant-*; do
 	mutant-broker-*) sample=--quick ;;
 	*) sample= ;;
 	esac
-	text=$("$mutant" $sample 2>&1)
+	# Each of the others ends as soon as it finds it, and a sample may pass it by.
+	text=$(SHMB_TEST_QUICK=0 "$mutant" $sample 2>&1)
 	case $? in
 	1) n=$((n + 1)); echo "found: ${mutant##*/}: by $(test_of "${mutant##*/}"): $(echo "$text" | grep -v "^fd\|^$\|^," | tail -n 2 | head -n 1)" ;;
 	77) exit 77 ;;
@@ -24,5 +25,5 @@ for mutant in "$top_builddir"/tests/kill/mutant-*; do
 done
 echo "$n mistakes found"
 echo "counted: $n mistakes found by killing"
-[ "$n" -ge 26 ] || status=1
+[ "$n" -ge 28 ] || status=1
 exit $status

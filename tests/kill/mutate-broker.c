@@ -9,7 +9,6 @@
 
 #include "daemon/adopt.h"
 #include "daemon/member.h"
-#include "daemon/pair.h"
 
 #include "tests/kill/world.h"
 
@@ -29,9 +28,6 @@ int __wrap_registry_add(struct registry *registry, const struct shmb_registry_en
 			uint32_t *ret_slot);
 bool __real_registry_remove(struct registry *registry, uint32_t slot) __attribute__((__weak__));
 bool __wrap_registry_remove(struct registry *registry, uint32_t slot);
-int __real_pair_new(struct member *publisher, struct member *subscriber, struct quota_user *user)
-	__attribute__((__weak__));
-int __wrap_pair_new(struct member *publisher, struct member *subscriber, struct quota_user *user);
 
 /* A sample hits system calls; this much of it is enough. */
 static void linger(void)
@@ -65,6 +61,7 @@ int __wrap_registry_add(struct registry *registry, const struct shmb_registry_en
 /* A broker that was stopped and replaced gives up what its successor has. */
 bool __wrap_registry_remove(struct registry *registry, uint32_t slot)
 {
+	linger();
 	__real_registry_remove(registry, slot);
 	return true;
 }
@@ -81,16 +78,6 @@ bool __wrap_registry_remove(struct registry *registry, uint32_t slot)
 	return __real_registry_remove(registry, slot);
 }
 #endif
-
-/* A publisher moves on to a new pair whether or not its subscriber has heard of it. */
-int __wrap_pair_new(struct member *publisher, struct member *subscriber, struct quota_user *user)
-{
-	int r = __real_pair_new(publisher, subscriber, user);
-
-	if (r == 0)
-		pair_find(publisher, subscriber)->replaces = false;
-	return r;
-}
 
 /* Nobody hears of a successor: the epochs stay as they were. */
 void __wrap_adopt_announce(struct broker *broker)

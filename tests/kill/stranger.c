@@ -15,6 +15,7 @@
 
 #include <shmbroker/schema.h>
 
+#include "lib/client.h"
 #include "lib/clock.h"
 #include "lib/member.h"
 #include "lib/subscriber.h"
@@ -346,7 +347,15 @@ pid_t stranger_start(void)
 
 /* ---- the bystander ----------------------------------------------------------------------------- */
 
-static void be_there(uint64_t *n_sent, uint64_t *n_own, uint64_t *n_heard)
+/* What it has done so far, for whoever wants to know. */
+struct account {
+	uint64_t *n_sent;
+	uint64_t *n_own;
+	uint64_t *n_heard;
+	uint32_t *n_connections;
+};
+
+static _Noreturn void be_there(const struct account *account)
 {
 	struct shmb_client *client = world_connect();
 	struct shmb_channel *channel = world_open_channel(client);
@@ -365,15 +374,15 @@ static void be_there(uint64_t *n_sent, uint64_t *n_own, uint64_t *n_heard)
 		/* Each of them hears what is new. A publisher begins with its member. */
 		shmb_member_sync((struct shmb_member *)(void *)publisher);
 		shmb_member_sync(shmb_subscriber_member(watcher));
-
 		if (result < 0 && result != -ETIMEDOUT)
 			world_must(result, "wait");
 		while (shmb_subscriber_recv(subscriber, &record, sizeof(record)) >= 0)
 			if (record.mixed != world_mix(record.number))
 				step_fail(world.step, "a bystander's record is torn");
-		__atomic_fetch_add(n_heard, loop_turn(&loop), __ATOMIC_RELEASE);
-		__atomic_store_n(n_sent, loop.n_sent, __ATOMIC_RELEASE);
-		__atomic_store_n(n_own, loop.n_received, __ATOMIC_RELEASE);
+		__atomic_fetch_add(account->n_heard, loop_turn(&loop), __ATOMIC_RELEASE);
+		__atomic_store_n(account->n_sent, loop.n_sent, __ATOMIC_RELEASE);
+		__atomic_store_n(account->n_own, loop.n_received, __ATOMIC_RELEASE);
+		__atomic_store_n(account->n_connections, client->connections, __ATOMIC_RELEASE);
 		look_at_state(watcher);
 	}
 }
@@ -382,14 +391,16 @@ void stranger_be_there(void)
 {
 	uint64_t n_sent;
 
-	be_there(&n_sent, &strangers->n_own, &strangers->n_heard);
+	be_there(&(struct account){ &n_sent, &strangers->n_own, &strangers->n_heard,
+				    &strangers->n_connections });
 }
 
 void stranger_be_mortal(void)
 {
 	uint64_t n_own, n_heard = 0;
+	uint32_t n_connections;
 
-	be_there(&strangers->n_sent, &n_own, &n_heard);
+	be_there(&(struct account){ &strangers->n_sent, &n_own, &n_heard, &n_connections });
 }
 
 void stranger_check_flow(void)

@@ -17,6 +17,7 @@ struct strangers {
 	uint32_t ready; /* the bystander, or the mortal, is there */
 	uint64_t n_sent; /* records of the mortal on the sealed channel */
 	uint64_t n_own; /* records of its own that the bystander has had there */
+	uint32_t n_connections; /* how often the bystander has come to a broker */
 	uint64_t n_heard; /* records of others there that the bystander has had */
 };
 

@@ -24,12 +24,19 @@
 struct succession succession;
 
 static struct step *const step = &succession.step;
+static uint32_t connections_before; /* of the bystander, to the last broker */
 
 /* ---- brokers ----------------------------------------------------------------------------------- */
+
+static uint32_t n_connections(void)
+{
+	return __atomic_load_n(&strangers->n_connections, __ATOMIC_ACQUIRE);
+}
 
 void succession_load(void)
 {
 	succession.serves = false;
+	connections_before = n_connections();
 	step_start(step, world_serve, &succession.how);
 	step_begin(step);
 	world.broker_pid = step->pid;
@@ -175,15 +182,19 @@ static bool explore_next(pid_t stranger)
 {
 	uint64_t end = shmb_clock_now_ns() + PATIENCE_NS;
 	siginfo_t info = { 0 };
+	bool done = false;
 	int running;
 
 	while ((running = next_stop()) == -ETIMEDOUT) {
-		/* It stays, for whoever waits for it. */
-		if (!stranger || info.si_pid)
+		if (done)
 			return false;
 		if (shmb_clock_now_ns() > end)
-			step_fail(step, "the stranger does not come to an end");
-		waitid(P_PID, (id_t)stranger, &info, WEXITED | WNOHANG | WNOWAIT);
+			step_fail(step, stranger ? "the stranger does not come to an end"
+						 : "the bystander does not come back");
+		/* It stays, for whoever waits for it. */
+		if (stranger)
+			waitid(P_PID, (id_t)stranger, &info, WEXITED | WNOHANG | WNOWAIT);
+		done = stranger ? info.si_pid != 0 : n_connections() != connections_before;
 	}
 	return running == 1;
 }

@@ -79,7 +79,7 @@ void succession_check(void);
 
 /*
  * The broker does what it has to do, and places are noted, until it has nothing more to do and a
- * stranger has ended; 0: nobody.
+ * stranger has ended; 0: and the bystander has come back.
  */
 void succession_explore(struct places *places, const char *what, pid_t stranger);
 /* If one place was named in the arguments, it is the only one from now on. */

@@ -568,7 +568,7 @@ int main(int argc, char **argv)
 {
 	bool quick = step_quick(argc, argv), all = argc > 1 && !strcmp(argv[1], "--all");
 	const char *only = argc > 2 ? argv[2] : NULL;
-	uint32_t stride = all ? 1 : quick ? 29 : 3;
+	uint32_t stride = all ? 1 : quick ? 29 : 6;
 
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
 		      0);
