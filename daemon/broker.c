@@ -397,16 +397,23 @@ static void stop_listening(struct broker *broker)
 	broker->listen_fd = shmb_fd_close(broker->listen_fd);
 }
 
-/* From now on freeing an object leaves its entry and its segment as they are. */
+/*
+ * From now on freeing an object leaves its entry and its segment as they are. Without an entry nobody
+ * else finds it, and a successor may have swept before we made it.
+ */
 static void detach_model(struct broker *broker)
 {
 	struct table_node *node;
+	struct object *object;
 	struct list *link, *safe, *inner, *inner_safe;
 
 	registry_release(&broker->registry);
 	for (size_t i = 0; i < broker->objects.n_buckets; i++)
-		for (node = broker->objects.buckets[i]; node; node = node->next)
-			shmb_container_of(node, struct object, node)->segment.name[0] = '\0';
+		for (node = broker->objects.buckets[i]; node; node = node->next) {
+			object = shmb_container_of(node, struct object, node);
+			if (object->entry != REGISTRY_NO_ENTRY)
+				object->segment.name[0] = '\0';
+		}
 	/* Who is not active goes without a trace in the channel's segment. */
 	list_for_each(link, safe, &broker->clients)
 		list_for_each(inner, inner_safe, &list_entry(link, struct client, link)->members)

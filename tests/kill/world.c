@@ -239,7 +239,8 @@ void world_serve(void *context)
 	policy.uid = geteuid();
 	quota_limits_user(&config.limits);
 	result = broker_new(&config, &broker);
-	if (how->late && (result == -ESTALE || result == -EADDRINUSE))
+	/* -ENOENT: the other one has put the file in place that this one was about to put there. */
+	if (how->late && (result == -ESTALE || result == -EADDRINUSE || result == -ENOENT))
 		_exit(EXIT_SUCCESS);
 	world_must(result, "the broker starts");
 	world_must(loop_watch(broker->loop, stop_fd, true, on_stop, NULL, &watch), "watch");
