@@ -12,6 +12,12 @@
 
 #include "tests/kill/world.h"
 
+#ifdef SHMB_MUTATE_KEEP
+#define LINGER 60
+#else
+#define LINGER 8
+#endif
+
 /* Only where it is wrapped. */
 int __real_shm_unlink(const char *name) __attribute__((__weak__));
 int __wrap_shm_unlink(const char *name);
@@ -29,10 +35,10 @@ int __wrap_registry_add(struct registry *registry, const struct shmb_registry_en
 bool __real_registry_remove(struct registry *registry, uint32_t slot) __attribute__((__weak__));
 bool __wrap_registry_remove(struct registry *registry, uint32_t slot);
 
-/* A sample hits system calls; this much of it is enough. */
+/* A sample hits system calls; this is enough of them. */
 static void linger(void)
 {
-	for (int i = 0; i < 8; i++)
+	for (int i = 0; i < LINGER; i++)
 		getppid();
 }
 
