@@ -46,9 +46,9 @@ class Channel(_core.Channel):
         schema: Any,
         create: bool,
         exclusive: bool,
-        retain: bool,
         backing: str,
         pattern: int = STREAM,
+        retain: bool = False,
         **limits: int,
     ) -> "Channel":
         if backing not in BACKINGS:
