@@ -123,6 +123,8 @@ static void channel_fill(struct channel *channel, const void *schema)
 	map->max_subscribers = channel->max_subscribers;
 	map->history = channel->history;
 	map->blocks = channel->blocks;
+	map->ttl_ms = channel->ttl_ms;
+	map->ordered = channel->ordered;
 	map->schema_len = channel->schema_len;
 	map->name_len = channel->name_len;
 	map->backing = channel->backing;
@@ -130,6 +132,12 @@ static void channel_fill(struct channel *channel, const void *schema)
 	if (channel->schema_len)
 		memcpy((uint8_t *)map + SHMB_BLOCK_LEN, schema, channel->schema_len);
 	channel->map = map;
+}
+
+static uint32_t entry_flags(const struct channel *channel)
+{
+	return (channel->backing == SHMB_MEMORY_SEALED ? SHMB_ENTRY_SEALED : 0) |
+	       (channel->ordered ? SHMB_ENTRY_ORDERED : 0);
 }
 
 static int channel_register(struct channel *channel, uint32_t uid)
@@ -146,10 +154,11 @@ static int channel_register(struct channel *channel, uint32_t uid)
 		.max_subscribers = channel->max_subscribers,
 		.history = channel->history,
 		.blocks = channel->blocks,
+		.ttl_ms = channel->ttl_ms,
 		.schema_len = channel->schema_len,
 		.name_len = channel->name_len,
 		.backing = channel->wanted,
-		.flags = channel->backing == SHMB_MEMORY_SEALED ? SHMB_ENTRY_SEALED : 0,
+		.flags = entry_flags(channel),
 	};
 
 	memcpy(entry.segment, channel->object.segment.name, sizeof(entry.segment));
@@ -175,6 +184,8 @@ int channel_new(struct broker *broker, struct quota_user *user, uint32_t uid,
 	channel->max_subscribers = open->max_subscribers;
 	channel->history = open->history;
 	channel->blocks = open->blocks;
+	channel->ttl_ms = open->ttl_ms;
+	channel->ordered = open->flags & SHMB_OPEN_ORDERED;
 	channel->schema_len = open->schema_len;
 	channel->wanted = open->backing;
 	channel->backing =
@@ -230,6 +241,8 @@ static bool entry_valid(const struct shmb_registry_entry *entry)
 	       entry->history <= channel_history_max(entry->pattern, entry->lane_len, 0) &&
 	       channel_blocks_valid(entry->pattern, entry->lane_len, &entry->blocks) &&
 	       entry->name_len &&
+	       ((!entry->ttl_ms && !(entry->flags & SHMB_ENTRY_ORDERED)) ||
+		entry->pattern == SHMB_PATTERN_STREAM) &&
 	       entry->segment_len == segment_len(entry->pattern, entry->schema_len, entry->max_keys,
 						 entry->lane_len, entry->max_subscribers) &&
 	       entry->backing <= SHMB_MEMORY_SEALED;
@@ -257,6 +270,8 @@ int channel_adopt(struct broker *broker, const struct shmb_registry_entry *entry
 	channel->max_subscribers = entry->max_subscribers;
 	channel->history = entry->history;
 	channel->blocks = entry->blocks;
+	channel->ttl_ms = entry->ttl_ms;
+	channel->ordered = entry->flags & SHMB_ENTRY_ORDERED;
 	channel->schema_len = entry->schema_len;
 	channel->wanted = entry->backing;
 	channel->backing =
@@ -416,7 +431,7 @@ void channel_set_sealed(struct channel *channel)
 
 	channel->backing = SHMB_MEMORY_SEALED;
 	/* Killed before: a successor decides anew; after: it finds that its members have to move. */
-	registry_set_flags(&broker->registry, channel->object.entry, SHMB_ENTRY_SEALED);
+	registry_set_flags(&broker->registry, channel->object.entry, entry_flags(channel));
 	__atomic_store_n(&channel->map->backing, SHMB_MEMORY_SEALED, __ATOMIC_RELAXED);
 	log_line(&broker->log, LOG_NOTICE, "channel-sealed", "channel=%llu name=%.*s",
 		 (unsigned long long)object_id(&channel->object), (int)channel->name_len,

@@ -207,6 +207,24 @@ static int load_backing(cfg_t *cfg, struct policy_rule *rule)
 	return bad(cfg, "not a backing:", name);
 }
 
+static int load_evict_after(cfg_t *cfg, struct policy_rule *rule)
+{
+	const char *text = cfg_getstr(cfg, "evict-after");
+	uint64_t ms;
+	int r;
+
+	if (!text)
+		return 0;
+	r = parse_amount(cfg, text, &ms);
+	if (r < 0)
+		return r;
+	if (ms != QUOTA_UNLIMITED && ms >= POLICY_EVICT_NEVER)
+		return bad(cfg, "too many milliseconds:", text);
+	rule->has_evict_after = true;
+	rule->evict_after_ms = ms == QUOTA_UNLIMITED ? POLICY_EVICT_NEVER : (uint32_t)ms;
+	return 0;
+}
+
 static int load_rule(cfg_t *cfg, struct policy_rule *rule)
 {
 	unsigned n = cfg_size(cfg, "channel");
@@ -239,7 +257,9 @@ static int load_rule(cfg_t *cfg, struct policy_rule *rule)
 		r = load_ops(cfg, "deny", &rule->deny);
 	if (r == 0)
 		r = load_backing(cfg, rule);
-	if (r == 0 && !(rule->allow | rule->deny | rule->backing))
+	if (r == 0)
+		r = load_evict_after(cfg, rule);
+	if (r == 0 && !(rule->allow | rule->deny | rule->backing | rule->has_evict_after))
 		r = bad(cfg, "nothing allowed or denied in rule", rule->name);
 	return r;
 }
@@ -392,10 +412,15 @@ static int refuse_variables(const char *text, const char *name)
 int conf_parse(const char *text, const char *name, struct conf *conf)
 {
 	cfg_opt_t rule_options[] = {
-		CFG_STR_LIST("channel", NULL, CFGF_NONE), CFG_STR_LIST("uid", NULL, CFGF_NONE),
-		CFG_STR_LIST("gid", NULL, CFGF_NONE),	  CFG_STR_LIST("key", NULL, CFGF_NONE),
-		CFG_STR_LIST("allow", NULL, CFGF_NONE),	  CFG_STR_LIST("deny", NULL, CFGF_NONE),
-		CFG_STR("backing", NULL, CFGF_NONE),	  CFG_END(),
+		CFG_STR_LIST("channel", NULL, CFGF_NONE),
+		CFG_STR_LIST("uid", NULL, CFGF_NONE),
+		CFG_STR_LIST("gid", NULL, CFGF_NONE),
+		CFG_STR_LIST("key", NULL, CFGF_NONE),
+		CFG_STR_LIST("allow", NULL, CFGF_NONE),
+		CFG_STR_LIST("deny", NULL, CFGF_NONE),
+		CFG_STR("backing", NULL, CFGF_NONE),
+		CFG_STR("evict-after", NULL, CFGF_NONE),
+		CFG_END(),
 	};
 	cfg_opt_t quota_options[] = {
 		CFG_STR("shm-bytes", NULL, CFGF_NONE),	CFG_STR("channels", NULL, CFGF_NONE),

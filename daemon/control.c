@@ -8,6 +8,7 @@
 #include <shmbroker/schema.h>
 
 #include "lib/call.h"
+#include "lib/extension.h"
 #include "lib/history.h"
 #include "lib/name.h"
 
@@ -31,8 +32,9 @@
  * @parcel:	rides with the answer
  * @granted:	member whose doorbell rides with the answer
  * @resumed:	tell it of its pairs after the answer
- * @limit:	-EDQUOT: which limit was reached; -EBUSY: pid of whose it is
- * @asked:	-EDQUOT: by which number
+ * @limit:	-EDQUOT: which limit was reached; -EBUSY: pid of whose it is; -EPERM: the longest
+ *		evict_after_ms
+ * @asked:	-EDQUOT, -EPERM: by which number
  * @mismatch:	-EPROTOTYPE: the channel that has another schema
  */
 struct request {
@@ -60,6 +62,7 @@ static const struct {
 	uint32_t code;
 } codes[] = {
 	{ EACCES, SHMB_CODE_DENIED_OR_UNKNOWN },
+	{ EPERM, SHMB_CODE_HOLD },
 	{ ENOENT, SHMB_CODE_DENIED_OR_UNKNOWN },
 	{ EDQUOT, SHMB_CODE_QUOTA },
 	{ EUSERS, SHMB_CODE_QUOTA },
@@ -85,19 +88,24 @@ static uint32_t code_of(int error)
 	return SHMB_CODE_INTERNAL;
 }
 
-static bool request_permits(const struct request *request, uint32_t op, const void *name,
-			    uint32_t name_len)
+static struct policy_subject subject_of(const struct connection *connection)
 {
-	const struct connection *connection = request->connection;
-	struct policy_subject subject = {
+	return (struct policy_subject){
 		.uid = connection->peer.uid,
 		.gid = connection->peer.gid,
 		.groups = connection->peer.groups,
 		.n_groups = connection->peer.n_groups,
 		.key = connection->key,
 	};
+}
 
-	return policy_check(connection->broker->policy, &subject, op, name, name_len, NULL);
+static bool request_permits(const struct request *request, uint32_t op, const void *name,
+			    uint32_t name_len)
+{
+	struct policy_subject subject = subject_of(request->connection);
+
+	return policy_check(request->connection->broker->policy, &subject, op, name, name_len,
+			    NULL);
 }
 
 /* Takes over the fixed part of the body. */
@@ -188,10 +196,14 @@ static uint32_t record_len(const void *schema, uint32_t schema_len)
 /* Fills in defaults. */
 static int open_check(struct shmb_msg_open *open, const void *schema, uint32_t schema_len)
 {
-	uint32_t known = SHMB_OPEN_CREATE | SHMB_OPEN_EXCLUSIVE | SHMB_OPEN_ANY_SCHEMA;
+	uint32_t known =
+		SHMB_OPEN_CREATE | SHMB_OPEN_EXCLUSIVE | SHMB_OPEN_ANY_SCHEMA | SHMB_OPEN_ORDERED;
+	bool ordered = open->flags & SHMB_OPEN_ORDERED;
 
-	if ((open->flags & ~known) || open->backing > SHMB_MEMORY_SEALED ||
-	    open->name_len > SHMB_NAME_LEN_MAX || open->schema_len != schema_len)
+	if ((open->flags & ~known) || open->zero ||
+	    ((open->ttl_ms || ordered) && open->pattern != SHMB_PATTERN_STREAM) ||
+	    open->backing > SHMB_MEMORY_SEALED || open->name_len > SHMB_NAME_LEN_MAX ||
+	    open->schema_len != schema_len)
 		return -EINVAL;
 	if (shmb_name_check((const char *)open->name, open->name_len) < 0)
 		return -EINVAL;
@@ -210,10 +222,14 @@ static int open_check(struct shmb_msg_open *open, const void *schema, uint32_t s
 	if (!channel_geometry_valid(open->pattern, open->lane_len, open->max_keys) ||
 	    open->max_publishers > CHANNEL_MEMBERS_MAX ||
 	    open->max_subscribers > CHANNEL_MEMBERS_MAX ||
+	    (open->blocks.arena_len && shmb_ext_len(open->ttl_ms, ordered)) ||
 	    !channel_blocks_valid(open->pattern, open->lane_len, &open->blocks) ||
-	    open->history > channel_history_max(
-				    open->pattern, open->lane_len,
-				    open->blocks.arena_len ? 0 : record_len(schema, schema_len)))
+	    open->history >
+		    channel_history_max(open->pattern, open->lane_len,
+					open->blocks.arena_len
+						? 0
+						: record_len(schema, schema_len) +
+							  shmb_ext_len(open->ttl_ms, ordered)))
 		return -EINVAL;
 	return 0;
 }
@@ -306,6 +322,8 @@ static int handle_open(struct request *request)
 		.schema_len = channel->schema_len,
 		.history = channel->history,
 		.blocks = channel->blocks,
+		.ttl_ms = channel->ttl_ms,
+		.ordered = channel->ordered,
 	};
 	request->body_len = sizeof(request->body.opened);
 	return 0;
@@ -434,13 +452,36 @@ static int attach_body(const struct request *request, struct shmb_msg_attach *at
 	else if (request->message->body_len != sizeof(*attach))
 		return -EINVAL;
 	memcpy(attach, body, sizeof(*attach));
-	if (attach->zero)
-		return -EINVAL;
 	if (attach->role == SHMB_ROLE_PUBLISHER)
-		return attach->flags & ~SHMB_MEMBER_TRUSTING || attach->history ? -EINVAL : 0;
+		return attach->flags & ~SHMB_MEMBER_TRUSTING || attach->history ||
+				       attach->evict_after_ms
+			       ? -EINVAL
+			       : 0;
+	if (attach->flags & SHMB_MEMBER_LOSSY && attach->evict_after_ms)
+		return -EINVAL;
 	if (attach->role == SHMB_ROLE_SUBSCRIBER)
 		return attach->flags & ~(SHMB_MEMBER_LOSSY | SHMB_MEMBER_SERVER) ? -EINVAL : 0;
 	return -EINVAL;
+}
+
+/* May it hold publishers up for as long as it wants to? */
+static int check_hold(struct request *request, const struct channel *channel,
+		      const struct shmb_msg_attach *attach)
+{
+	struct policy_subject subject = subject_of(request->connection);
+	uint32_t max_ms;
+
+	if (attach->role != SHMB_ROLE_SUBSCRIBER || attach->flags & SHMB_MEMBER_LOSSY ||
+	    channel->pattern != SHMB_PATTERN_STREAM)
+		return 0;
+	max_ms = policy_evict_after_ms(request->connection->broker->policy, &subject,
+				       (const char *)channel->name, channel->name_len);
+	if (max_ms == POLICY_EVICT_NEVER ||
+	    (attach->evict_after_ms && attach->evict_after_ms <= max_ms))
+		return 0;
+	request->limit = max_ms;
+	request->asked = attach->evict_after_ms;
+	return -EPERM;
 }
 
 static int handle_attach(struct request *request)
@@ -463,10 +504,11 @@ static int handle_attach(struct request *request)
 		return r;
 	if (!request_permits(request, op, channel->name, channel->name_len))
 		return -EACCES;
-	r = member_choose_backing(channel, request->client->uid);
+	r = check_hold(request, channel, &attach);
 	if (r == 0)
-		r = member_new(channel, request->client, attach.role, attach.flags, attach.history,
-			       &private, &member);
+		r = member_choose_backing(channel, request->client->uid);
+	if (r == 0)
+		r = member_new(channel, request->client, &attach, &private, &member);
 	if (r < 0) {
 		if (r == -EDQUOT || r == -EUSERS)
 			explain_quota(request, channel, attach.role, r);
@@ -710,6 +752,38 @@ static int handle_report(struct request *request)
 	return 0;
 }
 
+/*
+ * A publisher has stopped waiting for a subscriber, as that one has agreed to. Nobody has to be told:
+ * the two know from their bell. This is for whoever looks for the reason of a loss.
+ */
+static int handle_overtake(struct request *request)
+{
+	struct member *member, *subscriber;
+	struct shmb_msg_report report;
+	struct pair *pair;
+	int r;
+
+	r = request_body(request, &report, sizeof(report));
+	if (r < 0)
+		return r;
+	member = find_member(request, report.member_id);
+	pair = member ? find_pair(request, member, report.pair_id) : NULL;
+	if (!pair || pair->evicted)
+		return 0;
+	subscriber = pair->members[1];
+	if (member->role != SHMB_ROLE_PUBLISHER || !subscriber->evict_after_ms)
+		return -EINVAL;
+	pair->evicted = true;
+	log_line(
+		&request->connection->broker->log, LOG_WARNING, "subscriber-evicted",
+		"channel=%llu member=%llu pid=%u uid=%u publisher=%llu publisher_pid=%u after_ms=%u",
+		(unsigned long long)object_id(&member->channel->object),
+		(unsigned long long)object_id(&subscriber->object), subscriber->client->pid,
+		subscriber->client->uid, (unsigned long long)report.member_id, request->client->pid,
+		subscriber->evict_after_ms);
+	return 0;
+}
+
 static int handle_claim(struct request *request)
 {
 	struct shmb_msg_claim claim;
@@ -822,7 +896,7 @@ static int (*const handlers[])(struct request *request) = {
 	[SHMB_MSG_RESUME] = handle_resume,     [SHMB_MSG_REPORT] = handle_report,
 	[SHMB_MSG_PING] = handle_ping,	       [SHMB_MSG_CLAIM] = handle_claim,
 	[SHMB_MSG_SOURCE] = handle_source,     [SHMB_MSG_DISCLAIM] = handle_disclaim,
-	[SHMB_MSG_EXTEND] = handle_extend,
+	[SHMB_MSG_EXTEND] = handle_extend,     [SHMB_MSG_OVERTAKE] = handle_overtake,
 };
 
 static int request_handle(struct request *request)

@@ -132,6 +132,7 @@ static int member_init(struct member *member, struct channel *channel, struct cl
 	member->history = entry->history;
 	member->partner_id = entry->partner_id;
 	member->reply_to = entry->reply_to;
+	member->evict_after_ms = entry->evict_after_ms;
 	member->doorbell = -1;
 	member->generation = (uint32_t)registry_epoch(&broker->registry) << GENERATION_SHIFT;
 	list_init(&member->pairs);
@@ -186,10 +187,10 @@ static void member_discard(struct member *member)
 	free(member);
 }
 
-int member_new(struct channel *channel, struct client *client, uint32_t role, uint32_t flags,
-	       uint32_t history, const struct shmb_msg_attach_private *private,
-	       struct member **ret_member)
+int member_new(struct channel *channel, struct client *client, const struct shmb_msg_attach *attach,
+	       const struct shmb_msg_attach_private *private, struct member **ret_member)
 {
+	uint32_t role = attach->role;
 	bool publisher = role == SHMB_ROLE_PUBLISHER;
 	struct broker *broker = client->broker;
 	struct shmb_registry_entry entry = {
@@ -197,8 +198,9 @@ int member_new(struct channel *channel, struct client *client, uint32_t role, ui
 		.channel_id = object_id(&channel->object),
 		.client_id = object_id(&client->object),
 		.segment_len = member_segment_len(channel, role),
-		.flags = flags,
-		.history = history < channel->history ? history : channel->history,
+		.flags = attach->flags,
+		.history = attach->history < channel->history ? attach->history : channel->history,
+		.evict_after_ms = attach->evict_after_ms,
 		.backing = channel->backing,
 		.partner_id = private->partner_id,
 		.reply_to = private->reply_to,

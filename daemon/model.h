@@ -170,8 +170,8 @@ struct opening {
  * @map:	its segment
  * @epoch:	what its segment's says, unless a predecessor that was stopped writes there still
  * @openings:	who has it open, by opening.channel_link
- * @pattern, @max_keys, @lane_len, @max_publishers, @max_subscribers, @history, @blocks, @schema_len,
- *		@name_len, @name: as in layout.h
+ * @pattern, @max_keys, @lane_len, @max_publishers, @max_subscribers, @history, @blocks, @ttl_ms,
+ *		@ordered, @schema_len, @name_len, @name: as in layout.h
  * @slots:	members by role - 1 and slot, grown as needed
  * @n_slots:	length of each of @slots
  * @n_members:	attached, by role - 1
@@ -198,6 +198,8 @@ struct channel {
 	uint32_t max_subscribers;
 	uint32_t history;
 	struct shmb_block_limits blocks;
+	uint32_t ttl_ms;
+	bool ordered;
 	uint32_t schema_len;
 	uint32_t name_len;
 	uint8_t name[SHMB_NAME_LEN_MAX];
@@ -254,6 +256,7 @@ struct view {
  * @history:	subscriber: how many earlier records it wants of each publisher
  * @partner_id:	publisher: the one subscriber that may read its lane; 0: all of the channel
  * @reply_to:	publisher with a partner: the subscriber of its client that gets the answers
+ * @evict_after_ms: subscriber: how long it may hold a publisher up; 0: for ever
  * @slot:	in channel.slots
  * @doorbell:	eventfd that its peers of the same uid ring
  * @generation:	of @doorbell
@@ -276,6 +279,7 @@ struct member {
 	uint32_t history;
 	uint64_t partner_id;
 	uint64_t reply_to;
+	uint32_t evict_after_ms;
 	uint32_t slot;
 	int doorbell;
 	uint32_t generation;
@@ -321,6 +325,7 @@ struct arena {
  * @stale:	  a segment of it is gone or moving: those who have it go on with it until it is
  *		  replaced, but nobody else is told of it
  * @replaces:	  the two had another one before, which they go on with until they hear of this
+ * @evicted:	  the publisher has said that it does not wait for the subscriber any more
  */
 struct pair {
 	struct object object;
@@ -332,6 +337,7 @@ struct pair {
 	uint32_t generation;
 	bool stale;
 	bool replaces;
+	bool evicted;
 };
 
 /**

@@ -157,6 +157,16 @@ uint32_t policy_backing(const struct policy *policy, const char *name, uint32_t 
 	return wanted;
 }
 
+uint32_t policy_evict_after_ms(const struct policy *policy, const struct policy_subject *subject,
+			       const char *name, uint32_t name_len)
+{
+	for (uint32_t i = 0; i < policy->n_rules; i++)
+		if (policy->rules[i].has_evict_after &&
+		    rule_matches(&policy->rules[i], subject, name, name_len))
+			return policy->rules[i].evict_after_ms;
+	return POLICY_EVICT_NEVER;
+}
+
 void policy_deinit(struct policy *policy)
 {
 	for (uint32_t i = 0; i < policy->n_rules; i++)

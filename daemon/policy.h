@@ -18,6 +18,8 @@
 #define POLICY_INSPECT	 (1u << 3)
 #define POLICY_ADMIN	 (1u << 4)
 
+#define POLICY_EVICT_NEVER UINT32_MAX /* a subscriber may hold publishers up for ever */
+
 /**
  * struct policy_subject - who asks
  * @uid:      as the kernel gave it when the connection was made
@@ -48,6 +50,8 @@ struct policy_subject {
  * @allow:	POLICY_* bits
  * @deny:	POLICY_* bits
  * @backing:	of its channels: SHMB_MEMORY_* + 1; 0: it says nothing about that
+ * @has_evict_after: it says how long subscribers may hold publishers up
+ * @evict_after_ms: so long at most, or POLICY_EVICT_NEVER; 0: they may only be lossy
  */
 struct policy_rule {
 	char *name;
@@ -62,6 +66,8 @@ struct policy_rule {
 	uint32_t allow;
 	uint32_t deny;
 	uint32_t backing;
+	bool has_evict_after;
+	uint32_t evict_after_ms;
 };
 
 /**
@@ -101,6 +107,13 @@ bool policy_check(const struct policy *policy, const struct policy_subject *subj
 /* The backing of a new channel: what the first rule says that says something, else @wanted. */
 uint32_t policy_backing(const struct policy *policy, const char *name, uint32_t name_len,
 			uint32_t wanted);
+
+/*
+ * How long a subscriber may hold publishers up: what the first rule says that matches it and says
+ * something, else POLICY_EVICT_NEVER; 0: it may only be lossy.
+ */
+uint32_t policy_evict_after_ms(const struct policy *policy, const struct policy_subject *subject,
+			       const char *name, uint32_t name_len);
 
 /* Frees the rules. */
 void policy_deinit(struct policy *policy);

@@ -182,6 +182,7 @@ static int send_pair(struct view *view)
 		.doorbell_generation = pair_is_cross(pair) ? pair->generation : peer->generation,
 		.segment = (uint32_t)me->object.segment.id,
 		.history = pair->members[1]->history,
+		.evict_after_ms = pair->members[1]->evict_after_ms,
 	};
 	struct shmb_msg_pair_private private_body = {
 		.reply_to = peer->reply_to,

@@ -12,6 +12,7 @@
  *	cursor pair id | subscriber | publisher	      | release -> acquire    | N -> M
  *	cursor slot    | subscriber | publisher	      | fence -> acquire      | W -> X
  *	space wait     | publisher  | subscriber      | fence <-> fence	      | O <-> P
+ *	bell evicted   | publisher  | subscriber      | fence -> fence	      | AG -> AH
  *
  * They are apart from the structures of either side so that the model tests run the same lines.
  */
@@ -97,6 +98,28 @@ static inline bool shmb_bell_started(const struct shmb_bell_segment *bell, uint6
 	*ret_position = SHMB_LOAD(&bell->start_position);
 	*ret_sequence = SHMB_LOAD(&bell->start_sequence);
 	return true;
+}
+
+/* ---- a subscriber that is not waited for any more ---------------------------------------------- */
+
+/*
+ * The publisher stops waiting for a reliable subscriber, before it overwrites what that one has not
+ * read. The subscriber may have been stopped anywhere, and go on any time.
+ * Killed before: it was not lapped; after: it believes that it may be.
+ */
+static inline void shmb_bell_evict(struct shmb_bell_segment *bell)
+{
+	SHMB_STORE(&bell->evicted, 1);
+	/* AG: pairs with AH in shmb_bell_evicted(): who reads what is stored from now on sees it. */
+	SHMB_FENCE_RELEASE();
+}
+
+/* Asked after a record was looked at or copied: if not, it was whole. */
+static inline bool shmb_bell_evicted(const struct shmb_bell_segment *bell)
+{
+	/* AH: pairs with AG in shmb_bell_evict(). */
+	SHMB_FENCE_ACQUIRE();
+	return SHMB_LOAD(&bell->evicted) != 0;
 }
 
 /* ---- how far a subscriber is ------------------------------------------------------------------- */

@@ -20,6 +20,7 @@
 #include "lib/call.h"
 #include "lib/clock.h"
 #include "lib/error.h"
+#include "lib/extension.h"
 #include "lib/history.h"
 #include "lib/name.h"
 #include "lib/options.h"
@@ -35,7 +36,8 @@
 
 static int check_options(const struct shmb_channel_options *options)
 {
-	uint32_t known = SHMB_CHANNEL_CREATE | SHMB_CHANNEL_EXCLUSIVE | SHMB_CHANNEL_ANY_SCHEMA;
+	uint32_t known = SHMB_CHANNEL_CREATE | SHMB_CHANNEL_EXCLUSIVE | SHMB_CHANNEL_ANY_SCHEMA |
+			 SHMB_CHANNEL_ORDERED;
 
 	if (options->flags & ~known)
 		return shmb_fail(-EINVAL, "unknown channel flags 0x%x", options->flags & ~known);
@@ -126,7 +128,7 @@ static int check_history(const struct shmb_channel_options *options)
 {
 	uint32_t lane_len = options->lane_len ? options->lane_len : SHMB_LANE_LEN_DEFAULT;
 	struct shmb_schema head = { 0 };
-	uint32_t history_max;
+	uint32_t history_max, ext_len;
 
 	if (options->schema_len)
 		memcpy(&head, options->schema, sizeof(head));
@@ -137,8 +139,16 @@ static int check_history(const struct shmb_channel_options *options)
 	if (options->pattern == SHMB_PATTERN_CALL && options->history)
 		return shmb_fail(-EINVAL,
 				 "a call channel has no history: a call is for one server");
+	if (options->pattern > SHMB_PATTERN_STREAM && options->ttl_ms)
+		return shmb_fail(-EINVAL, "only records of a stream expire");
+	if (options->pattern > SHMB_PATTERN_STREAM && options->flags & SHMB_CHANNEL_ORDERED)
+		return shmb_fail(-EINVAL, "only records of a stream have one order");
+	ext_len = shmb_ext_len(options->ttl_ms, options->flags & SHMB_CHANNEL_ORDERED);
+	if (ext_len && has_blocks(options))
+		return shmb_fail(-EINVAL, "records in blocks neither expire nor have one order");
 	/* Records may be short although the longest are not: those in blocks take 24 bytes. */
-	history_max = shmb_history_max(lane_len, has_blocks(options) ? 0 : head.record_len);
+	history_max =
+		shmb_history_max(lane_len, has_blocks(options) ? 0 : head.record_len + ext_len);
 	if (options->history > history_max)
 		return shmb_fail(-EINVAL,
 				 "half a lane of %u bytes holds a history of %u records of this "
@@ -206,9 +216,9 @@ static bool geometry_valid(const struct shmb_msg_opened *opened)
 		return len >= SHMB_LANE_LEN_MIN && len <= SHMB_LANE_LEN_MAX && !(len & (len - 1)) &&
 		       opened->history <= shmb_history_max(len, 0);
 	return opened->pattern == SHMB_PATTERN_STATE && max_keys && opened->history == 0 &&
-	       max_keys <= SHMB_STATE_KEYS_MAX && len <= SHMB_CELLS_LEN_MAX &&
-	       len % max_keys == 0 && len / max_keys >= SHMB_CELL_LEN_MIN &&
-	       len / max_keys % SHMB_CELL_LEN_MIN == 0;
+	       opened->ttl_ms == 0 && opened->ordered == 0 && max_keys <= SHMB_STATE_KEYS_MAX &&
+	       len <= SHMB_CELLS_LEN_MAX && len % max_keys == 0 &&
+	       len / max_keys >= SHMB_CELL_LEN_MIN && len / max_keys % SHMB_CELL_LEN_MIN == 0;
 }
 
 static int take_opened(struct shmb_channel *channel, struct shmb_received *received)
@@ -237,6 +247,9 @@ static int take_opened(struct shmb_channel *channel, struct shmb_received *recei
 	channel->max_subscribers = opened.max_subscribers;
 	channel->history = opened.history;
 	channel->blocks = opened.blocks;
+	channel->ttl_ms = opened.ttl_ms;
+	channel->ordered = opened.ordered;
+	channel->ext_len = shmb_ext_len(opened.ttl_ms, opened.ordered);
 	result = take_schema(channel, opened.schema_len);
 	if (result == 0 && opened.pattern == SHMB_PATTERN_CALL &&
 	    channel->map.len < shmb_call_servers_offset(channel->schema_len) +
@@ -318,6 +331,7 @@ static int open_channel(struct shmb_channel *channel, const struct shmb_channel_
 		.schema_len = options->schema_len,
 		.history = options->history,
 		.backing = options->backing,
+		.ttl_ms = options->ttl_ms,
 	};
 	struct shmb_received received;
 	struct shmb_client *client = channel->client;
@@ -352,7 +366,8 @@ static void free_channel(struct shmb_channel *channel)
 
 _Static_assert(SHMB_CHANNEL_CREATE == SHMB_OPEN_CREATE &&
 		       SHMB_CHANNEL_EXCLUSIVE == SHMB_OPEN_EXCLUSIVE &&
-		       SHMB_CHANNEL_ANY_SCHEMA == SHMB_OPEN_ANY_SCHEMA,
+		       SHMB_CHANNEL_ANY_SCHEMA == SHMB_OPEN_ANY_SCHEMA &&
+		       SHMB_CHANNEL_ORDERED == SHMB_OPEN_ORDERED,
 	       "the flags are passed on as they are");
 _Static_assert(SHMB_BLOCKS_HUGE_PAGES == SHMB_ARENA_HUGE_PAGES, "so are these");
 _Static_assert(SHMB_BACKING_AUTO == SHMB_MEMORY_AUTO && SHMB_BACKING_POSIX == SHMB_MEMORY_POSIX &&
@@ -462,9 +477,10 @@ SHMB_API int32_t shmb_channel_info(struct shmb_channel *channel, struct shmb_cha
 	else if (channel->pattern == SHMB_PATTERN_CALL)
 		all.record_len_max = shmb_record_len_max(channel->lane_len) - SHMB_CALL_HEADER_LEN;
 	else
-		all.record_len_max = channel->blocks.arena_len
-					     ? channel->blocks.record_len_max
-					     : shmb_record_len_max(channel->lane_len);
+		all.record_len_max =
+			channel->blocks.arena_len
+				? channel->blocks.record_len_max
+				: shmb_record_len_max(channel->lane_len) - channel->ext_len;
 	all.arena_len = channel->blocks.arena_len;
 	all.inline_len_max = channel->blocks.inline_len_max;
 	all.max_holds = channel->blocks.max_holds;
@@ -474,6 +490,8 @@ SHMB_API int32_t shmb_channel_info(struct shmb_channel *channel, struct shmb_cha
 	all.max_publishers = channel->max_publishers;
 	all.max_subscribers = channel->max_subscribers;
 	all.history = channel->history;
+	all.ttl_ms = channel->ttl_ms;
+	all.ordered = channel->ordered;
 	all.n_publishers = SHMB_LOAD(&channel->segment->n_publishers);
 	all.n_subscribers = SHMB_LOAD(&channel->segment->n_subscribers);
 	all.backing = SHMB_LOAD(&channel->segment->backing);

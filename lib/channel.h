@@ -24,6 +24,9 @@
  * @max_subscribers: limit, from the broker's answer
  * @history:	    records of each publisher that a late subscriber gets, from the broker's answer
  * @blocks:	    for long records, from the broker's answer
+ * @ttl_ms:	    of records, from the broker's answer; 0: they do not expire
+ * @ordered:	    its records have one order, from the broker's answer
+ * @ext_len:	    bytes that come before the payload of each record
  * @record_len:	    of every record; 0: untyped
  * @schema_len:	    bytes of @schema
  * @schema:	    the channel's, copied and checked
@@ -44,6 +47,9 @@ struct shmb_channel {
 	uint32_t max_subscribers;
 	uint32_t history;
 	struct shmb_block_limits blocks;
+	uint32_t ttl_ms;
+	bool ordered;
+	uint32_t ext_len;
 	uint32_t record_len;
 	uint32_t schema_len;
 	uint8_t *schema;

@@ -269,6 +269,7 @@ static const struct {
 	[SHMB_CODE_NO_MEMORY] = { -ENOSPC, "the broker finds no memory, or no room in /dev/shm" },
 	[SHMB_CODE_NO_FDS] = { -EMFILE, "the broker has no file descriptor left" },
 	[SHMB_CODE_PATTERN] = { -EPROTOTYPE, "the channel has another pattern" },
+	[SHMB_CODE_HOLD] = { -EACCES, "policy lets it subscribe only lossily" },
 };
 
 static int refusal(const struct shmb_message *message)
@@ -287,6 +288,12 @@ static int refusal(const struct shmb_message *message)
 	if (error.code == SHMB_CODE_BUSY && error.limit)
 		return shmb_fail(-EBUSY, "process %llu has claimed the key",
 				 (unsigned long long)error.limit);
+	if (error.code == SHMB_CODE_HOLD && error.limit)
+		return shmb_fail(
+			-EACCES,
+			"policy lets it hold publishers up for %llu ms: subscribe lossily, "
+			"or with an evict_after_ms of at most that",
+			(unsigned long long)error.limit);
 	return shmb_fail(refusals[error.code].result, "%s", refusals[error.code].text);
 }
 

@@ -24,6 +24,7 @@ libshmb_files = \
 	%D%/connection.c %D%/connection.h \
 	%D%/client.c %D%/client.h \
 	%D%/call.h \
+	%D%/extension.h \
 	%D%/channel.c %D%/channel.h \
 	%D%/member.c %D%/member.h \
 	%D%/ahead.h \

@@ -249,7 +249,8 @@ static int attach(struct shmb_member *member)
 	struct shmb_msg_attach request = { .channel_id = channel->id,
 					   .role = member->role,
 					   .flags = member->flags,
-					   .history = member->history };
+					   .history = member->history,
+					   .evict_after_ms = member->evict_after_ms };
 	struct shmb_msg_attach_private private = { .partner_id = member->partner_id,
 						   .reply_to = member->reply_to };
 	uint8_t body[sizeof(request) + sizeof(private)];
@@ -746,15 +747,26 @@ int shmb_member_enter_slow(struct shmb_member *member)
 	return 0;
 }
 
-void shmb_member_report(struct shmb_member *member, uint64_t pair_id, uint32_t reason)
+static void tell_of_pair(struct shmb_member *member, uint32_t type, uint64_t pair_id,
+			 uint32_t reason)
 {
 	struct shmb_msg_report report = { .pair_id = pair_id,
 					  .member_id = member->id,
 					  .reason = reason };
 
 	pthread_mutex_lock(&member->client->lock);
-	shmb_client_tell(member->client, SHMB_MSG_REPORT, &report, sizeof(report));
+	shmb_client_tell(member->client, type, &report, sizeof(report));
 	pthread_mutex_unlock(&member->client->lock);
+}
+
+void shmb_member_report(struct shmb_member *member, uint64_t pair_id, uint32_t reason)
+{
+	tell_of_pair(member, SHMB_MSG_REPORT, pair_id, reason);
+}
+
+void shmb_member_overtakes(struct shmb_member *member, uint64_t pair_id)
+{
+	tell_of_pair(member, SHMB_MSG_OVERTAKE, pair_id, 0);
 }
 
 /* ---- sleeping on fds --------------------------------------------------------------------------- */

@@ -71,6 +71,7 @@ struct shmb_ringer {
  * @history:	    subscriber: how many earlier records it wants of each publisher
  * @partner_id:	    publisher: the one subscriber that reads its lane; 0: all of the channel
  * @reply_to:	    publisher with a partner: our subscriber that waits for the answers
+ * @evict_after_ms: subscriber: how long it may hold a publisher up without moving; 0: for ever
  * @slot:	    in the channel
  * @own:	    the segment it writes
  * @own_id:	    of that segment
@@ -117,6 +118,7 @@ struct shmb_member {
 	uint32_t history;
 	uint64_t partner_id;
 	uint64_t reply_to;
+	uint32_t evict_after_ms;
 	uint32_t slot;
 	struct shmb_map own;
 	uint64_t own_id;
@@ -180,6 +182,9 @@ static inline bool shmb_member_has_news(const struct shmb_member *member)
 
 /* Tell the broker that the peer of a pair broke the layout. */
 void shmb_member_report(struct shmb_member *member, uint64_t pair_id, uint32_t reason);
+
+/* Tell the broker that the subscriber of a pair is not waited for any more. */
+void shmb_member_overtakes(struct shmb_member *member, uint64_t pair_id);
 
 /* The fd to sleep on. Returns it, or a negative errno value. */
 int shmb_member_epoll(struct shmb_member *member);

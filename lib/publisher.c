@@ -26,6 +26,7 @@
 #include "lib/clock.h"
 #include "lib/copy.h"
 #include "lib/error.h"
+#include "lib/extension.h"
 #include "lib/fd.h"
 #include "lib/history.h"
 #include "lib/member.h"
@@ -38,6 +39,8 @@
 
 /* How long a publisher that waits for space looks at the cursors itself after it has armed. */
 #define ARM_LOOK_NS 5000ull
+
+#define NS_PER_MS 1000000ull
 
 /* A publisher that waits for space looks again this often, whatever happens. */
 #define SPACE_BACKSTOP_NS 10000000ull
@@ -54,7 +57,12 @@
  * @bell:     holds @bell_words
  * @bell_words: the bell we ring
  * @ringer:   rings it when it sleeps on an fd
- * @lossy:    it never holds us back
+ * @lossy:    it does not hold us back, or not any more
+ * @evicted:  it did, for too long
+ * @evict_after_ns: how long it may hold us up without moving; 0: for ever
+ * @stuck_head: where it was when it was last found to hold us up
+ * @stuck_ns: since when it has been there
+ * @looked_ns: when that was last looked at
  * @attached: it has taken over our start position, so its own position counts
  * @accused:  the broker has been told that its cursor lies
  * @head:     it has read up to here
@@ -74,8 +82,13 @@ struct pub_pair {
 	struct shmb_bell_segment *bell_words;
 	struct shmb_ringer ringer;
 	bool lossy;
+	bool evicted;
 	bool attached;
 	bool accused;
+	uint64_t evict_after_ns;
+	uint64_t stuck_head;
+	uint64_t stuck_ns;
+	uint64_t looked_ns;
 	uint64_t head;
 	uint64_t start_position;
 	uint64_t start_sequence;
@@ -125,6 +138,9 @@ struct shmb_publisher {
 	uint32_t cap_pairs;
 	uint32_t record_len_max;
 	uint32_t record_len;
+	uint32_t ext_len; /* bytes before each payload */
+	bool ordered;
+	uint64_t stamp; /* of the last record */
 	uint32_t flags;
 	uint32_t loan_len;
 	uint32_t ahead_max; /* longest publication to prepare for, see ahead.h */
@@ -135,9 +151,10 @@ struct shmb_publisher {
 	uint64_t dropped;
 	uint64_t refused;
 	uint64_t rings;
+	uint32_t evicted; /* subscribers that it has stopped waiting for */
+	bool may_evict; /* there are, or were, some that it will not wait for for ever */
 	struct shmb_state_writer *state; /* NULL: not a state channel */
 	struct queue *queue; /* NULL: not a queue */
-	uint32_t address_len; /* of a queue: bytes in front of each payload; else 0 */
 	struct shmb_arena *arena; /* NULL: the channel has no blocks */
 	uint32_t inline_len_max; /* longer records lie in blocks */
 	struct shmb_block
@@ -363,6 +380,10 @@ static struct pub_pair *replace_pair(struct shmb_publisher *publisher, struct pu
 {
 	bool accused = pair->accused;
 
+	fresh->lossy |= pair->lossy;
+	fresh->evicted = pair->evicted;
+	if (fresh->evicted)
+		shmb_bell_evict(fresh->bell_words);
 	/* Who has never read from us yet begins where it would have; who has, goes on where it is. */
 	fresh->start_position = pair->start_position;
 	fresh->start_sequence = pair->start_sequence;
@@ -444,6 +465,8 @@ static int on_pair(struct shmb_member *member, struct shmb_event *event)
 			return result;
 		}
 		fresh.lossy = event->pair.flags & SHMB_PAIR_LOSSY;
+		fresh.evict_after_ns = event->pair.evict_after_ms * NS_PER_MS;
+		publisher->may_evict |= fresh.evict_after_ns != 0;
 		before = find_peer(publisher, fresh.peer_id);
 		if (publisher->queue && !before)
 			fresh.worker = calloc(1, sizeof(*fresh.worker));
@@ -604,10 +627,83 @@ static void refresh_limit(struct shmb_publisher *publisher)
 		limit_queue(publisher);
 }
 
+/* Where a record of this length would end, a pad before it included. */
+static uint64_t end_of(const struct shmb_lane_writer *writer, uint64_t len)
+{
+	uint64_t span = shmb_record_span(len);
+	uint64_t rest = writer->mask + 1 - (writer->position & writer->mask);
+
+	return writer->position + (span > rest ? rest : 0) + span;
+}
+
+/* ---- subscribers that hold it up for too long -------------------------------------------------- */
+
+/*
+ * Has it not moved for as long as it may? Time in which we were stopped ourselves, while we waited for
+ * it, does not count: it may have been stopped with us.
+ */
+static bool is_stuck(struct pub_pair *pair, uint64_t now_ns, bool waiting)
+{
+	bool was_away = waiting && now_ns - pair->looked_ns > pair->evict_after_ns / 2 &&
+			now_ns - pair->looked_ns > 10 * SPACE_BACKSTOP_NS;
+
+	if (pair->stuck_head != pair->head || !pair->stuck_ns || was_away) {
+		pair->stuck_head = pair->head;
+		pair->stuck_ns = now_ns;
+	}
+	pair->looked_ns = now_ns;
+	return now_ns - pair->stuck_ns >= pair->evict_after_ns;
+}
+
+/*
+ * Nothing is asked of the broker, which may be gone. The subscriber knows from its bell that it may be
+ * lapped, and goes on as a lossy one when it wakes up; nothing of ours depends on it any more.
+ */
+static void evict(struct shmb_publisher *publisher, struct pub_pair *pair)
+{
+	shmb_bell_evict(pair->bell_words);
+	pair->lossy = pair->evicted = true;
+	publisher->evicted++;
+	SHMB_STORE(&publisher->writer.lane->evicted, publisher->evicted);
+	shmb_member_overtakes(&publisher->member, pair->id);
+}
+
+/*
+ * The cursors have been read, and a record that ends at @end does not fit: is that the fault of
+ * subscribers that have not moved for too long? Returns true if there is room now.
+ */
+static SHMB_SELDOM bool evict_stuck(struct shmb_publisher *publisher, uint64_t end, bool waiting)
+{
+	struct shmb_lane_writer *writer = &publisher->writer;
+	uint64_t now = shmb_clock_now_ns();
+	bool any = false;
+
+	for (uint32_t i = 0; i < publisher->n_pairs; i++) {
+		struct pub_pair *pair = &publisher->pairs[i];
+
+		if (!pair->evict_after_ns || pair->lossy || has_left(pair) ||
+		    end <= pair->head + writer->mask + 1 - 8)
+			continue;
+		if (is_stuck(pair, now, waiting)) {
+			evict(publisher, pair);
+			any = true;
+		}
+	}
+	if (any)
+		refresh_limit(publisher);
+	return end <= writer->limit;
+}
+
 static SHMB_SELDOM uint8_t *claim_refreshed(struct shmb_publisher *publisher, uint32_t len)
 {
+	struct shmb_lane_writer *writer = &publisher->writer;
+	uint64_t end;
+
 	refresh_limit(publisher);
-	return shmb_lane_claim(&publisher->writer, len);
+	end = end_of(writer, len);
+	if (end > writer->limit && publisher->may_evict)
+		evict_stuck(publisher, end, false);
+	return shmb_lane_claim(writer, len);
 }
 
 static inline uint8_t *claim(struct shmb_publisher *publisher, uint32_t len)
@@ -615,6 +711,43 @@ static inline uint8_t *claim(struct shmb_publisher *publisher, uint32_t len)
 	uint8_t *payload = shmb_lane_claim(&publisher->writer, len);
 
 	return shmb_likely(payload) ? payload : claim_refreshed(publisher, len);
+}
+
+/*
+ * The first of a publication: a record with at least this stamp is on its way. A subscriber that does
+ * not see it may deliver what was published before its look, since our stamp is of later.
+ * Killed behind it: subscribers wait for the record until the broker says that we have gone.
+ */
+static void announce_stamp(struct shmb_publisher *publisher)
+{
+	if (!publisher->ordered)
+		return;
+	SHMB_STORE(&publisher->writer.lane->order_bound, publisher->stamp + 1);
+	/* AI: pairs with AJ in next_ordered(): who does not see it has looked before we read the clock. */
+	shmb_fence();
+}
+
+/* All of it is visible. */
+static void withdraw_stamp(struct shmb_publisher *publisher)
+{
+	if (publisher->ordered)
+		/* AK: pairs with AL in is_awaited(): who sees that nothing is on its way sees the record. */
+		SHMB_STORE_RELEASE(&publisher->writer.lane->order_bound, 0);
+}
+
+/* Stamp the extension of the record whose payload is at @payload. */
+static void extend(struct shmb_publisher *publisher, uint8_t *payload)
+{
+	struct shmb_record_ext *ext = (struct shmb_record_ext *)(void *)payload - 1;
+	uint64_t now;
+
+	/* No two of ours are the same. */
+	do
+		now = shmb_clock_now_ns();
+	while (shmb_unlikely(now <= publisher->stamp && publisher->ordered));
+	publisher->stamp = now;
+	SHMB_STORE(&ext->published_ns, now);
+	SHMB_STORE(&ext->zero, 0);
 }
 
 /* ---- ringing ----------------------------------------------------------------------------------- */
@@ -780,18 +913,18 @@ static bool give_anew(struct shmb_publisher *publisher)
 	 */
 	if (queue->limit == oldest->position + writer->mask + 1 - 8)
 		writer->limit = queue->limit;
-	payload = shmb_lane_claim(writer, oldest->len + publisher->address_len);
+	payload = shmb_lane_claim(writer, oldest->len + publisher->ext_len);
 	writer->limit = 0; /* look again before the next record */
 	if (!payload)
 		return false;
 	ticket = *oldest;
-	shmb_copy(payload + publisher->address_len,
+	shmb_copy(payload + publisher->ext_len,
 		  writer->ring + (ticket.position & writer->mask) + SHMB_RECORD_HEADER_LEN +
-			  publisher->address_len,
+			  publisher->ext_len,
 		  ticket.len);
 	ticket.position = writer->position;
 	address(publisher, pair, payload, &ticket);
-	shmb_lane_commit(writer, ticket.len + publisher->address_len, ticket.type, 0);
+	shmb_lane_commit(writer, ticket.len + publisher->ext_len, ticket.type, 0);
 	memmove(oldest, oldest + 1,
 		(size_t)(&queue->orphans[--queue->n_orphans] - oldest) * sizeof(*oldest));
 	return true;
@@ -1055,27 +1188,44 @@ static inline uint8_t *claim_record(struct shmb_publisher *publisher, uint32_t l
 		if (!publisher->queue->chosen)
 			return NULL;
 	}
-	payload = claim(publisher, len + publisher->address_len);
-	return shmb_likely(payload) ? payload + publisher->address_len : NULL;
+	payload = claim(publisher, len + publisher->ext_len);
+	return shmb_likely(payload) ? payload + publisher->ext_len : NULL;
 }
 
-/* It is written. Returns false if who was to get it has gone, and nobody else has credit. */
-static inline bool commit_record(struct shmb_publisher *publisher, uint8_t *payload, uint32_t len,
-				 uint32_t type, int more)
+/* As commit_record(), where something comes before the payload. */
+static SHMB_SELDOM bool commit_extended(struct shmb_publisher *publisher, uint8_t *payload,
+					uint32_t len, uint32_t type, int more)
 {
-	if (shmb_unlikely(publisher->queue)) {
-		struct shmb_ticket ticket = { .position = publisher->writer.position,
-					      .len = len,
-					      .type = type };
+	struct shmb_ticket ticket = { .position = publisher->writer.position,
+				      .len = len,
+				      .type = type };
+
+	if (publisher->queue) {
 		struct pub_pair *pair = publisher->queue->chosen;
 
 		if (shmb_unlikely(!pair))
 			pair = choose(publisher);
 		if (!pair)
 			return false;
-		address(publisher, pair, payload - publisher->address_len, &ticket);
+		address(publisher, pair, payload - publisher->ext_len, &ticket);
+	} else {
+		if (!more)
+			announce_stamp(publisher);
+		extend(publisher, payload);
 	}
-	shmb_lane_commit(&publisher->writer, len + publisher->address_len, type, more);
+	shmb_lane_commit(&publisher->writer, len + publisher->ext_len, type, more);
+	if (!more)
+		withdraw_stamp(publisher);
+	return true;
+}
+
+/* It is written. Returns false if who was to get it has gone, and nobody else has credit. */
+static inline bool commit_record(struct shmb_publisher *publisher, uint8_t *payload, uint32_t len,
+				 uint32_t type, int more)
+{
+	if (shmb_unlikely(publisher->ext_len))
+		return commit_extended(publisher, payload, len, type, more);
+	shmb_lane_commit(&publisher->writer, len, type, more);
 	return true;
 }
 
@@ -1137,7 +1287,7 @@ SHMB_API int32_t shmb_publisher_send_typed(struct shmb_publisher *publisher, con
 	if (shmb_unlikely(!commit_record(publisher, payload, len, type, 0)))
 		return full(publisher);
 	if (shmb_likely(len <= publisher->ahead_max))
-		shmb_ahead(&publisher->writer, shmb_record_span(len + publisher->address_len));
+		shmb_ahead(&publisher->writer, shmb_record_span(len + publisher->ext_len));
 	ring_sleepers(publisher);
 	return 0;
 }
@@ -1208,6 +1358,7 @@ SHMB_API int32_t shmb_publisher_send_many(struct shmb_publisher *publisher, cons
 	if (result < 0 || count == 0)
 		return result;
 	start = publisher->writer.position;
+	announce_stamp(publisher);
 	while (sent < count) {
 		uint32_t this_len = lens ? lens[sent] : len;
 		uint8_t *payload;
@@ -1245,6 +1396,7 @@ SHMB_API int32_t shmb_publisher_send_many(struct shmb_publisher *publisher, cons
 		}
 	}
 	shmb_lane_flush(&publisher->writer);
+	withdraw_stamp(publisher);
 	if (shmb_likely(publisher->writer.position - start <= publisher->ahead_max))
 		shmb_ahead(&publisher->writer, publisher->writer.position - start);
 	ring_sleepers(publisher);
@@ -1340,17 +1492,13 @@ SHMB_API int32_t shmb_publisher_cancel(struct shmb_publisher *publisher)
 
 /* ---- waiting for space ------------------------------------------------------------------------- */
 
-/*
- * May a record be claimed? As shmb_lane_claim(), without writing anything.
- */
+/* May a record be claimed? As shmb_lane_claim(), without writing anything to the lane. */
 static bool fits(struct shmb_publisher *publisher, uint32_t len)
 {
 	struct shmb_lane_writer *writer = &publisher->writer;
 	bool lies_in_block = len > publisher->inline_len_max;
-	uint64_t span = shmb_record_span(lies_in_block ? sizeof(struct shmb_block_descriptor)
-						       : (uint64_t)len + publisher->address_len);
-	uint64_t rest = writer->mask + 1 - (writer->position & writer->mask);
-	uint64_t end = writer->position + (span > rest ? rest : 0) + span;
+	uint64_t end = end_of(writer, lies_in_block ? sizeof(struct shmb_block_descriptor)
+						    : (uint64_t)len + publisher->ext_len);
 
 	if (publisher->queue && !choose(publisher))
 		return false;
@@ -1364,7 +1512,7 @@ static bool fits(struct shmb_publisher *publisher, uint32_t len)
 	if (end <= writer->limit)
 		return true;
 	refresh_limit(publisher);
-	return end <= writer->limit;
+	return end <= writer->limit || (publisher->may_evict && evict_stuck(publisher, end, true));
 }
 
 /*
@@ -1522,8 +1670,7 @@ static void prepare(struct shmb_member *member)
 	struct shmb_publisher *publisher = to_publisher(member);
 
 	shmb_lane_writer_init(&publisher->writer, member->own.base, member->channel->lane_len);
-	if (publisher->queue)
-		publisher->writer.record_flags = SHMB_RECORD_EXT;
+	publisher->writer.record_flags = shmb_ext_record_flags(publisher->ext_len);
 	on_doorbell(member);
 }
 
@@ -1573,7 +1720,9 @@ static int open_publisher(struct shmb_channel *channel, uint32_t flags, uint64_t
 	publisher->member.partner_id = partner_id;
 	publisher->member.reply_to = reply_to;
 	publisher->record_len = channel->record_len;
-	publisher->record_len_max = shmb_record_len_max(channel->lane_len);
+	publisher->ext_len = channel->ext_len;
+	publisher->ordered = channel->ordered;
+	publisher->record_len_max = shmb_record_len_max(channel->lane_len) - channel->ext_len;
 	publisher->full_sequence = UINT64_MAX;
 	publisher->ahead_max = shmb_ahead_copy_max();
 	publisher->member.channel = channel;
@@ -1593,7 +1742,7 @@ static int open_publisher(struct shmb_channel *channel, uint32_t flags, uint64_t
 	}
 	if (channel->pattern == SHMB_PATTERN_QUEUE) {
 		publisher->record_len_max = shmb_queue_record_len_max(channel->lane_len);
-		publisher->address_len = sizeof(struct shmb_queue_address);
+		publisher->ext_len = sizeof(struct shmb_queue_address);
 		publisher->queue = calloc(1, sizeof(*publisher->queue));
 		if (!publisher->queue) {
 			free(publisher);
@@ -1710,6 +1859,7 @@ SHMB_API int32_t shmb_publisher_stats(struct shmb_publisher *publisher,
 	all.refused = publisher->refused;
 	all.rings = publisher->rings;
 	all.n_subscribers = publisher->n_pairs;
+	all.n_evicted = publisher->evicted;
 	if (publisher->arena && *publisher->member.fork_guard) {
 		look_at_held(publisher);
 		all.n_blocks = count_blocks(publisher->arena->published);

@@ -22,6 +22,7 @@
 #include "lib/clock.h"
 #include "lib/copy.h"
 #include "lib/error.h"
+#include "lib/extension.h"
 #include "lib/fd.h"
 #include "lib/hold.h"
 #include "lib/options.h"
@@ -41,6 +42,9 @@
 #define YIELD_PAUSE_MAX 12u /* at worst one wait of 4096 yields */
 #define BACKSTOP_NS	5000000000ull
 #define ARENA_NS	1000000000ull /* an arena that has not come by then never will */
+#define ORDER_WAIT_NS	100000000ull /* for who has stamped a record and not published it */
+#define ORDER_TRIES	8u /* looks at all lanes while they change, and one more for each lane */
+#define ORDER_WAIVERS	3u /* who has let us wait in vain so often is not waited for any more */
 
 #ifndef SYS_futex_waitv
 #define SYS_futex_waitv 449
@@ -73,6 +77,11 @@ struct futex_wait { /* struct futex_waitv of newer headers */
  * @end:	  of a publisher that has gone: no more than one ring is read, whoever writes it
  * @gone:	  the publisher has gone: read to the end, then forget
  * @unguarded:	  it lives on, and does not wait for us any more
+ * @watched:	  it does not wait for us, or may stop to
+ * @lossy:	  it does not wait for us
+ * @stamp:	  of an ordered channel: when the record was published that is next
+ * @waived:	  of an ordered channel: an announced stamp that is not waited for any more
+ * @n_waived:	  of an ordered channel: how often that was so
  * @left:	  of a state channel: nothing refers to it any more
  * @jobs:	  of a queue: the records for us; else NULL
  * @number:	  slot of the publisher
@@ -92,11 +101,16 @@ struct sub_lane {
 	uint32_t space_rung;
 	struct shmb_cursor_segment *words;
 	struct sub_lane *successor;
+	uint64_t stamp;
+	uint64_t waived;
+	uint32_t n_waived;
 	uint64_t end;
 	bool follows;
 	bool attached;
 	bool gone;
 	bool unguarded;
+	bool watched;
+	bool lossy;
 	bool left;
 	bool finished;
 	struct shmb_jobs *jobs;
@@ -131,14 +145,22 @@ struct shmb_subscriber {
 	uint32_t burst;
 	bool was_cold; /* the last burst was of a lane that had been cold */
 	uint32_t lane_changes;
-	uint32_t record_len; /* of every record, 0: untyped */
+	uint32_t record_len; /* of every record, its extension included; 0: untyped */
+	uint32_t ext_len; /* bytes before each payload */
+	uint64_t ttl_ns; /* older records are skipped; 0: none */
+	bool ordered;
+	uint64_t stamp; /* of an ordered channel: of the latest record received */
+	uint64_t held_ns; /* since when a record waits for its turn in that order; 0: none does */
 	bool lossy;
 	bool failed; /* a lane was found corrupt: the next call says so */
+	uint64_t evicted_by; /* publisher that does not wait any more: the next call says so */
 	struct sub_lane *untold; /* its publisher is not told yet how far we are */
 	struct sub_lane *peeked;
 	uint32_t n_peeked;
 	uint64_t received;
 	uint64_t lost;
+	uint64_t expired;
+	uint64_t disordered;
 	uint32_t sleep_epoch;
 	uint32_t spin_ns;
 	uint64_t gap_ns; /* how long waits take, smoothed */
@@ -363,6 +385,8 @@ static int on_pair(struct shmb_member *member, struct shmb_event *event)
 	lane->peer.reply_to = event->peer.reply_to;
 	lane->peer.uid = event->peer.uid;
 	lane->peer.pid = event->peer.pid;
+	lane->lossy = subscriber->lossy;
+	lane->watched = subscriber->lossy || member->evict_after_ms;
 	result = map_lane(subscriber, lane, event);
 	if (result < 0) {
 		free_lane(lane);
@@ -486,10 +510,18 @@ static void part_marks(struct shmb_subscriber *subscriber, const struct sub_lane
 	}
 }
 
-static void set_record_flags(struct sub_lane *lane)
+/* Read a lane from there on. */
+static void begin_lane(struct shmb_subscriber *subscriber, struct sub_lane *lane, uint64_t position,
+		       uint64_t sequence)
 {
-	if (lane->jobs)
-		lane->reader.record_flags = SHMB_RECORD_EXT;
+	const struct shmb_channel *channel = subscriber->member.channel;
+
+	shmb_lane_reader_init(&lane->reader, lane->lane.base, channel->lane_len, position,
+			      sequence);
+	lane->reader.record_flags =
+		lane->jobs ? (uint32_t)SHMB_RECORD_EXT : shmb_ext_record_flags(channel->ext_len);
+	lane->attached = true;
+	lane->end = lane->reader.position + channel->lane_len;
 }
 
 /* The publisher says where we begin, once it knows of us. */
@@ -499,17 +531,14 @@ static SHMB_SELDOM bool attach_lane(struct shmb_subscriber *subscriber, struct s
 
 	if (!shmb_bell_started(lane->bell_words, &position, &sequence))
 		return false;
-	shmb_lane_reader_init(&lane->reader, lane->lane.base, subscriber->member.channel->lane_len,
-			      position, sequence);
-	set_record_flags(lane);
-	lane->attached = true;
-	lane->end = lane->reader.position + subscriber->member.channel->lane_len;
+	begin_lane(subscriber, lane, position, sequence);
 	if (lane->gone)
 		return true; /* the slot may be somebody else's by now */
 	shmb_cursor_vacate(lane->slot);
 	SHMB_STORE(&lane->slot->position, lane->reader.position);
 	SHMB_STORE(&lane->slot->sequence, sequence);
 	SHMB_STORE(&lane->slot->lost, 0);
+	SHMB_STORE(&lane->slot->expired, 0);
 	if (lane->jobs) {
 		part_marks(subscriber, lane);
 		shmb_jobs_clear(lane->jobs->work);
@@ -637,14 +666,36 @@ static void count_lost(struct shmb_subscriber *subscriber, struct sub_lane *lane
 		SHMB_STORE(&lane->slot->lost, SHMB_LOAD(&lane->slot->lost) + lost);
 }
 
+/* Its publisher says it in the bell of the newest pair that it knows. */
+static bool is_evicted(const struct sub_lane *lane)
+{
+	for (; lane; lane = lane->successor)
+		if (shmb_bell_evicted(lane->bell_words))
+			return true;
+	return false;
+}
+
+/* We may be lapped from now on, or have been. */
+static SHMB_SELDOM void become_lossy(struct shmb_subscriber *subscriber, struct sub_lane *lane)
+{
+	lane->lossy = true;
+	subscriber->evicted_by = lane->publisher_id;
+}
+
 /* The slow part of was_overwritten(). */
 static bool check_overwritten(struct shmb_subscriber *subscriber, struct sub_lane *lane)
 {
-	if (!subscriber->lossy && !lane->unguarded) {
-		shmb_member_sync(&subscriber->member);
-		if (subscriber->member.evicted)
-			unguard_lanes(subscriber);
-		if (!lane->unguarded)
+	const struct shmb_member *member = &subscriber->member;
+
+	if (!lane->lossy && !lane->unguarded) {
+		if (SHMB_LOAD(member->epoch) != member->seen_epoch) {
+			shmb_member_sync(&subscriber->member);
+			if (member->evicted)
+				unguard_lanes(subscriber);
+		}
+		if (lane->watched && is_evicted(lane))
+			become_lossy(subscriber, lane);
+		if (!lane->lossy && !lane->unguarded)
 			return false;
 	}
 	if (!shmb_lane_lapped(&lane->reader))
@@ -666,17 +717,28 @@ static inline bool was_overwritten(struct shmb_subscriber *subscriber, struct su
 	 */
 	SHMB_FENCE_ACQUIRE();
 	if (shmb_likely(SHMB_LOAD(subscriber->member.epoch) == subscriber->member.seen_epoch &&
-			!subscriber->lossy && !lane->unguarded))
+			!lane->watched && !lane->unguarded))
 		return false;
 	return check_overwritten(subscriber, lane);
 }
 
+/* From a publisher that does not wait for us, or may have stopped to without our knowing it yet. */
 static __attribute__((__noinline__)) int
-look_lossy(struct shmb_subscriber *subscriber, struct sub_lane *lane, struct shmb_record *record)
+look_watched(struct shmb_subscriber *subscriber, struct sub_lane *lane, struct shmb_record *record)
 {
-	uint64_t lost = 0;
-	int result = shmb_lane_peek_lossy(&lane->reader, record, &lost);
+	uint64_t position = lane->reader.position, lost = 0;
+	int result;
 
+	if (!lane->lossy) {
+		result = shmb_lane_peek(&lane->reader, record);
+		if (!was_overwritten(subscriber, lane))
+			return result;
+		/* A step over a pad counts only if the pad was whole. */
+		lane->reader.position = position;
+		if (!lane->lossy)
+			return 0;
+	}
+	result = shmb_lane_peek_lossy(&lane->reader, record, &lost);
 	count_lost(subscriber, lane, lost);
 	return result;
 }
@@ -764,7 +826,7 @@ find_block(struct shmb_subscriber *subscriber, struct sub_lane *lane, struct shm
 			pass_by(subscriber, lane, record);
 			if (lane->finished || !--left)
 				return 0;
-			result = look_lossy(subscriber, lane, record);
+			result = look_watched(subscriber, lane, record);
 			continue;
 		}
 		if (shmb_unlikely(result == 0))
@@ -844,9 +906,9 @@ static __attribute__((__noinline__)) int look_twice(struct shmb_subscriber *subs
 	return 0;
 }
 
-/* The next record of one lane. Returns 1 or 0; a lane that is finished has none. */
-static inline int look(struct shmb_subscriber *subscriber, struct sub_lane *lane,
-		       struct shmb_record *record)
+/* The next record of one lane as it lies there, extension and all. Returns 1 or 0. */
+static inline int look_raw(struct shmb_subscriber *subscriber, struct sub_lane *lane,
+			   struct shmb_record *record)
 {
 	int result;
 
@@ -856,8 +918,8 @@ static inline int look(struct shmb_subscriber *subscriber, struct sub_lane *lane
 		return 0;
 	if (shmb_unlikely(lane->jobs != NULL))
 		result = look_for_job(subscriber, lane, record);
-	else if (shmb_unlikely(subscriber->lossy))
-		result = look_lossy(subscriber, lane, record);
+	else if (shmb_unlikely(lane->watched))
+		result = look_watched(subscriber, lane, record);
 	else
 		result = shmb_lane_peek(&lane->reader, record);
 	if (!result)
@@ -867,6 +929,75 @@ static inline int look(struct shmb_subscriber *subscriber, struct sub_lane *lane
 							record->len != subscriber->record_len)))))
 		return look_twice(subscriber, lane, record, result);
 	return result;
+}
+
+/* Is it too old? Its publisher may say what it likes, but the future is not. */
+static bool is_expired(const struct shmb_subscriber *subscriber, const struct shmb_record *record,
+		       uint64_t now_ns)
+{
+	const struct shmb_record_ext *ext = (const void *)record->data;
+	uint64_t published_ns = SHMB_LOAD(&ext->published_ns);
+
+	return subscriber->ttl_ns && published_ns < now_ns &&
+	       now_ns - published_ns > subscriber->ttl_ns;
+}
+
+/*
+ * The next record of a lane whose records can expire, its payload only. What was published before this
+ * call lies in one ring; who publishes more than that what is too old already is not followed further.
+ */
+static __attribute__((__noinline__)) int
+look_extended(struct shmb_subscriber *subscriber, struct sub_lane *lane, struct shmb_record *record)
+{
+	uint64_t now_ns = 0, expired = 0, expired_len = 0;
+	int result;
+
+	while ((result = look_raw(subscriber, lane, record)) > 0) {
+		if (shmb_unlikely(record->len < subscriber->ext_len)) {
+			if (!was_overwritten(subscriber, lane))
+				condemn(subscriber, lane);
+			result = 0;
+			break;
+		}
+		if (!now_ns && subscriber->ttl_ns)
+			now_ns = shmb_clock_now_ns();
+		if (shmb_likely(!is_expired(subscriber, record, now_ns)))
+			break;
+		if (was_overwritten(subscriber, lane))
+			continue;
+		shmb_lane_skip(&lane->reader, record);
+		expired++;
+		expired_len += record->span;
+		if (expired_len > lane->reader.mask) {
+			result = 0;
+			break;
+		}
+	}
+	if (shmb_unlikely(expired)) {
+		subscriber->expired += expired;
+		if (!lane->gone)
+			SHMB_STORE(&lane->slot->expired, SHMB_LOAD(&lane->slot->expired) + expired);
+		store_cursor(subscriber, lane);
+	}
+	if (result > 0) {
+		const struct shmb_record_ext *ext = (const void *)record->data;
+
+		lane->stamp = SHMB_LOAD(&ext->published_ns);
+		if (shmb_unlikely(!lane->stamp))
+			lane->stamp = 1; /* 0: there is no record */
+		record->data += subscriber->ext_len;
+		record->len -= subscriber->ext_len;
+	}
+	return result;
+}
+
+/* The next record of one lane. Returns 1 or 0; a lane that is finished has none. */
+static inline int look(struct shmb_subscriber *subscriber, struct sub_lane *lane,
+		       struct shmb_record *record)
+{
+	if (shmb_unlikely(subscriber->ext_len))
+		return look_extended(subscriber, lane, record);
+	return look_raw(subscriber, lane, record);
 }
 
 static void next_turn(struct shmb_subscriber *subscriber)
@@ -892,6 +1023,7 @@ static void carry_over(struct shmb_subscriber *subscriber, const struct sub_lane
 		       struct sub_lane *next)
 {
 	next->finished = lane->finished;
+	next->lossy = lane->lossy;
 	if (!lane->attached)
 		return;
 	if (lane->jobs) {
@@ -902,14 +1034,11 @@ static void carry_over(struct shmb_subscriber *subscriber, const struct sub_lane
 		if (next->jobs->work)
 			copy_marks(subscriber, next->jobs, next);
 	}
-	shmb_lane_reader_init(&next->reader, next->lane.base, subscriber->member.channel->lane_len,
-			      lane->reader.position, lane->reader.sequence);
-	set_record_flags(next);
-	next->attached = true;
-	next->end = next->reader.position + subscriber->member.channel->lane_len;
+	begin_lane(subscriber, next, lane->reader.position, lane->reader.sequence);
 	if (next->gone || slot_is_taken(subscriber, next))
 		return;
 	SHMB_STORE(&next->slot->lost, SHMB_LOAD(&lane->slot->lost));
+	SHMB_STORE(&next->slot->expired, SHMB_LOAD(&lane->slot->expired));
 	store_position(next, next->slot);
 	settle_ringer(subscriber, next);
 	shmb_cursor_start(next->slot, next->pair_id);
@@ -1128,6 +1257,134 @@ static struct sub_lane *end_burst(struct shmb_subscriber *subscriber, struct shm
 	return lane;
 }
 
+/* ---- one order for all lanes -------------------------------------------------------------------- */
+
+/* Times are unique in a lane; the same time in two lanes counts in the order of their publishers. */
+static bool is_before(const struct sub_lane *lane, const struct sub_lane *other)
+{
+	return lane->stamp < other->stamp ||
+	       (lane->stamp == other->stamp && lane->publisher_id < other->publisher_id);
+}
+
+/* May a record before that of @first come from a lane that had none? The clock has passed its time. */
+static bool is_awaited(const struct sub_lane *lane, const struct sub_lane *first)
+{
+	const struct shmb_lane_segment *words = lane->lane.base;
+	/* AL: pairs with AK in withdraw_stamp(): if nothing is on its way, what was has come. */
+	uint64_t bound = SHMB_LOAD_ACQUIRE(&words->order_bound);
+
+	if (bound == 0 || lane->gone || lane->finished || lane->n_waived >= ORDER_WAIVERS)
+		return false;
+	return bound <= first->stamp && bound != lane->waived;
+}
+
+/* The lane with the earliest record, and that record. Returns NULL if there is none. */
+static struct sub_lane *find_first(struct shmb_subscriber *subscriber, struct shmb_record *record)
+{
+	struct sub_lane *first = NULL;
+	struct shmb_record found;
+	uint32_t i = 0;
+
+	while (i < subscriber->n_lanes) {
+		struct sub_lane *lane = subscriber->lanes[i];
+		int result = look_at(subscriber, lane, &found);
+
+		if (shmb_unlikely(result < 0)) {
+			first = NULL; /* others have moved to where we had looked already */
+			i = 0;
+			continue;
+		}
+		if (result == 0)
+			lane->stamp = 0;
+		else if (!first || is_before(lane, first)) {
+			first = lane;
+			*record = found;
+		}
+		i++;
+	}
+	return first;
+}
+
+/*
+ * Is it the turn of the first one? Not while a publisher has announced an earlier record, or one has
+ * come meanwhile: 0; -1: look again.
+ */
+static int is_due(struct shmb_subscriber *subscriber, const struct sub_lane *first)
+{
+	struct shmb_record record;
+
+	for (uint32_t i = 0; i < subscriber->n_lanes; i++) {
+		struct sub_lane *lane = subscriber->lanes[i];
+
+		if (lane == first || lane->stamp || lane->follows)
+			continue;
+		/* In this order: what was announced before we look has come, or is still announced. */
+		if (is_awaited(lane, first))
+			return 0;
+		if (look_at(subscriber, lane, &record))
+			return -1;
+	}
+	return 1;
+}
+
+/* Nobody waits for long for who has stopped just there. */
+static bool is_patient(struct shmb_subscriber *subscriber, const struct sub_lane *first,
+		       uint64_t now_ns)
+{
+	if (!subscriber->held_ns)
+		subscriber->held_ns = now_ns;
+	if (now_ns - subscriber->held_ns < ORDER_WAIT_NS)
+		return true;
+	for (uint32_t i = 0; i < subscriber->n_lanes; i++) {
+		struct sub_lane *lane = subscriber->lanes[i];
+		const struct shmb_lane_segment *words = lane->lane.base;
+
+		if (lane == first || lane->stamp || lane->gone)
+			continue;
+		lane->waived = SHMB_LOAD(&words->order_bound);
+		lane->n_waived += lane->waived && lane->waived <= first->stamp;
+	}
+	subscriber->held_ns = 0;
+	return false;
+}
+
+/*
+ * The next record in the order of all. Whoever joins with an earlier one has been announced by then: its
+ * stamp is of a time after the broker has moved the epoch.
+ */
+static SHMB_SELDOM struct sub_lane *next_ordered(struct shmb_subscriber *subscriber,
+						 struct shmb_record *record)
+{
+	struct sub_lane *first = NULL;
+	uint64_t now_ns = 0;
+	int due = -1;
+
+	for (uint32_t tries = 0; tries < ORDER_TRIES + subscriber->n_lanes && due < 0; tries++) {
+		first = find_first(subscriber, record);
+		if (!first) {
+			subscriber->held_ns = 0;
+			return NULL;
+		}
+		/* So that whoever stamps later has a later stamp, and not the same. */
+		do
+			now_ns = shmb_clock_now_ns();
+		while (shmb_unlikely(now_ns == first->stamp));
+		/* AJ: pairs with AI in the publisher's announce_stamp(): what is not seen below is later. */
+		shmb_fence();
+		if (shmb_unlikely(SHMB_LOAD(subscriber->member.epoch) !=
+				  subscriber->member.seen_epoch))
+			shmb_member_sync(&subscriber->member);
+		else
+			due = is_due(subscriber, first);
+	}
+	if (shmb_unlikely(due <= 0) && is_patient(subscriber, first, now_ns))
+		return NULL;
+	subscriber->held_ns = 0;
+	return first;
+}
+
+/* ---- the next one ------------------------------------------------------------------------------- */
+
 /* The next record of any lane, in turns. Returns its lane, or NULL if there is none. */
 static inline __attribute__((__always_inline__)) struct sub_lane *
 next_record(struct shmb_subscriber *subscriber, struct shmb_record *record)
@@ -1136,6 +1393,8 @@ next_record(struct shmb_subscriber *subscriber, struct shmb_record *record)
 	struct sub_lane *lane;
 	int found;
 
+	if (shmb_unlikely(subscriber->ordered))
+		return next_ordered(subscriber, record);
 	do {
 		changes = subscriber->lane_changes;
 		for (left = subscriber->n_hot; left > 0; left--) {
@@ -1175,8 +1434,26 @@ next_record(struct shmb_subscriber *subscriber, struct shmb_record *record)
 static struct sub_lane *next_failed(const struct shmb_subscriber *subscriber);
 static void bury_again(struct shmb_subscriber *subscriber);
 
+/* Once, and before anything else is received. */
+static SHMB_SELDOM int say_evicted(struct shmb_subscriber *subscriber)
+{
+	subscriber->view.publisher_id = subscriber->evicted_by;
+	subscriber->evicted_by = 0;
+	return shmb_fail(
+		-ENOBUFS,
+		"publisher %llu has waited for %u ms, and does not wait for this subscriber "
+		"any more, which is lossy from now on: %llu records are lost so far",
+		(unsigned long long)subscriber->view.publisher_id,
+		subscriber->member.evict_after_ms, (unsigned long long)subscriber->lost);
+}
+
 static int nothing(struct shmb_subscriber *subscriber)
 {
+	if (shmb_unlikely(subscriber->evicted_by))
+		return say_evicted(subscriber);
+	/* Whoever has announced an earlier record is about to publish it. */
+	if (shmb_unlikely(subscriber->held_ns))
+		sched_yield();
 	if (!subscriber->failed)
 		return -EAGAIN;
 	subscriber->failed = false;
@@ -1216,6 +1493,19 @@ static inline void describe(struct shmb_subscriber *subscriber, const struct sub
 	subscriber->view.type = record->type;
 	subscriber->view.sequence = lane->reader.sequence;
 	subscriber->view.publisher_id = lane->publisher_id;
+	if (shmb_unlikely(subscriber->ordered))
+		subscriber->view.term = lane->stamp;
+}
+
+/* Records of an ordered channel have been received: do they come behind later ones? */
+static inline void note_order(struct shmb_subscriber *subscriber, const struct sub_lane *lane)
+{
+	if (shmb_likely(!subscriber->ordered))
+		return;
+	if (lane->stamp < subscriber->stamp)
+		subscriber->disordered++;
+	else
+		subscriber->stamp = lane->stamp;
 }
 
 /* Copies a record out. Returns false if it was overwritten meanwhile. */
@@ -1229,13 +1519,14 @@ static inline bool take(struct shmb_subscriber *subscriber, struct sub_lane *lan
 		return false;
 	shmb_lane_skip(&lane->reader, record);
 	subscriber->received++;
+	note_order(subscriber, lane);
 	return true;
 }
 
 static bool is_plain(const struct sub_lane *lane)
 {
-	return lane->attached && !lane->gone && !lane->unguarded && !lane->finished &&
-	       !lane->follows && !lane->successor;
+	return lane->attached && !lane->gone && !lane->unguarded && !lane->watched &&
+	       !lane->finished && !lane->follows && !lane->successor && !lane->reader.record_flags;
 }
 
 /* From one publisher or any number of them, whatever has become of them. */
@@ -1252,7 +1543,7 @@ static __attribute__((noinline)) int32_t recv_any(struct shmb_subscriber *subscr
 		return busy(subscriber);
 	do {
 		lane = next_record(subscriber, &record);
-		if (!lane)
+		if (!lane || shmb_unlikely(subscriber->evicted_by))
 			return nothing(subscriber);
 		describe(subscriber, lane, &record);
 		if (shmb_unlikely(record.len > cap || !data)) {
@@ -1264,7 +1555,7 @@ static __attribute__((noinline)) int32_t recv_any(struct shmb_subscriber *subscr
 		}
 	} while (!take(subscriber, lane, &record, data));
 	store_cursor(subscriber, lane);
-	if (subscriber->n_lanes == 1 && !subscriber->lossy && !subscriber->failed && is_plain(lane))
+	if (subscriber->n_lanes == 1 && !subscriber->failed && is_plain(lane))
 		subscriber->only = lane;
 	return (int32_t)record.len;
 }
@@ -1336,7 +1627,7 @@ SHMB_API int32_t shmb_subscriber_recv_many(struct shmb_subscriber *subscriber, v
 		lane = next_record(subscriber, &record);
 		if (subscriber->untold != lane)
 			tell_untold(subscriber);
-		if (!lane)
+		if (!lane || shmb_unlikely(subscriber->evicted_by))
 			break;
 		if (shmb_unlikely(record.len > cap)) {
 			if (n)
@@ -1364,7 +1655,7 @@ SHMB_API int32_t shmb_subscriber_recv_many(struct shmb_subscriber *subscriber, v
 
 /* How many records of the same length follow each other, from the first on, at most @max. */
 static uint32_t count_run(const struct sub_lane *lane, const struct shmb_record *first,
-			  uint32_t max)
+			  uint32_t ext_len, uint32_t max)
 {
 	struct shmb_lane_reader reader = lane->reader;
 	struct shmb_record record = *first;
@@ -1375,10 +1666,12 @@ static uint32_t count_run(const struct sub_lane *lane, const struct shmb_record 
 
 		shmb_lane_skip(&reader, &record);
 		n++;
-		if (n == max || shmb_lane_peek(&reader, &record) != 1 || record.data != end ||
-		    record.flags)
+		if (n == max || shmb_lane_peek(&reader, &record) != 1 ||
+		    record.data + ext_len != end || record.flags)
 			break;
-	} while (record.len == first->len);
+		record.data = end;
+		/* Later records are not older. */
+	} while (record.len == first->len + ext_len);
 	return n;
 }
 
@@ -1399,11 +1692,13 @@ SHMB_API int32_t shmb_subscriber_peek(struct shmb_subscriber *subscriber, uint32
 	do {
 		unpin(subscriber);
 		lane = next_record(subscriber, &record);
-		if (!lane)
+		if (!lane || shmb_unlikely(subscriber->evicted_by))
 			return nothing(subscriber);
-		n = max == 1 || record.flags
+		/* Of an ordered channel the next one may be another publisher's. */
+		n = max == 1 || record.flags || subscriber->ordered
 			    ? 1
-			    : count_run(lane, &record, max > INT32_MAX ? INT32_MAX : max);
+			    : count_run(lane, &record, subscriber->ext_len,
+					max > INT32_MAX ? INT32_MAX : max);
 	} while (was_overwritten(subscriber, lane) ||
 		 (record.flags && !pin_block(subscriber, lane, &record)));
 	describe(subscriber, lane, &record);
@@ -1428,7 +1723,7 @@ static bool peek_was_whole(struct shmb_subscriber *subscriber, struct sub_lane *
 	}
 	if (!was_overwritten(subscriber, lane))
 		return true;
-	if (subscriber->lossy && shmb_lane_resync(&lane->reader, &lost) == 0)
+	if (lane->lossy && shmb_lane_resync(&lane->reader, &lost) == 0)
 		count_lost(subscriber, lane, lost);
 	return false;
 }
@@ -1449,6 +1744,7 @@ static void step_over(struct shmb_subscriber *subscriber, struct sub_lane *lane,
 	lane->reader.position += (uint64_t)count * subscriber->view.stride;
 	lane->reader.sequence += count;
 	subscriber->received += count;
+	note_order(subscriber, lane);
 	subscriber->n_peeked = 0;
 	subscriber->peeked = NULL;
 }
@@ -1952,15 +2248,16 @@ int shmb_subscriber_ready(struct shmb_subscriber *subscriber)
 	/* There may be somebody for the dead letters by now. */
 	if (shmb_unlikely(subscriber->dead != NULL))
 		bury_again(subscriber);
-	if (subscriber->failed || (subscriber->n_peeked && !subscriber->queue) ||
+	if (subscriber->failed || subscriber->evicted_by ||
+	    (subscriber->n_peeked && !subscriber->queue) ||
 	    (subscriber->queue && next_failed(subscriber)))
 		return 1;
 	if (next_record(subscriber, &record)) {
 		/* Only looked at: its turn is not over. */
-		subscriber->burst--;
+		subscriber->burst -= !subscriber->ordered;
 		return 1;
 	}
-	return subscriber->failed;
+	return subscriber->failed || subscriber->evicted_by || subscriber->held_ns;
 }
 
 /* Publishers that armed while our position was on its way look stuck: nobody sleeps before this. */
@@ -2330,6 +2627,9 @@ static int open_queue(struct shmb_subscriber *subscriber, struct shmb_channel *c
 {
 	if (subscriber->lossy)
 		return shmb_fail(-EINVAL, "a worker of a queue cannot be lossy");
+	if (subscriber->member.evict_after_ms)
+		return shmb_fail(-EINVAL,
+				 "a worker of a queue cannot be evicted: it would lose work");
 	if (options->credit > SHMB_QUEUE_CREDIT_MAX)
 		return shmb_fail(-EINVAL, "a worker has a credit of at most %u, not %u",
 				 SHMB_QUEUE_CREDIT_MAX, options->credit);
@@ -2354,11 +2654,15 @@ static int open_subscriber(struct shmb_channel *channel,
 	subscriber->lossy = options->flags & SHMB_SUBSCRIBER_LOSSY;
 	if (!(options->flags & SHMB_SUBSCRIBER_NO_HISTORY))
 		subscriber->member.history = options->history ? options->history : UINT32_MAX;
+	subscriber->member.evict_after_ms = options->evict_after_ms;
 	subscriber->spin_ns = options->spin_ns ? options->spin_ns : SPIN_DEFAULT_NS;
 	if (options->flags & SHMB_SUBSCRIBER_NO_SPIN || one_cpu())
 		subscriber->spin_ns = 0;
 	subscriber->gap_ns = SPIN_TRUST_NS;
-	subscriber->record_len = channel->record_len;
+	subscriber->ext_len = channel->ext_len;
+	subscriber->ordered = channel->ordered;
+	subscriber->ttl_ns = channel->ttl_ms * 1000000ull;
+	subscriber->record_len = channel->record_len ? channel->record_len + channel->ext_len : 0;
 	subscriber->member.role = SHMB_ROLE_SUBSCRIBER;
 	subscriber->member.flags = flags | (subscriber->lossy ? SHMB_MEMBER_LOSSY : 0);
 	subscriber->member.on_pair = on_pair;
@@ -2423,6 +2727,13 @@ SHMB_API int32_t shmb_subscriber_open(struct shmb_channel *channel,
 		return result;
 	if (options.flags & ~known)
 		return shmb_fail(-EINVAL, "unknown subscriber flags 0x%x", options.flags);
+	if (options.flags & SHMB_SUBSCRIBER_LOSSY && options.evict_after_ms)
+		return shmb_fail(
+			-EINVAL,
+			"a lossy subscriber holds nobody up: there is nothing to evict it from");
+	if (options.evict_after_ms && channel->blocks.arena_len)
+		return shmb_fail(-EINVAL,
+				 "a subscriber of a channel with blocks cannot be evicted");
 	if (channel->pattern == SHMB_PATTERN_CALL)
 		return shmb_fail(-EOPNOTSUPP, "a call channel has callers and servers");
 	return open_subscriber(channel, &options, 0, ret_subscriber);
@@ -2515,6 +2826,8 @@ SHMB_API int32_t shmb_subscriber_stats(struct shmb_subscriber *subscriber,
 	all.subscriber_id = subscriber->member.id;
 	all.received = subscriber->received;
 	all.lost = subscriber->lost;
+	all.expired = subscriber->expired;
+	all.disordered = subscriber->disordered;
 	all.sleeps = subscriber->sleeps;
 	all.backstops = subscriber->backstops;
 	for (uint32_t i = 0; i < subscriber->n_lanes; i++) {

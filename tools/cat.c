@@ -31,6 +31,7 @@ enum {
 
 enum {
 	KEY_HISTORY = 0x200,
+	KEY_EVICT_AFTER,
 };
 
 #define RETRY_NS 100000000 /* how often --wait looks for the channel */
@@ -166,6 +167,7 @@ static int open_all(struct cat *cat)
 	options.history = cat->history;
 	options.credit = cat->credit;
 	options.max_attempts = cat->max_attempts;
+	options.evict_after_ms = cat->evict_after_ms;
 	r = shmb_subscriber_open(cat->handle, &options, &cat->subscriber);
 	if (r < 0)
 		return command_failed("cannot subscribe", r);
@@ -173,8 +175,18 @@ static int open_all(struct cat *cat)
 	return open_waitset(cat);
 }
 
+static void tell_expired(struct cat *cat)
+{
+	struct shmb_subscriber_stats stats = { 0 };
+
+	if (cat->subscriber && shmb_subscriber_stats(cat->subscriber, &stats, sizeof(stats)) == 0 &&
+	    stats.expired)
+		complain("skipped %" PRIu64 " records that were too old", stats.expired);
+}
+
 static void close_all(struct cat *cat)
 {
+	tell_expired(cat);
 	if (cat->waitset && cat->subscriber)
 		shmb_waitset_remove(cat->waitset, cat->subscriber);
 	shmb_waitset_close(cat->waitset);
@@ -203,6 +215,10 @@ static int drain(struct cat *cat)
 		tell_losses(cat);
 		if (r == -EAGAIN)
 			return 0;
+		if (r == -ENOBUFS) {
+			command_failed("a publisher goes on without us", r);
+			continue;
+		}
 		if (r == -EBADMSG) {
 			command_failed("a publisher is ignored from now on", r);
 			cat->has_failed = true;
@@ -259,6 +275,9 @@ error_t cat_parse(int key, char *arg, struct argp_state *state)
 	case KEY_HISTORY:
 		cat->history = command_number(state, "--history", arg, 0, UINT32_MAX);
 		return 0;
+	case KEY_EVICT_AFTER:
+		cat->evict_after_ms = command_number(state, "--evict-after", arg, 1, UINT32_MAX);
+		return 0;
 	case CAT_KEY_WAIT_FOR_PUBLISHERS:
 		cat->wait_publishers =
 			command_number(state, "--wait-for-publishers", arg, 0, UINT32_MAX);
@@ -280,6 +299,8 @@ error_t cat_parse(int key, char *arg, struct argp_state *state)
 	case ARGP_KEY_SUCCESS:
 		if (cat->is_hex + cat->is_raw + common.is_json > 1)
 			argp_error(state, "--hex, --raw and --json exclude each other");
+		if (cat->is_lossy && cat->evict_after_ms)
+			argp_error(state, "--lossy and --evict-after exclude each other");
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -332,6 +353,8 @@ int command_cat(int argc, char **argv)
 		{ "history", KEY_HISTORY, "N", 0,
 		  "Begin with at most N records of the channel's history (0: none; else all)", 0 },
 		{ "lossy", 'l', NULL, 0, "Never slow publishers down: rather lose records", 0 },
+		{ "evict-after", KEY_EVICT_AFTER, "MS", 0,
+		  "Hold no publisher up for longer than this without reading: be lossy then", 0 },
 		{ "timeout", 't', "SECONDS", 0, "End after this time", 0 },
 		{ "wait", 'w', NULL, 0, "Wait until the channel exists", 0 },
 		{ "wait-for-publishers", CAT_KEY_WAIT_FOR_PUBLISHERS, "N", 0,

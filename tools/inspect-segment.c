@@ -228,6 +228,7 @@ static void read_lane(const struct inspect *inspect, struct inspect_item *item)
 		.dropped = block.dropped,
 		.refused = block.refused,
 		.rings = block.rings,
+		.evicted = block.evicted,
 		.full_since_ns =
 			block.full_sequence == block.sequence_hint ? block.full_since_ns : 0,
 		.is_waiting = (block.space_wait & SHMB_SLEEP_MODE_MASK) != SHMB_SLEEP_AWAKE,
@@ -263,18 +264,24 @@ static void read_arena(const struct inspect *inspect, struct inspect_item *item)
 	item->is_read = inspect_segment(inspect, item, 0, &block, sizeof(block), item->why) == 0;
 }
 
-/* Where a subscriber that has not stored anything yet will begin. */
-static int read_start(const struct inspect *inspect, struct inspect_item *item)
+/*
+ * What the publisher says: where a subscriber that has not stored anything yet will begin, and whether
+ * it waits for that one.
+ */
+static int read_bell(const struct inspect *inspect, struct inspect_item *item)
 {
+	struct inspect_pair *pair = &item->pair;
 	struct shmb_bell_segment bell;
 	int r = inspect_segment(inspect, item, 0, &bell, sizeof(bell), item->why);
 
-	if (r == 0 && bell.attached == 1) {
-		item->pair.position = bell.start_position;
-		item->pair.sequence = bell.start_sequence;
+	if (r < 0)
+		return r;
+	pair->is_evicted = bell.evicted;
+	if (pair->has_begun)
 		return 0;
-	}
-	return r < 0 ? r : -EAGAIN;
+	pair->position = bell.start_position;
+	pair->sequence = bell.start_sequence;
+	return bell.attached == 1 ? 0 : -EAGAIN;
 }
 
 /* What a worker says of the records of one publisher. */
@@ -325,12 +332,13 @@ static void read_pair(const struct inspect *inspect, struct inspect_item *item)
 		pair->position = slot.position;
 		pair->sequence = slot.sequence;
 		pair->lost = slot.lost;
+		pair->expired = slot.expired;
 		pair->has_begun = true;
 		if (has_pattern(inspect, item, SHMB_PATTERN_QUEUE))
 			read_work(inspect, item, subscriber, publisher->entry.slot);
-	} else if (read_start(inspect, item) < 0) {
-		return;
 	}
+	if ((!pair->has_begun || subscriber->entry.evict_after_ms) && read_bell(inspect, item) < 0)
+		return;
 	item->is_read = true;
 	/* The hint is lazy: the reader may be past it. */
 	if (publisher->lane.position > pair->position)
@@ -391,6 +399,7 @@ static void sum_item(const struct inspect_item *item, struct inspect_sum *sum)
 		sum->dropped += item->lane.dropped;
 		sum->refused += item->lane.refused;
 		sum->rings += item->lane.rings;
+		sum->evicted += item->lane.evicted;
 		break;
 	case SHMB_ENTRY_SUBSCRIBER:
 		sum->n_subscribers++;
@@ -405,6 +414,7 @@ static void sum_item(const struct inspect_item *item, struct inspect_sum *sum)
 		if (!item->is_read)
 			break;
 		sum->lost += item->pair.lost;
+		sum->expired += item->pair.expired;
 		sum->lag_len = most(sum->lag_len, item->pair.lag_len);
 		sum->lag_records = most(sum->lag_records, item->pair.lag_records);
 		break;

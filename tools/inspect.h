@@ -23,6 +23,7 @@ struct inspect_lane {
 	uint64_t refused;
 	uint64_t rings;
 	uint64_t full_since_ns; /* CLOCK_MONOTONIC; 0: it has published since */
+	uint64_t evicted; /* subscribers that it has stopped waiting for */
 	bool is_waiting; /* asleep until there is space */
 };
 
@@ -42,12 +43,14 @@ struct inspect_pair {
 	uint64_t position;
 	uint64_t sequence;
 	uint64_t lost;
+	uint64_t expired;
 	uint64_t lag_len;
 	uint64_t lag_records;
 	bool has_begun; /* the subscriber has stored a position for this pair */
 	uint64_t done; /* queues: records for this worker, all before the first that is not */
 	uint32_t in_work; /* handed out and not done */
 	uint32_t attempts; /* of those in work, the most often handed out here so often */
+	bool is_evicted; /* the publisher has stopped waiting for it */
 };
 
 struct inspect_channel {
@@ -164,8 +167,10 @@ struct inspect_sum {
 	uint64_t lag_len;
 	uint64_t lag_records;
 	uint64_t lost;
+	uint64_t expired;
 	uint64_t dropped;
 	uint64_t refused;
+	uint64_t evicted;
 	uint64_t rings;
 	uint64_t sleeps;
 	uint64_t backstops;

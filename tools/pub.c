@@ -3,8 +3,8 @@
 /*
  * shmctl pub: publish records from the command line, stdin or a file.
  *
- * A full lane blocks it, so a slow reliable subscriber slows the shell pipe before it and nothing
- * is lost on the way.
+ * Unless told otherwise a full lane blocks it, so a slow reliable subscriber slows the shell pipe
+ * before it and nothing is lost on the way.
  */
 
 #include <errno.h>
@@ -24,7 +24,25 @@ enum {
 	KEY_WAIT,
 	KEY_HISTORY,
 	KEY_QUEUE,
+	KEY_ORDERED,
+	KEY_TTL,
+	KEY_WHEN_FULL,
 };
+
+/* What to do when the lane is full: "block", "block:SECONDS", "fail" or "drop-newest". */
+static void parse_when_full(struct argp_state *state, const char *arg, struct pub *pub)
+{
+	pub->full_timeout_ns = SHMB_FOREVER;
+	pub->drops_newest = false;
+	if (strncmp(arg, "block:", 6) == 0)
+		pub->full_timeout_ns = command_seconds(state, "--when-full", arg + 6) * 1e9;
+	else if (strcmp(arg, "fail") == 0)
+		pub->full_timeout_ns = 0;
+	else if (strcmp(arg, "drop-newest") == 0)
+		pub->drops_newest = true;
+	else if (strcmp(arg, "block") != 0)
+		argp_error(state, "--when-full: block, block:SECONDS, fail or drop-newest");
+}
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
@@ -55,6 +73,15 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case KEY_HISTORY:
 		pub->history = command_number(state, "--history", arg, 1, UINT32_MAX);
 		return 0;
+	case KEY_ORDERED:
+		pub->is_ordered = true;
+		return 0;
+	case KEY_TTL:
+		pub->ttl_ms = command_number(state, "--ttl", arg, 1, UINT32_MAX);
+		return 0;
+	case KEY_WHEN_FULL:
+		parse_when_full(state, arg, pub);
+		return 0;
 	case KEY_WAIT:
 		pub->wait_subscribers =
 			command_number(state, "--wait-for-subscribers", arg, 0, UINT32_MAX);
@@ -83,9 +110,11 @@ static int open_channel(struct pub *pub)
 {
 	struct shmb_channel_options options = {
 		.options_len = sizeof(options),
-		.flags = SHMB_CHANNEL_CREATE | SHMB_CHANNEL_ANY_SCHEMA,
+		.flags = SHMB_CHANNEL_CREATE | SHMB_CHANNEL_ANY_SCHEMA |
+			 (pub->is_ordered ? SHMB_CHANNEL_ORDERED : 0),
 		.history = pub->history,
 		.pattern = pub->is_queue ? SHMB_CHANNEL_QUEUE : SHMB_CHANNEL_STREAM,
+		.ttl_ms = pub->ttl_ms,
 	};
 	char schema[SHMB_SCHEMA_LEN_MAX];
 	struct shmb_channel_info info;
@@ -118,11 +147,15 @@ static int open_channel(struct pub *pub)
 
 static int open_all(struct pub *pub)
 {
+	struct shmb_publisher_options options = {
+		.options_len = sizeof(options),
+		.flags = pub->drops_newest ? SHMB_PUBLISHER_DROP_NEWEST : 0,
+	};
 	int32_t r;
 
 	if (command_connect(&pub->client) || open_channel(pub))
 		return 1;
-	r = shmb_publisher_open(pub->handle, NULL, &pub->publisher);
+	r = shmb_publisher_open(pub->handle, &options, &pub->publisher);
 	if (r < 0)
 		return command_failed("cannot publish", r);
 	if (pub->wait_subscribers > 0) {
@@ -145,6 +178,9 @@ static void close_all(struct pub *pub)
 				"nobody subscribes to %s: the records are gone (--wait-for-subscribers "
 				"waits)",
 				pub->channel);
+		if (stats.dropped > 0)
+			complain("dropped %" PRIu64 " records: the channel was full",
+				 stats.dropped);
 	}
 	shmb_publisher_close(pub->publisher);
 	shmb_channel_close(pub->handle);
@@ -180,7 +216,10 @@ int pub_send(struct pub *pub, const void *data, size_t len)
 			 pub->n_sent + 1, len, pub->record_len_max);
 		return 1;
 	}
-	r = shmb_publisher_send_wait(pub->publisher, data, len, SHMB_FOREVER);
+	if (pub->drops_newest || pub->full_timeout_ns == 0)
+		r = shmb_publisher_send(pub->publisher, data, len);
+	else
+		r = shmb_publisher_send_wait(pub->publisher, data, len, pub->full_timeout_ns);
 	if (r < 0)
 		return command_failed("cannot publish", r);
 	if (pub->n_sent++ == 0 && shmb_publisher_stats(pub->publisher, &stats, sizeof(stats)) == 0)
@@ -209,7 +248,14 @@ int command_pub(int argc, char **argv)
 		  "publisher",
 		  0 },
 		{ "queue", KEY_QUEUE, NULL, 0, "If the channel is created: as a queue", 0 },
+		{ "ordered", KEY_ORDERED, NULL, 0,
+		  "If the channel is created: one order for the records of all publishers", 0 },
+		{ "ttl", KEY_TTL, "MS", 0,
+		  "If the channel is created: subscribers skip records that are older than this",
+		  0 },
 		{ "rate", KEY_RATE, "N", 0, "Publish at most N records a second", 0 },
+		{ "when-full", KEY_WHEN_FULL, "WHAT", 0,
+		  "block (the default), block:SECONDS, fail, or drop-newest", 0 },
 		{ "wait-for-subscribers", KEY_WAIT, "N", 0,
 		  "First wait until so many subscribers are there", 0 },
 		{ 0 },
@@ -221,9 +267,9 @@ int command_pub(int argc, char **argv)
 		.doc = "Publish each RECORD, or each line of stdin. A channel that does not exist "
 		       "is created, untyped: a record is the bytes of its text. On a typed channel "
 		       "a record is 'field=value ...' or a JSON object.\vWith --json each record "
-		       "must be JSON. When the channel is full, pub waits for its subscribers. On a "
-		       "queue it waits for a worker for each record, and at the end until all are "
-		       "done.",
+		       "must be JSON. When the channel is full, pub waits for its subscribers, "
+		       "unless --when-full says otherwise. On a queue it waits for a worker for "
+		       "each record, and at the end until all are done.",
 		.children = common_children,
 		.help_filter = command_help_filter,
 	};
@@ -237,6 +283,7 @@ int command_pub(int argc, char **argv)
 		free(pub);
 		return 1;
 	}
+	pub->full_timeout_ns = SHMB_FOREVER;
 	argp_parse(&argp, argc, argv, 0, NULL, pub);
 	status = open_all(pub);
 	if (!status)

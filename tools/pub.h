@@ -23,6 +23,10 @@ struct pub {
 	uint32_t wait_subscribers;
 	uint32_t history;
 	bool is_queue;
+	uint32_t ttl_ms;
+	bool is_ordered;
+	int64_t full_timeout_ns; /* how long to wait for space; 0: fail */
+	bool drops_newest;
 
 	struct shmb_client *client;
 	struct shmb_channel *handle;

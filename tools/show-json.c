@@ -156,6 +156,7 @@ static json_t *publisher_to_json(const struct inspect *inspect, const struct ins
 	set_u64(object, "position", item->lane.position);
 	set_u64(object, "refused", item->lane.refused);
 	set_u64(object, "dropped", item->lane.dropped);
+	set_u64(object, "evicted", item->lane.evicted);
 	set_u64(object, "rings", item->lane.rings);
 	json_object_set_new(object, "trusting",
 			    json_boolean(item->entry.flags & SHMB_MEMBER_TRUSTING));
@@ -184,6 +185,8 @@ static json_t *pair_to_json(const struct inspect_item *pair, bool is_queue)
 		set_u64(object, "in_work", pair->pair.in_work);
 		set_u64(object, "attempts", pair->pair.attempts);
 	}
+	set_u64(object, "expired", pair->pair.expired);
+	json_object_set_new(object, "evicted", json_boolean(pair->pair.is_evicted));
 	return object;
 }
 
@@ -194,6 +197,7 @@ static json_t *subscriber_to_json(const struct inspect *inspect, const struct in
 	const struct inspect_item *pair = NULL;
 
 	json_object_set_new(object, "lossy", json_boolean(item->entry.flags & SHMB_MEMBER_LOSSY));
+	set_u64(object, "evict_after_ms", item->entry.evict_after_ms);
 	set_u64(object, "history", item->entry.history);
 	if (item->is_read) {
 		json_object_set_new(object, "sleeping",
@@ -235,6 +239,8 @@ int show_as_json(const struct inspect *inspect, const struct inspect_item *chann
 	set_u64(object, "max_publishers", entry->max_publishers);
 	set_u64(object, "max_subscribers", entry->max_subscribers);
 	set_u64(object, "history", entry->history);
+	set_u64(object, "ttl_ms", entry->ttl_ms);
+	json_object_set_new(object, "ordered", json_boolean(entry->flags & SHMB_ENTRY_ORDERED));
 	if (entry->pattern == SHMB_PATTERN_STATE)
 		set_u64(object, "max_keys", entry->max_keys);
 	if (entry->blocks.arena_len)

@@ -137,6 +137,10 @@ static void print_channel(const struct inspect *inspect, const struct inspect_it
 		print_blocks(&entry->blocks);
 	if (entry->pattern == SHMB_PATTERN_STREAM)
 		printf("  history: %" PRIu32 " records of each publisher\n", entry->history);
+	if (entry->flags & SHMB_ENTRY_ORDERED)
+		puts("  order: one for the records of all publishers");
+	if (entry->ttl_ms)
+		printf("  ttl: %" PRIu32 " ms\n", entry->ttl_ms);
 	if (!decode) {
 		puts(entry->schema_len			    ? "  schema: unreadable"
 		     : entry->pattern == SHMB_PATTERN_STATE ? "  schema: none, values are bytes"
@@ -215,8 +219,9 @@ static void print_publisher(const struct inspect *inspect, const struct inspect_
 	} else {
 		printf("  published: %" PRIu64 " records, position %" PRIu64 "\n",
 		       item->lane.sequence, item->lane.position);
-		printf("  lane full: %" PRIu64 " refused, %" PRIu64 " dropped%s\n",
-		       item->lane.refused, item->lane.dropped,
+		printf("  lane full: %" PRIu64 " refused, %" PRIu64 " dropped, %" PRIu64
+		       " subscribers evicted%s\n",
+		       item->lane.refused, item->lane.dropped, item->lane.evicted,
 		       item->lane.is_waiting ? "; waits for space now" : "");
 	}
 	printf("  wake-ups sent: %" PRIu64 "\n", item->lane.rings);
@@ -260,12 +265,23 @@ static void print_pair(const struct inspect_item *item, uint32_t pattern)
 		       pair->done, pair->in_work, pair->position, pair->attempts);
 	else
 		printf("read %" PRIu64 " records, position %" PRIu64 "; behind %" PRIu64
-		       " records, %" PRIu64 " bytes; lost %" PRIu64 "\n",
-		       pair->sequence, pair->position, pair->lag_records, pair->lag_len,
-		       pair->lost);
+		       " records, %" PRIu64 " bytes; lost %" PRIu64 ", expired %" PRIu64 "%s\n",
+		       pair->sequence, pair->position, pair->lag_records, pair->lag_len, pair->lost,
+		       pair->expired, pair->is_evicted ? "; evicted" : "");
 	printf("    bell: %s (%" PRIu64 " bytes)\n",
 	       item->entry.segment[0] ? (const char *)item->entry.segment : "without a name",
 	       item->entry.segment_len);
+}
+
+/* Does it hold publishers up? In the words of shmbroker(7). */
+static void print_guard(const struct shmb_registry_entry *entry)
+{
+	if (entry->flags & SHMB_MEMBER_LOSSY)
+		puts("  backpressure: lossy");
+	else if (entry->evict_after_ms)
+		printf("  backpressure: evict-after %" PRIu32 " ms\n", entry->evict_after_ms);
+	else
+		puts("  backpressure: reliable");
 }
 
 static void print_subscriber(const struct inspect *inspect, const struct inspect_item *item,
@@ -274,6 +290,8 @@ static void print_subscriber(const struct inspect *inspect, const struct inspect
 	const struct inspect_item *pair = NULL;
 
 	print_member(inspect, item, look_role(inspect, item));
+	if (pattern == SHMB_PATTERN_STREAM)
+		print_guard(&item->entry);
 	if (!item->is_read)
 		return;
 	printf("  state: %s; slept %" PRIu64 " times, %" PRIu64 " backstops\n",

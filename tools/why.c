@@ -28,6 +28,7 @@ enum rank {
 	RANK_FULL, /* a publisher has no space */
 	RANK_DEAD, /* a member whose process has ended */
 	RANK_SLEPT, /* asleep, although there are records */
+	RANK_EVICTED, /* held a publisher up for too long: is lossy now */
 	RANK_UNREAD, /* does not read what is there */
 	RANK_BROKER,
 	RANK_JOINING,
@@ -37,8 +38,9 @@ enum rank {
 	RANK_FLOWS,
 };
 
-static const char *const rank_names[] = { "full",    "dead",  "slept", "unread", "broker",
-					  "joining", "alone", "slow",  "idle",	 "flows" };
+static const char *const rank_names[] = { "full",   "dead",   "slept",	 "evicted",
+					  "unread", "broker", "joining", "alone",
+					  "slow",   "idle",   "flows" };
 
 /**
  * struct cause - one of the things that can hold a channel up
@@ -269,6 +271,7 @@ static const struct inspect_item *slowest_of(const struct why *why,
 		const struct inspect_item *subscriber;
 
 		if (pair->entry.publisher_id != publisher->entry.id || !pair->is_read ||
+		    pair->pair.is_evicted ||
 		    (slowest && pair->pair.lag_len <= slowest->pair.lag_len))
 			continue;
 		subscriber =
@@ -447,12 +450,52 @@ static void judge_holds(struct why *why, const struct inspect_item *subscriber)
 	}
 }
 
+/* Of one subscriber: how many publishers do not wait for it any more? */
+static void explain_evicted(struct why *why, const struct inspect_item *subscriber)
+{
+	const struct inspect_item *pair = NULL, *publisher, *first = NULL;
+	char who[WHO_LEN], whom[WHO_LEN], more[64] = "";
+	uint64_t lost = 0;
+	uint32_t n = 0;
+	struct process process;
+	struct cause *cause;
+
+	while ((pair = inspect_next(&why->now, pair, SHMB_ENTRY_PAIR,
+				    subscriber->entry.channel_id))) {
+		if (pair->entry.subscriber_id != subscriber->entry.id || !pair->is_read ||
+		    !pair->pair.is_evicted)
+			continue;
+		publisher = inspect_find(&why->now, SHMB_ENTRY_PUBLISHER, pair->entry.publisher_id);
+		if (!publisher)
+			continue;
+		if (!n++)
+			first = publisher;
+		lost += pair->pair.lost;
+	}
+	if (!n)
+		return;
+	if (n > 1)
+		snprintf(more, sizeof(more), " and %" PRIu32 " more", n - 1);
+	look_process(why, subscriber, &process);
+	cause = add_cause(why, RANK_EVICTED,
+			  "%s%s waited for %s for %" PRIu32
+			  " ms and evicted it: it is lossy now, and knows of %" PRIu64
+			  " records that it has lost; that process %s",
+			  print_who(who, why, first), more, print_who(whom, why, subscriber),
+			  subscriber->entry.evict_after_ms, lost, process.text);
+	set_member(cause, why, first);
+	set_member(cause, why, subscriber);
+	set_u64(cause, "evicting_publishers", n);
+	set_u64(cause, "lost", lost);
+}
+
 static void judge_subscriber(struct why *why, const struct inspect_item *subscriber,
 			     const struct inspect_item *const *slowest)
 {
 	struct held held = held_by(why, subscriber, slowest);
 	struct backlog backlog = backlog_of(why, subscriber);
 
+	explain_evicted(why, subscriber);
 	judge_holds(why, subscriber);
 	if (held.n)
 		explain_full(why, subscriber, &held);

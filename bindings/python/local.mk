@@ -48,6 +48,7 @@ EXTRA_DIST += \
 	%D%/tests/test_leaks.py \
 	%D%/tests/test_memory.py \
 	%D%/tests/test_objects.py \
+	%D%/tests/test_options.py \
 	%D%/tests/test_process.py \
 	%D%/tests/test_queue.py \
 	%D%/tests/test_record.py \

@@ -103,12 +103,24 @@ SHMB_SIZE(shmb_segment_header, 128);
  */
 #define SHMB_RECORD_HEADER_LEN 8u
 #define SHMB_RECORD_LEN_MASK   0x0fffffffull /* bits 0-27: payload bytes */
-#define SHMB_RECORD_EXT	       (1ull << 28) /* 16 bytes come first, counted in the length: see queues */
+#define SHMB_RECORD_EXT	       (1ull << 28) /* 16 bytes come first, counted in the length */
 #define SHMB_RECORD_BLOCK      (1ull << 29) /* the payload lies in a block: see arenas */
 #define SHMB_RECORD_PAD	       (1ull << 30) /* skip to the start of the ring */
 #define SHMB_RECORD_VALID      (1ull << 31) /* published */
 #define SHMB_RECORD_TYPE_SHIFT 32 /* bits 32-47: the application's record type */
 #define SHMB_RECORD_SEQ_SHIFT  48 /* bits 48-63: low bits of the record's sequence number */
+
+/**
+ * struct shmb_record_ext - comes before the payload of each record of a channel that is ordered or has
+ *			    a time to live
+ * @published_ns: CLOCK_MONOTONIC of when it was published, more than that of the record before
+ * @zero:	  reserved
+ */
+struct shmb_record_ext {
+	uint64_t published_ns;
+	uint64_t zero;
+};
+SHMB_SIZE(shmb_record_ext, 16);
 
 /**
  * struct shmb_lane_mark - a record boundary where a lapped reader may go on
@@ -130,8 +142,11 @@ struct shmb_lane_mark {
  * @full_since_ns:  CLOCK_MONOTONIC of when the lane was found full, for display
  * @rings:	    system calls made to wake subscribers
  * @full_sequence:  number of records published by then: more now, and it is not full any more
+ * @evicted:	    subscribers that it has stopped waiting for, see the bell's word of that name
  * @intent:	    every byte before this position minus the ring's length may be overwritten
  * @block_floor:    blocks of records that begin before this position may be in use again
+ * @order_bound:    ordered channels: a record is being published, with at least this @published_ns; 0:
+ *		    none is, and the next will have one of a time after that of whoever sees this
  * @space_wait:	    the publisher's sleep word (see SHMB_SLEEP_*) while it waits for space
  * @doorbell_generation: the newest of its doorbell fds that the publisher listens to
  * @marks:	    where a lapped reader may go on
@@ -145,10 +160,13 @@ struct shmb_lane_segment {
 	uint64_t full_since_ns;
 	uint64_t rings;
 	uint64_t full_sequence;
-	uint8_t pad0[72];
+	uint64_t evicted;
+	uint8_t pad0[64];
 	uint64_t intent;
 	uint64_t block_floor;
-	uint8_t pad1[112];
+	uint8_t pad1[48];
+	uint64_t order_bound;
+	uint8_t pad4[56];
 	uint32_t space_wait;
 	uint32_t doorbell_generation;
 	uint8_t pad2[120];
@@ -157,8 +175,10 @@ struct shmb_lane_segment {
 };
 SHMB_AT(shmb_lane_segment, position_hint, 128);
 SHMB_AT(shmb_lane_segment, full_sequence, 176);
+SHMB_AT(shmb_lane_segment, evicted, 184);
 SHMB_AT(shmb_lane_segment, intent, 256);
 SHMB_AT(shmb_lane_segment, block_floor, 264);
+SHMB_AT(shmb_lane_segment, order_bound, 320);
 SHMB_AT(shmb_lane_segment, space_wait, 384);
 SHMB_AT(shmb_lane_segment, doorbell_generation, 388);
 SHMB_AT(shmb_lane_segment, marks, 512);
@@ -288,6 +308,7 @@ SHMB_SIZE(shmb_cell_slot, 24);
  * @lost:     records skipped because the publisher lapped this reader
  * @pair_id:  which pair these numbers belong to; 0 while they change, stored after them
  * @doorbell_generation: which of the publisher's doorbell fds the subscriber rings
+ * @expired:  records skipped because they were too old, of those that @sequence counts
  */
 struct shmb_cursor_lane {
 	uint64_t position;
@@ -295,10 +316,13 @@ struct shmb_cursor_lane {
 	uint64_t lost;
 	uint64_t pair_id;
 	uint32_t doorbell_generation;
-	uint8_t pad[28];
+	uint8_t pad0[4];
+	uint64_t expired;
+	uint8_t pad1[16];
 };
 SHMB_AT(shmb_cursor_lane, pair_id, 24);
 SHMB_AT(shmb_cursor_lane, doorbell_generation, 32);
+SHMB_AT(shmb_cursor_lane, expired, 40);
 SHMB_SIZE(shmb_cursor_lane, 64);
 
 /**
@@ -412,6 +436,8 @@ SHMB_SIZE(shmb_cursor_work, 576);
  * @doorbell_generation: publisher's bells only: which of the doorbell fds the ringer uses
  * @start_position:	 where the subscriber begins to read the lane
  * @start_sequence:	 number of records before it
+ * @evicted:		 publisher's bells only: 1: the publisher has stopped waiting for this
+ *			 reliable subscriber, which it may lap from now on
  */
 struct shmb_bell_segment {
 	struct shmb_segment_header header;
@@ -423,12 +449,14 @@ struct shmb_bell_segment {
 	uint32_t doorbell_generation;
 	uint64_t start_position;
 	uint64_t start_sequence;
-	uint8_t pad1[SHMB_BLOCK_LEN - 280];
+	uint32_t evicted;
+	uint8_t pad1[SHMB_BLOCK_LEN - 284];
 };
 SHMB_AT(shmb_bell_segment, wake, 128);
 SHMB_AT(shmb_bell_segment, broker_epoch, 136);
 SHMB_AT(shmb_bell_segment, attached, 256);
 SHMB_AT(shmb_bell_segment, start_position, 264);
+SHMB_AT(shmb_bell_segment, evicted, 280);
 SHMB_SIZE(shmb_bell_segment, SHMB_BLOCK_LEN);
 
 /* ---- channel --------------------------------------------------------------------------------- */
@@ -523,6 +551,8 @@ SHMB_SIZE(shmb_call_server, 16);
  * @backing:	    SHMB_MEMORY_POSIX or _SEALED: of what is made for its members from now on
  * @max_keys:	    state: entries of the directory, cells of each publisher
  * @blocks:	    for records that are longer than a lane could hold
+ * @ttl_ms:	    records that were published longer ago are skipped; 0: none
+ * @ordered:	    1: subscribers receive the records of all publishers in one order
  * @name:	    not terminated
  */
 struct shmb_channel_segment {
@@ -541,7 +571,9 @@ struct shmb_channel_segment {
 	uint32_t history;
 	uint32_t backing;
 	uint32_t max_keys;
-	uint8_t pad1[12];
+	uint32_t ttl_ms;
+	uint32_t ordered;
+	uint8_t pad1[4];
 	struct shmb_block_limits blocks;
 	uint8_t pad3[32];
 	uint8_t name[SHMB_NAME_LEN_MAX];
@@ -553,6 +585,8 @@ SHMB_AT(shmb_channel_segment, n_subscribers, 292);
 SHMB_AT(shmb_channel_segment, history, 296);
 SHMB_AT(shmb_channel_segment, backing, 300);
 SHMB_AT(shmb_channel_segment, max_keys, 304);
+SHMB_AT(shmb_channel_segment, ttl_ms, 308);
+SHMB_AT(shmb_channel_segment, ordered, 312);
 SHMB_AT(shmb_channel_segment, blocks, 320);
 SHMB_AT(shmb_channel_segment, name, 384);
 SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
@@ -575,6 +609,7 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
 	(1u << 3) /* publisher: its user's subscribers may map its lane writable */
 #define SHMB_MEMBER_SERVER (1u << 8) /* subscriber of a call channel: it gets requests */
 #define SHMB_ENTRY_SEALED  (1u << 2) /* channel: what is made for its members is sealed by now */
+#define SHMB_ENTRY_ORDERED (1u << 4) /* channel: as in its segment */
 
 /**
  * struct shmb_registry_entry - one thing the broker knows; an array of them at SHMB_BLOCK_LEN
@@ -592,7 +627,7 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
  * @pid:	    client
  * @uid:	    client, channel: the creator's
  * @gid:	    client
- * @flags:	    publisher, subscriber: SHMB_MEMBER_*; channel: SHMB_ENTRY_SEALED
+ * @flags:	    publisher, subscriber: SHMB_MEMBER_*; channel: SHMB_ENTRY_SEALED, _ORDERED
  * @slot:	    publisher, subscriber: its slot in the channel; arena: its number
  * @pattern:	    channel
  * @lane_len:	    channel
@@ -610,6 +645,8 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
  * @blocks:	    channel: as in its segment
  * @partner_id:	    publisher: the one subscriber that may read its lane; 0: all of the channel
  * @reply_to:	    publisher with a partner: the subscriber of its client that gets the answers
+ * @evict_after_ms: subscriber: its publishers stop waiting for it after so long; 0: never
+ * @ttl_ms:	    channel: as in its segment
  */
 struct shmb_registry_entry {
 	uint32_t state;
@@ -644,7 +681,9 @@ struct shmb_registry_entry {
 	struct shmb_block_limits blocks;
 	uint64_t partner_id;
 	uint64_t reply_to;
-	uint8_t pad1[96];
+	uint32_t evict_after_ms;
+	uint32_t ttl_ms;
+	uint8_t pad1[88];
 };
 SHMB_AT(shmb_registry_entry, id, 8);
 SHMB_AT(shmb_registry_entry, pid, 80);
@@ -657,6 +696,8 @@ SHMB_AT(shmb_registry_entry, backing, 360);
 SHMB_AT(shmb_registry_entry, max_keys, 364);
 SHMB_AT(shmb_registry_entry, blocks, 368);
 SHMB_AT(shmb_registry_entry, partner_id, 400);
+SHMB_AT(shmb_registry_entry, evict_after_ms, 416);
+SHMB_AT(shmb_registry_entry, ttl_ms, 420);
 SHMB_SIZE(shmb_registry_entry, 512);
 
 /**

@@ -136,6 +136,7 @@ SHMB_SIZE(shmb_version_reject, 16);
 #define SHMB_MSG_SOURCE	  12u /* struct shmb_msg_key -> OK; its first value is in the cell */
 #define SHMB_MSG_DISCLAIM 13u /* struct shmb_msg_key -> OK */
 #define SHMB_MSG_EXTEND	  14u /* struct shmb_msg_extend -> GRANT + arena */
+#define SHMB_MSG_OVERTAKE 15u /* struct shmb_msg_report -> OK; it has evicted that subscriber */
 /* broker to client: replies */
 #define SHMB_MSG_OK	 64u /* empty */
 #define SHMB_MSG_ERROR	 65u /* struct shmb_msg_error, then the channel's schema if code 7 */
@@ -240,6 +241,7 @@ SHMB_SIZE(shmb_msg_joined, 56);
 #define SHMB_OPEN_CREATE     (1u << 0) /* create it if it does not exist */
 #define SHMB_OPEN_EXCLUSIVE  (1u << 1) /* refuse if it exists */
 #define SHMB_OPEN_ANY_SCHEMA (1u << 2) /* take whatever schema the channel has */
+#define SHMB_OPEN_ORDERED    (1u << 3) /* stream: one order for the records of all publishers */
 
 /**
  * struct shmb_msg_open - then @schema_len bytes of schema
@@ -258,9 +260,11 @@ struct shmb_msg_open {
 	uint32_t backing; /* SHMB_MEMORY_* */
 	uint32_t max_keys; /* state: lane_len is so many cells; else 0 */
 	struct shmb_block_limits blocks; /* final, or all 0 */
+	uint32_t ttl_ms; /* stream: records that are older are skipped; 0: none */
+	uint32_t zero;
 	uint8_t name[SHMB_NAME_LEN_MAX];
 };
-SHMB_SIZE(shmb_msg_open, 200);
+SHMB_SIZE(shmb_msg_open, 208);
 
 /* fds: channel segment (role PEER, read). Opening a channel twice gives the same id. */
 struct shmb_msg_opened {
@@ -274,8 +278,10 @@ struct shmb_msg_opened {
 	uint32_t history;
 	uint32_t max_keys;
 	struct shmb_block_limits blocks;
+	uint32_t ttl_ms;
+	uint32_t ordered;
 };
-SHMB_SIZE(shmb_msg_opened, 72);
+SHMB_SIZE(shmb_msg_opened, 80);
 
 #define SHMB_ROLE_PUBLISHER  1u
 #define SHMB_ROLE_SUBSCRIBER 2u
@@ -285,7 +291,8 @@ struct shmb_msg_attach {
 	uint32_t role; /* SHMB_ROLE_* */
 	uint32_t flags; /* SHMB_MEMBER_LOSSY, SHMB_MEMBER_TRUSTING, SHMB_MEMBER_SERVER */
 	uint32_t history; /* a subscriber wants at most so many records of the channel's history */
-	uint32_t zero;
+	uint32_t
+		evict_after_ms; /* a subscriber holds its publishers up for no longer; 0: as it may */
 };
 SHMB_SIZE(shmb_msg_attach, 24);
 
@@ -437,7 +444,8 @@ SHMB_SIZE(shmb_msg_key, 16);
  *		 writes. Another one if it is about to move, which the pair then proves to be done
  * @history:	 the subscriber begins so many records before the publisher's position, if they are
  *		 still there and the two have not met before
- * @zero:	 reserved
+ * @evict_after_ms: the publisher stops waiting for the subscriber when that has not moved for so long
+ *		 although its lane is full, and says so in the bell; 0: never
  * fds, to a publisher:	 cursor (PEER, read; not if BLIND), bell (BELL, read-write), RINGER
  * fds, to a subscriber: lane (PEER, read), bell (BELL, read), RINGER (rings the publisher), and
  *			 DOORBELL if this pair has a doorbell of its own (peers of different uids)
@@ -453,7 +461,7 @@ struct shmb_msg_pair {
 	uint32_t doorbell_generation;
 	uint32_t segment;
 	uint32_t history;
-	uint32_t zero;
+	uint32_t evict_after_ms;
 };
 SHMB_SIZE(shmb_msg_pair, 56);
 
@@ -487,7 +495,7 @@ SHMB_SIZE(shmb_msg_unpair, 24);
 struct shmb_msg_report {
 	uint64_t pair_id;
 	uint64_t member_id; /* the sender's */
-	uint32_t reason; /* which rule the peer broke; 0: none, it cannot be served */
+	uint32_t reason; /* which rule the peer broke; 0: none, it cannot be served; OVERTAKE: 0 */
 	uint32_t zero;
 };
 SHMB_SIZE(shmb_msg_report, 24);
@@ -503,11 +511,13 @@ SHMB_SIZE(shmb_msg_report, 24);
 #define SHMB_CODE_NO_MEMORY	    9u /* no room in /dev/shm */
 #define SHMB_CODE_NO_FDS	    10u
 #define SHMB_CODE_PATTERN	    11u /* the channel exists with another pattern */
+#define SHMB_CODE_HOLD		    12u /* policy: a subscriber holds nobody up for so long */
 
 /**
  * struct shmb_msg_error
  * @code:  SHMB_CODE_*
- * @limit: QUOTA: the limit that was reached; BUSY: the pid of the key's owner; else 0
+ * @limit: QUOTA: the limit that was reached; BUSY: the pid of the key's owner; HOLD: the longest
+ *	   @evict_after_ms, 0: it may only be lossy; else 0
  * @asked: QUOTA: what was asked for; else 0
  */
 struct shmb_msg_error {

@@ -126,7 +126,7 @@ SHMB_INLINE uint32_t shmb_record_len_max(uint32_t lane_len)
  * @batch_sequence: number of records before it
  * @batch_header:   its header, stored last; 0: no batch is open
  * @next_mark:	    which mark is rewritten next
- * @record_flags:   0; SHMB_RECORD_EXT on a queue
+ * @record_flags:   0; SHMB_RECORD_EXT where 16 bytes come before each payload
  */
 struct shmb_lane_writer {
 	struct shmb_lane_segment *lane;
@@ -361,7 +361,7 @@ SHMB_INLINE void shmb_lane_commit(struct shmb_lane_writer *writer, uint32_t len,
  * @position:	    of the next header
  * @sequence:	    which number the next record must have
  * @record_len_max: the longest record there can be
- * @record_flags:   0; SHMB_RECORD_EXT on a queue
+ * @record_flags:   0; SHMB_RECORD_EXT where 16 bytes come before each payload
  */
 struct shmb_lane_reader {
 	const struct shmb_lane_segment *lane;

@@ -48,7 +48,8 @@ struct shmb_broker;
  * @lost:     records that this subscriber has lost so far, all publishers together
  * @publisher_id: whose record it is
  * @term:     state channels: under which claim the value was put; queues: the job, for
- *	      shmb_subscriber_done()
+ *	      shmb_subscriber_done(); ordered channels: when the (first) record was published, in
+ *	      nanoseconds of CLOCK_MONOTONIC
  * @attempt:  queues: how often the record has been handed to a worker, this time included
  * @pad:      zero
  *
@@ -190,6 +191,7 @@ int32_t shmb_client_connected(struct shmb_client *client);
 #define SHMB_CHANNEL_STATE     4u /* pattern: the latest value of each key */
 
 #define SHMB_CHANNEL_ANY_SCHEMA (1u << 2) /* accept any schema; shmb_channel_schema() tells it */
+#define SHMB_CHANNEL_ORDERED	(1u << 3) /* if it is created: one order for all records of a stream */
 
 #define SHMB_BLOCKS_HUGE_PAGES \
 	(1u << 0) /* have them in huge pages, as far as the kernel gives some */
@@ -226,6 +228,9 @@ int32_t shmb_client_connected(struct shmb_client *client);
  * @max_holds:	     blocks: so many records may each subscriber hold, at most 64; 0: 4
  * @block_flags:     blocks: SHMB_BLOCKS_*
  * @numa_node:	     blocks: 1 + the NUMA node that their memory is to come from; 0: any
+ * @ttl_ms:	     stream: subscribers skip records that were published longer ago, and count them;
+ *		     default: none does. Each record takes 16 bytes more then
+ * @pad:	     zero
  */
 struct shmb_channel_options {
 	uint32_t options_len;
@@ -246,6 +251,8 @@ struct shmb_channel_options {
 	uint32_t max_holds;
 	uint32_t block_flags;
 	uint32_t numa_node;
+	uint32_t ttl_ms;
+	uint32_t pad;
 };
 
 /**
@@ -307,6 +314,8 @@ int32_t shmb_channel_schema(struct shmb_channel *channel, void *schema, uint32_t
  * @max_holds:	       so many records may each subscriber hold
  * @block_flags:       SHMB_BLOCKS_* that were asked for
  * @numa_node:	       1 + the NUMA node that was asked for; 0: any
+ * @ttl_ms:	       subscribers skip records that were published longer ago; 0: none
+ * @ordered:	       1: subscribers receive the records of all publishers in one order
  */
 struct shmb_channel_info {
 	uint32_t lane_len;
@@ -326,6 +335,8 @@ struct shmb_channel_info {
 	uint32_t max_holds;
 	uint32_t block_flags;
 	uint32_t numa_node;
+	uint32_t ttl_ms;
+	uint32_t ordered;
 };
 
 /**
@@ -536,7 +547,7 @@ int32_t shmb_publisher_send_wait(struct shmb_publisher *publisher, const void *d
  * @n_subscribers: subscribers that this publisher serves now
  * @n_blocks:	  blocks in use: published, and not passed by all reliable subscribers
  * @n_held:	  blocks that were passed, but are held
- * @pad:	  zero
+ * @n_evicted:	  subscribers that it has stopped waiting for, see evict_after_ms
  * @arena_len:	  bytes of memory for blocks that it has now
  */
 struct shmb_publisher_stats {
@@ -549,7 +560,7 @@ struct shmb_publisher_stats {
 	uint32_t n_subscribers;
 	uint32_t n_blocks;
 	uint32_t n_held;
-	uint32_t pad;
+	uint32_t n_evicted;
 	uint64_t arena_len;
 };
 
@@ -582,6 +593,11 @@ int32_t shmb_publisher_stats(struct shmb_publisher *publisher, struct shmb_publi
  *		 0: 32
  * @max_attempts: queues: a record that would be handed out more often goes to the queue of the dead
  *		 letters, see below; 0: no limit
+ * @evict_after_ms: hold no publisher up for longer than this without reading: it goes on, and this
+ *		 subscriber is lossy for it from then on; 0: hold it up for ever
+ *
+ * The evicted subscriber is told once, by -ENOBUFS of the call that receives next. It counts what it
+ * has lost and loses, as a lossy one does. To be reliable again it is opened anew.
  */
 struct shmb_subscriber_options {
 	uint32_t options_len;
@@ -590,6 +606,7 @@ struct shmb_subscriber_options {
 	uint32_t history;
 	uint32_t credit;
 	uint32_t max_attempts;
+	uint32_t evict_after_ms;
 };
 
 /**
@@ -604,7 +621,8 @@ struct shmb_subscriber_options {
  * its lane holds them. A publisher hands them out when it next publishes, lends or waits.
  *
  * Context: any thread; blocks for two round trips to the broker.
- * Return: as shmb_publisher_open().
+ * Return: as shmb_publisher_open(); -EACCES also: policy does not let it hold publishers up for so long,
+ *	   the sentence says for how long it does.
  */
 int32_t shmb_subscriber_open(struct shmb_channel *channel,
 			     const struct shmb_subscriber_options *options,
@@ -639,7 +657,9 @@ struct shmb_view *shmb_subscriber_view(struct shmb_subscriber *subscriber);
  * Context: the thread that uses it; never blocks, no system call unless membership has changed.
  * Return: its bytes (0 for an empty record); -EAGAIN: none; -EMSGSIZE: longer than @cap, it stays
  *	   the next one and the view's len says its length; -EBUSY: records are peeked at; -EBADMSG:
- *	   a publisher wrote impossible bytes: it is read no more, the others are.
+ *	   a publisher wrote impossible bytes: it is read no more, the others are; -ENOBUFS: a
+ *	   publisher does not wait for this subscriber any more, see evict_after_ms: said once, the
+ *	   view's lost counts what it has lost so far and its publisher_id says whose it was.
  */
 int32_t shmb_subscriber_recv(struct shmb_subscriber *subscriber, void *data, uint32_t cap);
 
@@ -669,7 +689,7 @@ int32_t shmb_subscriber_recv_many(struct shmb_subscriber *subscriber, void *data
  * look, and so may any publisher under a lossy subscriber; shmb_subscriber_recv() copies.
  *
  * Context: as shmb_subscriber_recv(). Repeated calls give the same records until they are released.
- * Return: how many, at least 1; -EAGAIN; -EBADMSG.
+ * Return: how many, at least 1; -EAGAIN; -EBADMSG; -ENOBUFS as shmb_subscriber_recv().
  */
 int32_t shmb_subscriber_peek(struct shmb_subscriber *subscriber, uint32_t max);
 
@@ -679,8 +699,8 @@ int32_t shmb_subscriber_peek(struct shmb_subscriber *subscriber, uint32_t max);
  * @count:	how many; 0 forgets the peek and keeps all of them for the next call
  *
  * Context: wait-free, no system call unless a publisher waits for the space.
- * Return: 0; -EINVAL: more than were peeked at; -ESTALE: lossy, and they were overwritten while
- *	   you looked: what you saw is void, it is counted as lost.
+ * Return: 0; -EINVAL: more than were peeked at; -ESTALE: lossy (or evicted meanwhile), and they
+ *	   were overwritten while you looked: what you saw is void, it is counted as lost.
  */
 int32_t shmb_subscriber_release(struct shmb_subscriber *subscriber, uint32_t count);
 
@@ -749,12 +769,14 @@ int32_t shmb_subscriber_arm(struct shmb_subscriber *subscriber);
  * struct shmb_subscriber_stats - counters since the subscriber was opened
  * @subscriber_id: unique in this broker's life and after
  * @received:	  records
- * @lost:	  records lost because a publisher lapped this lossy subscriber
+ * @lost:	  records lost because a publisher lapped this lossy or evicted subscriber
  * @sleeps:	  times it went to sleep
  * @backstops:	  bounded sleeps that ended by themselves and found data: lost wake-ups, should be 0
  * @pending:	  records published and not received yet, as far as the hints say; at least this
  * @n_publishers: publishers that it reads now, those that have gone but are not drained included
  * @pad:	  zero
+ * @expired:	  records skipped because they were older than the channel's ttl_ms
+ * @disordered:	  ordered channels: records received behind one that was published later
  */
 struct shmb_subscriber_stats {
 	uint64_t subscriber_id;
@@ -765,6 +787,8 @@ struct shmb_subscriber_stats {
 	uint64_t pending;
 	uint32_t n_publishers;
 	uint32_t pad;
+	uint64_t expired;
+	uint64_t disordered;
 };
 
 /**

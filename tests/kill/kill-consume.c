@@ -9,9 +9,10 @@
  * the cursor's position still finds every record that the dead process had not had in its hands,
  * whole and in order.
  *
- * A part of the processes is really killed. Another part is thrown out: the publishers go on and
- * overwrite what it had not received, then it goes on. It changes nothing but its own cursor, and
- * what it hands to its application is whole all the same.
+ * A part of the processes is really killed. Another part is thrown out, or evicted by publishers that
+ * have waited for it long enough: they go on and overwrite what it had not received, then it goes on. It
+ * changes nothing but its own cursor, and what it hands to its application is whole all the same. One
+ * that was evicted also knows exactly what it has lost.
  *
  * Built with -DSHMB_MUTATE_*, the subscriber has a mistake in it, and this test must fail.
  */
@@ -100,6 +101,7 @@ struct stage {
 	uint64_t epoch;
 	uint8_t fork_guard;
 	enum op op;
+	bool evictable;
 	bool looked; /* the application has seen what it peeked at */
 	bool accused;
 	int32_t result;
@@ -258,6 +260,7 @@ static void prepare_lane(uint32_t lane, uint32_t offset, bool attached)
 	sub_lane->publisher_id = 20 + lane;
 	sub_lane->lane.base = words;
 	sub_lane->bell_words = &stage->bells[lane];
+	sub_lane->watched = stage->evictable;
 	sub_lane->slot = &stage->slots[lane];
 	stage->sub_lane_array[lane] = sub_lane;
 	/* Left behind by whoever had the slot before. */
@@ -269,7 +272,7 @@ static void prepare_lane(uint32_t lane, uint32_t offset, bool attached)
 			step_fail(&step, "the ring cannot be prepared");
 }
 
-static void prepare_stage(uint32_t offset, enum op op, bool attached)
+static void prepare_stage(uint32_t offset, enum op op, bool attached, bool evictable)
 {
 	struct shmb_subscriber *subscriber = &stage->subscriber;
 
@@ -277,6 +280,7 @@ static void prepare_stage(uint32_t offset, enum op op, bool attached)
 	memset(stage->out, 0xee, sizeof(stage->out));
 	stage->fork_guard = 1;
 	stage->op = op;
+	stage->evictable = evictable;
 	stage->channel.lane_len = RING_LEN;
 	subscriber->member.fork_guard = &stage->fork_guard;
 	subscriber->member.epoch = &stage->epoch;
@@ -390,16 +394,19 @@ static void check_end(void)
 
 /* ---- the zombie -------------------------------------------------------------------------------- */
 
-/* It is thrown out, and the publishers go on without regard to it. */
-static void publish_on(uint32_t n)
+/* It is thrown out, or evicted, and the publishers go on without regard to it. */
+static void publish_on(uint32_t n, bool evict)
 {
 	for (uint32_t lane = 0; lane < N_LANES; lane++) {
+		if (evict)
+			shmb_bell_evict(&stage->bells[lane]);
 		writers[lane].limit = UINT64_MAX;
 		/* At first a few records, then many rounds of the ring. */
 		for (uint32_t i = 0; i < n && publish(&writers[lane], lane); i++)
 			;
 	}
-	stage->epoch++;
+	if (!evict)
+		stage->epoch++;
 }
 
 /* Which records did it get? Those of each lane in order, and whole. */
@@ -435,54 +442,77 @@ static void check_zombie(const uint8_t *theirs)
 		step_fail(&step, "a zombie accuses an honest publisher");
 }
 
-static void play_zombie(void)
+/* What is left: of one that was thrown out until it is told so, of one that was evicted all. */
+static void receive_rest(bool evicted)
+{
+	struct shmb_subscriber *subscriber = &stage->subscriber;
+	int32_t result = 0, last = evicted ? -EAGAIN : -ESTALE;
+	uint64_t n_published = 0;
+
+	for (uint32_t i = 0; i <= N_LANES * N_RECORDS + 2 && result != last; i++) {
+		result = shmb_subscriber_recv(subscriber, stage->out, OUT_LEN);
+		if (result >= 0 &&
+		    !is_whole(stage->out, (uint32_t)subscriber->view.publisher_id - 20,
+			      subscriber->view.sequence - SEQUENCE))
+			step_fail(&step, "a zombie receives a torn record");
+	}
+	if (result != last)
+		step_fail(&step, "it never learns that it was %s: %d",
+			  evicted ? "evicted" : "thrown out", result);
+	if (!evicted)
+		return;
+	for (uint32_t lane = 0; lane < N_LANES; lane++) {
+		n_published += writers[lane].sequence - SEQUENCE;
+		if (!stage->sub_lanes[lane].lossy)
+			step_fail(&step, "lane %u: it does not know that it was evicted", lane);
+	}
+	if (subscriber->received + subscriber->lost != n_published)
+		step_fail(&step, "%llu received and %llu lost, of %llu",
+			  (unsigned long long)subscriber->received,
+			  (unsigned long long)subscriber->lost, (unsigned long long)n_published);
+}
+
+static void play_zombie(bool evict)
 {
 	static const uint32_t some[] = { 3, 40, 70, 200, 590 };
 	static struct step_state *state;
 	static struct stage before, theirs;
 	static uint32_t turn;
 	struct shmb_lane_writer kept[N_LANES];
-	int32_t result = 0;
 
 	state = step_save(&step, state);
 	memcpy(&before, stage, sizeof(before));
 	memcpy(kept, writers, sizeof(kept));
-	publish_on(some[turn++ % SHMB_ARRAY_LEN(some)]);
+	publish_on(some[turn++ % SHMB_ARRAY_LEN(some)], evict);
 	memcpy(&theirs, stage, sizeof(theirs));
 	step_finish(&step);
 	check_got();
 	check_zombie((const uint8_t *)&theirs);
-	/* What had come may still be read. */
-	for (uint32_t i = 0; i <= N_LANES * N_RECORDS && result != -ESTALE; i++) {
-		result = shmb_subscriber_recv(&stage->subscriber, stage->out, OUT_LEN);
-		if (result >= 0 &&
-		    !is_whole(stage->out, (uint32_t)stage->subscriber.view.publisher_id - 20,
-			      stage->subscriber.view.sequence - SEQUENCE))
-			step_fail(&step, "a zombie receives a torn record");
-	}
-	if (result != -ESTALE)
-		step_fail(&step, "it never learns that it was thrown out: %d", result);
+	receive_rest(evict);
 	check_zombie((const uint8_t *)&theirs);
 	memcpy(writers, kept, sizeof(kept));
 	memcpy(stage, &before, sizeof(before));
 	step_restore(&step, state);
 }
 
-static void step_call(uint32_t offset, enum op op, bool attached)
+static void step_call(uint32_t offset, enum op op, bool attached, bool evictable)
 {
 	static uint8_t before[sizeof(stage->slots)];
 	uint64_t *n = rows[op].n;
 	bool running = true;
 
 	step_begin(&step);
-	snprintf(step.scenario, sizeof(step.scenario), "offset %u, call %d, %s", offset, (int)op,
-		 attached ? "attached" : "fresh");
-	prepare_stage(offset, op, attached);
+	snprintf(step.scenario, sizeof(step.scenario), "offset %u, call %d, %s%s", offset, (int)op,
+		 attached ? "attached" : "fresh", evictable ? ", evictable" : "");
+	prepare_stage(offset, op, attached, evictable);
 	judge();
 	while (running) {
 		if (offset % ZOMBIE_STRIDE < 16 && !STEP_SANITIZED) {
-			play_zombie();
+			play_zombie(false);
 			n[STEP_ZOMBIE]++;
+			if (evictable)
+				play_zombie(true);
+			n[STEP_ZOMBIE] += evictable;
 		}
 		if (offset % KILL_STRIDE / 16 == 3 && !STEP_SANITIZED) {
 			step_kill_pid(&step, step_fork(&step));
@@ -508,7 +538,8 @@ int main(int argc, char **argv)
 	step_start(&step, run_call, NULL);
 	for (uint32_t offset = 0; offset < RING_LEN; offset += quick ? 8 * 35 : 8)
 		for (uint32_t op = offset / 8 % 2; op < N_OPS; op += 2)
-			step_call(offset, (enum op)op, offset / 16 % 4 != 0);
+			step_call(offset, (enum op)op, offset / 16 % 4 != 0,
+				  (offset / 128 + op / 2) % 2 == 0);
 	step_kill(&step);
 	printf("kill-consume: %llu states judged\n", (unsigned long long)n_states);
 	step_table("kill-consume", rows, N_OPS, quick ? QUICK_DIVISOR : 1);

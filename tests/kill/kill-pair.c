@@ -487,7 +487,9 @@ static void prepare_reader(bool lossy)
 					     .lane.base = stage->lane,
 					     .bell_words = &stage->bell,
 					     .words = &stage->cursor,
-					     .slot = &stage->slot };
+					     .slot = &stage->slot,
+					     .lossy = lossy,
+					     .watched = lossy };
 	subscriber->n_lanes = 1;
 	set_hot(subscriber);
 	attach_lane(subscriber, &stage->sub_lane);

@@ -53,6 +53,8 @@ static inline bool mutate_forgets(const char *pointer)
 	return !strcmp(pointer, "subscriber->member.epoch");
 #elif defined(SHMB_MUTATE_SLOT)
 	return !strcmp(pointer, "&slot->pair_id");
+#elif defined(SHMB_MUTATE_EVICTED)
+	return !strcmp(pointer, "&bell->evicted");
 #else
 	(void)pointer;
 	return false;

@@ -206,6 +206,72 @@ static void read_and_resync(void)
 	}
 }
 
+/* ---- evicted ------------------------------------------------------------------------------------ */
+
+static struct shmb_bell_segment bell;
+static bool is_lossy;
+
+/* As the publisher's evict(), and what it writes then. */
+static void evict_and_write(void)
+{
+	shmb_bell_evict(&bell);
+	write_for_all(2);
+}
+
+/* As the subscriber's check_overwritten(). */
+static bool was_overwritten(void)
+{
+	is_lossy = is_lossy || shmb_bell_evicted(&bell);
+	return is_lossy && shmb_lane_lapped(&reader);
+}
+
+/* As the subscriber's look_watched() and take(). */
+static int receive_watched(void)
+{
+	uint64_t words[RING_LEN / 8] = { 0 }, position = reader.position;
+	struct shmb_record record;
+	int result;
+
+	if (is_lossy)
+		return receive_lossy();
+	result = shmb_lane_peek(&reader, &record);
+	if (was_overwritten()) {
+		reader.position = position;
+		return receive_lossy();
+	}
+	if (result < 0)
+		dfs_fail("bytes that cannot be a record");
+	if (result <= 0)
+		return 0;
+	model_copy(words, &record);
+	if (was_overwritten())
+		return 1;
+	shmb_lane_skip(&reader, &record);
+	dfs_settle();
+	model_judge(words, &record, reader.sequence - 1);
+	n_received++;
+	if (n_received + n_lost != reader.sequence)
+		dfs_fail("the loss is not exact");
+	return 1;
+}
+
+static void read_watched(void)
+{
+	for (unsigned int i = 0; i < n_reads; i++)
+		receive_watched();
+}
+
+static void check_watched(void)
+{
+	while (receive_watched())
+		continue;
+	if (reader.sequence != n_certain && reader.sequence != n_perhaps &&
+	    !(MODEL_N_MARKS == 1 && dfs_killed(0)))
+		dfs_fail("the reader does not get to the end");
+	if (n_received + n_lost != reader.sequence)
+		dfs_fail("the loss is not exact");
+}
+
 static void check_lossy(void)
 {
 	while (receive_lossy())
@@ -254,6 +320,15 @@ static void set_up_pads(void)
 static void set_up_lossy_batch(void)
 {
 	begin_lossy(lens_batch, N(lens_batch), 7, 4);
+}
+
+/* The ring is full of what the reader has not read, but for the word that is 0. */
+static void set_up_watched(void)
+{
+	begin_lossy(lens_one, N(lens_one), 7, 4);
+	/* The intent is ahead already: nothing but the eviction itself says what comes now. */
+	shmb_lane_raise_intent(&writer, writer.position + RING_LEN);
+	is_lossy = false;
 }
 
 static const struct dfs_scenario scenarios[] = {
@@ -315,6 +390,14 @@ static const struct dfs_scenario scenarios[] = {
 	  4,
 	  2,
 	  { 390000, 10000 } },
+	{ "evicted",
+	  set_up_watched,
+	  { evict_and_write, read_watched },
+	  check_watched,
+	  1,
+	  4,
+	  2,
+	  { MODEL_N_MARKS > 1 ? 150000 : 100000, 4000 } },
 	{ "lossy, nearly lapped",
 	  set_up_nearly,
 	  { write_lap, read_and_resync },
@@ -329,5 +412,6 @@ int main(int argc, char **argv)
 {
 	dfs_share(&lane, sizeof(lane));
 	dfs_share(&cursor, sizeof(cursor));
+	dfs_share(&bell, sizeof(bell));
 	return dfs_main(argc, argv, scenarios, N(scenarios));
 }

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One order for the records of several publishers, without a lane that all of them write: each takes
- * a stamp from a common counter (the one word with several writers; a lie in it skews the order,
- * never a record), and says before in a word of its own that a stamp of at least so much is on its
- * way. A subscriber takes the smallest stamp once no publisher can come with a smaller one. A
- * publisher may be killed anywhere; the broker overrules the word of the dead.
- * BUG_NO_BOUND, BUG_RECORD_FIRST, BUG_BOUND_EARLY, BUG_BOUND_LATE, BUG_DEATH: must fail; of these
- * BUG_BOUND_EARLY with PSO.
+ * One order for the records of several publishers, without a word that two of them write: each stamps
+ * its records with the time of a clock that is the same for all, and says before in a word of its own
+ * that a stamp of at least so much is on its way. A subscriber takes the smallest stamp once the clock
+ * has passed it and no publisher can come with a smaller one. Times can be the same: then the number of
+ * the publisher decides. A publisher may be killed anywhere; the broker overrules the word of the dead.
+ * BUG_NO_BOUND, BUG_RECORD_FIRST, BUG_NO_FENCE, BUG_BOUND_EARLY, BUG_BOUND_LATE, BUG_SAME_TIME, BUG_DEATH:
+ * must fail; of these BUG_BOUND_EARLY with PSO.
  */
 #ifndef PUBLISHERS
 #define PUBLISHERS 2
@@ -14,13 +14,15 @@
 #ifndef RECORDS
 #define RECORDS 3
 #endif
+/* They need not be as many. */
+#define RECORDS_OF(p) (p == 1 && RECORDS > 1 -> RECORDS - 1 : RECORDS)
 #define BOUND(p)     (p)
 #define RECORD(p, k) (PUBLISHERS + (p) * (RECORDS + 1) + (k)) /* the last one stays 0 */
 #define WORDS	     (PUBLISHERS * (2 + RECORDS))
 #define WRITERS	     PUBLISHERS
 #include "store-buffer.pml"
 
-byte counter = 1;
+byte clock = 1;
 byte n_published[PUBLISHERS]; /* with the one that is on its way */
 bool dead[PUBLISHERS], done[PUBLISHERS], overruled[PUBLISHERS];
 
@@ -32,26 +34,45 @@ bool dead[PUBLISHERS], done[PUBLISHERS], overruled[PUBLISHERS];
 #define publish store_release
 #endif
 
+#ifdef BUG_NO_FENCE
+#define BOUND_IS_SEEN(p) true
+#else
+#define BOUND_IS_SEEN(p) EMPTY(p)
+#endif
+
 #define MAY_DIE if :: skip :: dead[self] = true; goto out fi
+
+/* No two of one publisher are the same. Time goes on when somebody looks, or not. */
+inline read_clock()
+{
+	atomic {
+		if
+		:: clock > own
+		:: clock++
+		fi;
+		stamp = clock;
+		own = stamp
+	}
+}
 
 proctype publisher(byte self)
 {
-	byte bound, stamp;
+	byte own, stamp;
 
 	do
-	:: n_published[self] == RECORDS -> break
+	:: n_published[self] == RECORDS_OF(self) -> break
 	:: else ->
 		MAY_DIE;
-		bound = counter;
 #ifdef BUG_BOUND_LATE
-		atomic { EMPTY(self) -> stamp = counter; counter++ };
+		stamp = own + 1;
+		read_clock();
 		MAY_DIE;
-		store(self, BOUND(self), bound);
+		store(self, BOUND(self), stamp);
 #else
-		store(self, BOUND(self), bound);
+		store(self, BOUND(self), own + 1);
 		MAY_DIE;
-		/* A locked instruction, which waits for what was stored before. */
-		atomic { EMPTY(self) -> stamp = counter; counter++ };
+		BOUND_IS_SEEN(self);
+		read_clock();
 #endif
 		MAY_DIE;
 		publish(self, RECORD(self, n_published[self]), stamp);
@@ -84,6 +105,7 @@ end:	do
 
 #define NEXT(p) memory[RECORD(p, taken[p])]
 #define OVER(p) ((overruled[p] || done[p]) && EMPTY(p))
+#define BEFORE(s, p, t, q) ((s) < (t) || ((s) == (t) && (p) < (q)))
 
 /* May publisher p still come with a stamp below that of the candidate? */
 inline look_at(p)
@@ -100,7 +122,8 @@ inline look_at(p)
 	stamp = memory[RECORD(p, taken[p])];
 #endif
 	if
-	:: (bound && bound < candidate && !over) || (stamp && stamp < candidate) -> held = true
+	:: (bound && bound <= candidate && !over) || (stamp && BEFORE(stamp, p, candidate, from)) ->
+		held = true
 	:: else
 	fi
 }
@@ -108,7 +131,7 @@ inline look_at(p)
 proctype subscriber()
 {
 	byte taken[PUBLISHERS];
-	byte candidate, from, last, p, bound, stamp;
+	byte candidate, from, last, last_from, p, bound, stamp;
 	bool held, over;
 
 	do
@@ -118,7 +141,8 @@ proctype subscriber()
 		for (p : 0 .. PUBLISHERS - 1) {
 			stamp = memory[RECORD(p, taken[p])];
 			if
-			:: stamp && (!candidate || stamp < candidate) -> candidate = stamp; from = p
+			:: stamp && (!candidate || BEFORE(stamp, p, candidate, from)) ->
+				candidate = stamp; from = p
 			:: else
 			fi
 		}
@@ -130,6 +154,12 @@ proctype subscriber()
 			:: OVER(0) && OVER(1) && !NEXT(0) && !NEXT(1) -> break
 			fi
 		:: else ->
+#ifndef BUG_SAME_TIME
+			if
+			:: clock > candidate
+			:: else -> clock++
+			fi;
+#endif
 			for (p : 0 .. PUBLISHERS - 1) {
 				if
 				:: p != from -> look_at(p)
@@ -138,13 +168,14 @@ proctype subscriber()
 			}
 			if
 			:: !held ->
-				assert(candidate > last);
+				assert(BEFORE(last, last_from, candidate, from));
 				last = candidate;
+				last_from = from;
 				taken[from]++
 			:: else ->
 				/* Nor does this one; what it waits for comes, or is overruled. */
 				NEXT(1 - from) || !memory[BOUND(1 - from)] ||
-					memory[BOUND(1 - from)] >= candidate || overruled[1 - from]
+					memory[BOUND(1 - from)] > candidate || overruled[1 - from]
 			fi
 		fi;
 		candidate = 0; from = 0; p = 0; bound = 0; stamp = 0; held = false; over = false

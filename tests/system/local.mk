@@ -5,6 +5,7 @@ system_tests = \
 	%D%/shmctl-inspect.sys \
 	%D%/shmctl-killed-broker.sys \
 	%D%/shmctl-why.sys \
+	%D%/shmctl-evict.sys \
 	%D%/shmctl-pub-cat.sys \
 	%D%/shmctl-typed.sys \
 	%D%/shmctl-live.sys \

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Large channels and wait sets: a thousand publishers on a channel, hundreds of subscribers, a
+ * Large channels and wait sets: a thousand publishers on a channel, hundreds of subscribers, four
  * thousand channels in a wait set. Every record arrives, wake-ups arrive, and
  * those who close and those who are killed at that size leave nothing.
  */
@@ -14,8 +14,9 @@
 #define N_PUBLISHERS  1000u
 #define N_SUBSCRIBERS 256u
 #define N_CHANNELS    1000u
+#define N_LANES	      4096u
 #define N_ROUNDS      3u
-#define N_FDS_EACH    5u /* of a subscriber and what it has heard of its publisher */
+#define N_FDS_EACH    4u /* of a subscriber and what it has heard of its publisher, at most */
 #define LANE_LEN      4096u
 #define TIMEOUT	      (30000 * MS)
 #define EXIT_NO_FDS   77
@@ -331,6 +332,19 @@ START_TEST(a_thousand_channels_are_waited_for)
 }
 END_TEST
 
+START_TEST(four_thousand_lanes_are_waited_for)
+{
+	struct rlimit limit;
+
+	getrlimit(RLIMIT_NOFILE, &limit);
+	if (limit.rlim_cur >= (rlim_t)N_FDS_EACH * N_LANES / divisor)
+		waitset_of(N_LANES / divisor);
+	else
+		printf("four thousand lanes need %u open files, %llu are allowed here\n",
+		       N_FDS_EACH * N_LANES / divisor, (unsigned long long)limit.rlim_cur);
+}
+END_TEST
+
 /* ---- */
 
 static void set_up_scale(void)
@@ -364,5 +378,6 @@ int main(void)
 	tcase_add_test(cases[0], a_thousand_publishers_reach_one_subscriber);
 	tcase_add_test(cases[0], hundreds_of_subscribers_get_each_record);
 	tcase_add_loop_test(cases[0], a_thousand_channels_are_waited_for, 0, 2);
+	tcase_add_test(cases[0], four_thousand_lanes_are_waited_for);
 	return run_suite("scale", cases, 1);
 }

@@ -35,6 +35,10 @@ static const char rules[] =
 	"rule \"publishers\" { channel = { 'data/**' } uid = { '1001' }\n"
 	"	allow = { 'create', 'publish' } }\n"
 	"rule \"subscribers\" { channel = { 'data/**' } uid = { '1002' } allow = { 'subscribe' } }\n"
+	"rule \"patience\" { channel = { 'held/*' } uid = { '1001' } evict-after = 'unlimited'\n"
+	"	allow = { 'create', 'publish', 'subscribe' } }\n"
+	"rule \"impatience\" { channel = { 'held/lossy' } allow = { 'subscribe' } evict-after = '0' }\n"
+	"rule \"some patience\" { channel = { 'held/*' } allow = { 'subscribe' } evict-after = '500' }\n"
 	"rule \"together\" { channel = { 'shared/*' } gid = { '2001' }\n"
 	"	allow = { 'create', 'publish', 'subscribe' } }\n"
 	"rule \"never\" { channel = { '*/secret' } uid = { '1002' }\n"
@@ -222,6 +226,70 @@ START_TEST(each_user_may_do_what_the_rules_say_and_nothing_else)
 	place_finished(place_run_as(UID_STRANGER, GID_SHARED, be_in_the_group));
 	stop_all();
 	place_finished(holder);
+}
+END_TEST
+
+/* ---- how long publishers may be held up ---------------------------------------------------------- */
+
+static void hold_patiently(void)
+{
+	struct shmb_client *own = connect_to(place.address);
+	struct shmb_channel *some = channel_of(own, "held/some", LANE_LEN);
+	struct shmb_channel *lossy = channel_of(own, "held/lossy", LANE_LEN);
+
+	/* For this user an earlier rule counts. */
+	ok(shmb_subscriber_close(subscriber_of(some, 0)));
+	ok(shmb_subscriber_close(subscriber_of(lossy, 0)));
+	__atomic_store_n(&shared->ready, 1, __ATOMIC_RELEASE);
+	while (!told_to_stop())
+		usleep(1000);
+	ok(shmb_channel_close(some));
+	ok(shmb_channel_close(lossy));
+	ok(shmb_client_close(own));
+}
+
+static int32_t subscribe_as(struct shmb_channel *channel, uint32_t flags, uint32_t evict_after_ms)
+{
+	struct shmb_subscriber_options options = { .options_len = sizeof(options),
+						   .flags = flags,
+						   .evict_after_ms = evict_after_ms };
+	struct shmb_subscriber *subscriber;
+	int32_t result = shmb_subscriber_open(channel, &options, &subscriber);
+
+	if (result == 0)
+		ok(shmb_subscriber_close(subscriber));
+	return result;
+}
+
+static void be_impatient(void)
+{
+	struct shmb_client *own = connect_to(place.address);
+	struct shmb_channel *some = channel_found(own, "held/some");
+	struct shmb_channel *lossy = channel_found(own, "held/lossy");
+
+	refused(subscribe_as(some, 0, 0), -EACCES);
+	says("500 ms");
+	refused(subscribe_as(some, 0, 501), -EACCES);
+	ok(subscribe_as(some, 0, 500));
+	ok(subscribe_as(some, SHMB_SUBSCRIBER_LOSSY, 0));
+	refused(subscribe_as(lossy, 0, 0), -EACCES);
+	says("only lossily");
+	refused(subscribe_as(lossy, 0, 1), -EACCES);
+	ok(subscribe_as(lossy, SHMB_SUBSCRIBER_LOSSY, 0));
+	ok(shmb_channel_close(some));
+	ok(shmb_channel_close(lossy));
+	ok(shmb_client_close(own));
+}
+
+START_TEST(a_rule_says_how_long_subscribers_may_hold_publishers_up)
+{
+	pid_t holder = place_run_as(UID_PUBLISHER, 0, hold_patiently);
+
+	place_until(&shared->ready, holder);
+	place_finished(place_run_as(UID_SUBSCRIBER, 0, be_impatient));
+	stop_all();
+	place_finished(holder);
+	place_says("event=request-refused uid=1002");
 }
 END_TEST
 
@@ -859,6 +927,7 @@ int main(void)
 		tcase_set_timeout(cases[i], 60);
 	}
 	tcase_add_test(cases[0], each_user_may_do_what_the_rules_say_and_nothing_else);
+	tcase_add_test(cases[0], a_rule_says_how_long_subscribers_may_hold_publishers_up);
 	tcase_add_test(cases[0], who_may_not_use_the_socket_is_told_so);
 	tcase_add_loop_test(cases[1], every_record_arrives_however_the_other_user_waits, 0,
 			    N_WAITING);

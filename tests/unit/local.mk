@@ -47,6 +47,12 @@ unit_tests += %D%/test-client
 %C%_test_client_SOURCES = %D%/test-client.c %D%/fixture.h
 unit_tests += %D%/test-stream
 %C%_test_stream_SOURCES = %D%/test-stream.c %D%/fixture.h
+unit_tests += %D%/test-evict
+%C%_test_evict_SOURCES = %D%/test-evict.c %D%/fixture.h
+unit_tests += %D%/test-order
+%C%_test_order_SOURCES = %D%/test-order.c %D%/fixture.h
+unit_tests += %D%/test-expiry
+%C%_test_expiry_SOURCES = %D%/test-expiry.c %D%/fixture.h
 unit_tests += %D%/test-history
 %C%_test_history_SOURCES = %D%/test-history.c %D%/fixture.h
 unit_tests += %D%/test-block
@@ -86,6 +92,9 @@ unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_conf_LDADD = $(unit_ldadd) $(CONFUSE_LIBS)
 %C%_test_client_LDADD = $(unit_ldadd)
 %C%_test_stream_LDADD = $(unit_ldadd)
+%C%_test_evict_LDADD = $(unit_ldadd)
+%C%_test_order_LDADD = $(unit_ldadd)
+%C%_test_expiry_LDADD = $(unit_ldadd)
 %C%_test_history_LDADD = $(unit_ldadd)
 %C%_test_block_LDADD = $(unit_ldadd)
 %C%_test_state_LDADD = $(unit_ldadd)
@@ -99,7 +108,8 @@ unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 check_PROGRAMS += $(long_unit_tests) $(unit_tests)
 # The same programs once more, with what the channels' memory is made of.
 sealed_tests = %D%/sealed-stream.sh %D%/sealed-waitset.sh %D%/sealed-history.sh \
-	%D%/sealed-state.sh %D%/sealed-queue.sh %D%/sealed-block.sh %D%/sealed-call.sh
+	%D%/sealed-state.sh %D%/sealed-queue.sh %D%/sealed-block.sh %D%/sealed-call.sh \
+	%D%/sealed-evict.sh %D%/sealed-expiry.sh %D%/sealed-order.sh
 # And once more, with all records in blocks.
 block_tests = %D%/blocks-stream.sh %D%/blocks-history.sh %D%/blocks-waitset.sh
 long_tests += $(long_unit_tests) %D%/sealed-restart.sh %D%/blocks-restart.sh

@@ -33,7 +33,9 @@ START_TEST(reads_everything)
 	const char *text = "directory = '/run/x'\nsocket-mode = '0666'\nidle-exit = 7\n"
 			   "rule \"one\" { channel = {'a/**', 'b'} uid = {'root', '17'}\n"
 			   "  gid = {'0'} allow = {'create', 'publish'} deny = {'admin'} }\n"
-			   "rule \"two\" { channel = {'*'} allow = {'subscribe', 'inspect'} }\n"
+			   "rule \"two\" { channel = {'*'} allow = {'subscribe', 'inspect'}\n"
+			   "  evict-after = '250' }\n"
+			   "rule \"three\" { channel = {'**'} evict-after = 'unlimited' }\n"
 			   "quota \"root\" { shm-bytes = 'unlimited' handshakes = '7' }\n"
 			   "quota \"default\" { shm-bytes = '64M' channels = '3' }\n"
 			   "quota \"17\" { members = '2K' }\n";
@@ -42,7 +44,11 @@ START_TEST(reads_everything)
 	ck_assert_str_eq(conf.directory, "/run/x");
 	ck_assert_uint_eq(conf.socket_mode, 0666);
 	ck_assert_uint_eq(conf.idle_exit_s, 7);
-	ck_assert_uint_eq(conf.policy.n_rules, 2);
+	ck_assert_uint_eq(conf.policy.n_rules, 3);
+	ck_assert(!conf.policy.rules[0].has_evict_after);
+	ck_assert(conf.policy.rules[1].has_evict_after);
+	ck_assert_uint_eq(conf.policy.rules[1].evict_after_ms, 250);
+	ck_assert_uint_eq(conf.policy.rules[2].evict_after_ms, POLICY_EVICT_NEVER);
 	ck_assert_str_eq(conf.policy.rules[0].name, "one");
 	ck_assert_uint_eq(conf.policy.rules[0].n_channels, 2);
 	ck_assert_uint_eq(conf.policy.rules[0].uids[0], 0);
@@ -67,6 +73,8 @@ static const char *const bad[] = {
 	"\n\nrule \"a\" { channel = {'a'} allow = {'fly'} }",
 	"\n\nrule \"a\" { channel = {'a'} }",
 	"\n\nrule \"a\" { channel = {'a'} backing = 'paper' }",
+	"\n\nrule \"a\" { channel = {'a'} evict-after = 'soon' }",
+	"\n\nrule \"a\" { channel = {'a'} evict-after = '4294967295' }",
 	"\n\nrule \"a\" { allow = {'create'} }",
 	"\n\nrule \"a\" { channel = {'A'} allow = {'create'} }",
 	"\n\nrule \"a\" { channel = {'a**'} allow = {'create'} }",

@@ -73,6 +73,39 @@ START_TEST(the_first_rule_with_a_backing_decides)
 }
 END_TEST
 
+static uint32_t hold(const struct policy *policy, uint32_t uid, const char *name)
+{
+	struct policy_subject subject = { uid, 100, NULL, 0, NULL };
+
+	return policy_evict_after_ms(policy, &subject, name, (uint32_t)strlen(name));
+}
+
+START_TEST(the_first_rule_with_an_evict_after_decides_that_matches)
+{
+	struct policy_rule rules[] = {
+		{ .channels = all, .n_channels = 1, .allow = POLICY_SUBSCRIBE },
+		{ .channels = tele,
+		  .n_channels = 2,
+		  .uids = ids,
+		  .n_uids = 2,
+		  .has_evict_after = true,
+		  .evict_after_ms = POLICY_EVICT_NEVER },
+		{ .channels = tele, .n_channels = 2, .has_evict_after = true, .evict_after_ms = 0 },
+		{ .channels = all,
+		  .n_channels = 1,
+		  .has_evict_after = true,
+		  .evict_after_ms = 500 },
+	};
+	struct policy policy = { .rules = rules, .n_rules = 4 };
+
+	ck_assert_uint_eq(hold(&policy, 7, "telemetry/a"), POLICY_EVICT_NEVER);
+	ck_assert_uint_eq(hold(&policy, 9, "telemetry/a"), 0);
+	ck_assert_uint_eq(hold(&policy, 7, "other"), 500);
+	policy.n_rules = 1;
+	ck_assert_uint_eq(hold(&policy, 9, "telemetry/a"), POLICY_EVICT_NEVER);
+}
+END_TEST
+
 START_TEST(denies_by_default)
 {
 	struct policy policy = { 0 };
@@ -155,6 +188,7 @@ int main(void)
 	tcase_add_loop_test(tcase, matches_globs, 0, sizeof(globs) / sizeof(globs[0]));
 	tcase_add_test(tcase, the_first_rule_with_a_backing_decides);
 	tcase_add_test(tcase, matches_in_linear_time);
+	tcase_add_test(tcase, the_first_rule_with_an_evict_after_decides_that_matches);
 	tcase_add_test(tcase, denies_by_default);
 	tcase_add_test(tcase, serves_a_single_user);
 	tcase_add_test(tcase, asks_for_all_that_a_rule_names);

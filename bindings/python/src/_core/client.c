@@ -136,13 +136,13 @@ static PyObject *channel_new(PyTypeObject *type, PyObject *args, PyObject *Py_UN
 	PyThreadState *thread;
 	int32_t r;
 
-	if (!PyArg_ParseTuple(args, "O!s#z#IIIIIIIIIIKIIII:Channel", client_type, &client_object, &name,
-			      &name_len, &schema, &schema_len, &options.flags, &options.lane_len,
-			      &options.max_publishers, &options.max_subscribers, &options.history,
-			      &options.backing, &options.pattern, &options.max_keys,
-			      &options.value_len, &options.record_len_max, &arena_len,
-			      &options.inline_len_max, &options.max_holds, &options.block_flags,
-			      &options.numa_node))
+	if (!PyArg_ParseTuple(args, "O!s#z#IIIIIIIIIIKIIII|I:Channel", client_type, &client_object,
+			      &name, &name_len, &schema, &schema_len, &options.flags,
+			      &options.lane_len, &options.max_publishers, &options.max_subscribers,
+			      &options.history, &options.backing, &options.pattern,
+			      &options.max_keys, &options.value_len, &options.record_len_max,
+			      &arena_len, &options.inline_len_max, &options.max_holds,
+			      &options.block_flags, &options.numa_node, &options.ttl_ms))
 		return NULL;
 	client = CAST(handle, client_object);
 	if (handle_check(client) < 0)
@@ -198,8 +198,8 @@ static PyObject *channel_info(PyObject *self, PyObject *Py_UNUSED(ignored))
 					  info.n_publishers, info.n_subscribers, info.history,
 					  info.backing, info.pattern, info.max_keys,
 					  info.value_len_max, info.arena_len, info.inline_len_max,
-					  info.max_holds },
-			    15);
+					  info.max_holds, info.ttl_ms, info.ordered },
+			    17);
 }
 
 struct members {
@@ -285,6 +285,8 @@ static PyStructSequence_Field info_fields[] = {
 	{ "arena_len", "bytes that the blocks of each publisher may take; 0: there are none" },
 	{ "inline_len_max", "longer records lie in blocks" },
 	{ "max_holds", "so many records may each subscriber hold" },
+	{ "ttl_ms", "subscribers skip records that were published longer ago; 0: none" },
+	{ "ordered", "1: the records of all publishers have one order" },
 	{ NULL, NULL },
 };
 
@@ -292,7 +294,7 @@ static PyStructSequence_Desc info_desc = {
 	.name = "shmbroker.ChannelInfo",
 	.doc = "What a channel is and who is there.",
 	.fields = info_fields,
-	.n_in_sequence = 15,
+	.n_in_sequence = 17,
 };
 
 /* ---- embedded broker -------------------------------------------------------------------------------------- */

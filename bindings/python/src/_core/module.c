@@ -33,6 +33,8 @@ static const char *class_of(int32_t result, enum side side)
 		return "SchemaMismatch";
 	case EBADMSG:
 		return "CorruptPeer";
+	case ENOBUFS:
+		return "Evicted";
 	case ESTALE:
 		return side == SIDE_SUBSCRIBER ? "Overwritten" : "Evicted";
 	case ECHILD:

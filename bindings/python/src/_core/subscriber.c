@@ -36,9 +36,9 @@ static PyObject *subscriber_new(PyTypeObject *type, PyObject *args, PyObject *Py
 	PyThreadState *thread;
 	int32_t r;
 
-	if (!PyArg_ParseTuple(args, "O!OIII|II:Subscriber", channel_type, &channel_object, &record,
+	if (!PyArg_ParseTuple(args, "O!OIII|III:Subscriber", channel_type, &channel_object, &record,
 			      &options.flags, &options.spin_ns, &options.history, &options.credit,
-			      &options.max_attempts))
+			      &options.max_attempts, &options.evict_after_ms))
 		return NULL;
 	channel = CAST(handle, channel_object);
 	if (handle_check(channel) < 0)
@@ -172,8 +172,8 @@ static int32_t try_record(struct subscriber *subscriber, void *arg, PyObject **r
 static int32_t try_bytes(struct subscriber *subscriber, void *arg, PyObject **ret_object)
 {
 	const struct way *way = arg;
-	int32_t r = way->recv(subscriber->handle.ptr, subscriber->scratch,
-			      sizeof(subscriber->scratch));
+	int32_t r =
+		way->recv(subscriber->handle.ptr, subscriber->scratch, sizeof(subscriber->scratch));
 
 	if (r >= 0) {
 		*ret_object = PyBytes_FromStringAndSize(subscriber->scratch, r);
@@ -520,8 +520,8 @@ static PyObject *subscriber_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
 	return core_numbers(stats_type,
 			    (uint64_t[]){ stats.subscriber_id, stats.received, stats.lost,
 					  stats.sleeps, stats.backstops, stats.pending,
-					  stats.n_publishers },
-			    7);
+					  stats.n_publishers, stats.expired, stats.disordered },
+			    9);
 }
 
 static PyObject *view_type(PyObject *self, void *Py_UNUSED(ignored))
@@ -647,11 +647,13 @@ static PyType_Spec subscriber_spec = {
 static PyStructSequence_Field stats_fields[] = {
 	{ "subscriber_id", "unique in this broker's life and after" },
 	{ "received", "records" },
-	{ "lost", "records lost because a publisher lapped this lossy subscriber" },
+	{ "lost", "records lost because a publisher lapped this lossy or evicted subscriber" },
 	{ "sleeps", "times it went to sleep" },
 	{ "backstops", "lost wake-ups, should be 0" },
 	{ "pending", "records published and not received yet, at least" },
 	{ "n_publishers", "publishers that it reads now" },
+	{ "expired", "records skipped because they were older than the channel's ttl" },
+	{ "disordered", "records of an ordered channel received behind one published later" },
 	{ NULL, NULL },
 };
 
@@ -659,7 +661,7 @@ static PyStructSequence_Desc stats_desc = {
 	.name = "shmbroker.SubscriberStats",
 	.doc = "Counters of a subscriber since it was opened.",
 	.fields = stats_fields,
-	.n_in_sequence = 7,
+	.n_in_sequence = 9,
 };
 
 int subscriber_init_module(PyObject *module)

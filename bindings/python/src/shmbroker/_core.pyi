@@ -100,6 +100,8 @@ class ChannelInfo(NamedTuple):
     arena_len: int
     inline_len_max: int
     max_holds: int
+    ttl_ms: int
+    ordered: int
 
 class Channel(_Handle):
     def __new__(
@@ -122,6 +124,7 @@ class Channel(_Handle):
         max_holds: int,
         block_flags: int,
         numa_node: int,
+        ttl_ms: int = 0,
     ) -> _Self: ...
     def _table(self) -> bytes: ...
     def info(self) -> ChannelInfo: ...
@@ -140,6 +143,7 @@ class PublisherStats(NamedTuple):
     n_blocks: int
     n_held: int
     arena_len: int
+    n_evicted: int
 
 class Loan:
     @property
@@ -188,6 +192,8 @@ class SubscriberStats(NamedTuple):
     backstops: int
     pending: int
     n_publishers: int
+    expired: int
+    disordered: int
 
 class Peek:
     @property
@@ -242,6 +248,7 @@ class Subscriber(_Handle):
         history: int,
         credit: int = 0,
         max_attempts: int = 0,
+        evict_after_ms: int = 0,
     ) -> _Self: ...
     @property
     def type(self) -> int: ...

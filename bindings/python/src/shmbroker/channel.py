@@ -14,7 +14,7 @@ from shmbroker.subscriber import Subscriber
 if TYPE_CHECKING:
     from shmbroker.client import Client
 
-CREATE, EXCLUSIVE, ANY_SCHEMA = 1, 2, 4
+CREATE, EXCLUSIVE, ANY_SCHEMA, ORDERED = 1, 2, 4, 8
 BACKINGS = ("auto", "posix", "sealed")
 STREAM, QUEUE, CALL, STATE = 1, 2, 3, 4
 PATTERNS = {STREAM: "stream", QUEUE: "queue", CALL: "call", STATE: "state"}
@@ -55,6 +55,7 @@ class Channel(_core.Channel):
         record, arrays = resolve(schema, name)
         flags = (CREATE if create else 0) | (EXCLUSIVE if exclusive else 0)
         flags |= ANY_SCHEMA if schema is ANY else 0
+        flags |= ORDERED if limits.get("ordered") else 0
         self = cls(
             client,
             name,
@@ -74,6 +75,7 @@ class Channel(_core.Channel):
             limits.get("max_holds", 0),
             limits.get("block_flags", 0),
             limits.get("numa_node", 0),
+            limits.get("ttl_ms", 0),
         )
         if schema is ANY and self.schema:
             record = record_from_schema(self.schema)
@@ -113,19 +115,29 @@ class Channel(_core.Channel):
         return Publisher(self, self.record, flags, arena_len)
 
     def subscriber(
-        self, *, lossy: bool = False, spin: float = 0.0, history: Optional[int] = None
+        self,
+        *,
+        lossy: bool = False,
+        spin: float = 0.0,
+        history: Optional[int] = None,
+        evict_after: float = 0.0,
     ) -> Subscriber:
         """Start to receive: every record that is published from now on, after the channel's history.
 
         lossy: never hold a publisher back, but be lapped, and count what is lost. spin: seconds
         to poll before sleeping, if records come faster than that; 0 is the library's default.
         history: at most so many earlier records of each publisher; None: as many as the channel
-        keeps.
+        keeps. evict_after: hold no publisher up for longer than so many seconds without reading;
+        it goes on then, recv() raises Evicted once, and this subscriber is lossy for it. 0: never.
 
-        Denied, Error: no place, quota or memory left; NotConnected; Timeout.
+        Denied: policy, also if it does not let it hold publishers up for so long; Error: no place,
+        quota or memory left; Invalid: lossy and evict_after; NotConnected; Timeout.
         """
         flags = (LOSSY if lossy else 0) | (NO_HISTORY if history == 0 else 0)
-        subscriber = Subscriber(self, self.record, flags, int(spin * 1e9), history or 0)
+        evict_after_ms = max(1, round(evict_after * 1e3)) if evict_after else 0
+        subscriber = Subscriber(
+            self, self.record, flags, int(spin * 1e9), history or 0, 0, 0, evict_after_ms
+        )
         subscriber.record = self.record
         subscriber.arrays = self.arrays
         return subscriber

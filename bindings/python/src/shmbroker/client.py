@@ -32,6 +32,8 @@ class Client(_core.Client):
         max_publishers: int = 0,
         max_subscribers: int = 0,
         history: int = 0,
+        ttl: float = 0.0,
+        ordered: bool = False,
         backing: str = "auto",
         record_len_max: int = 0,
         arena_len: int = 0,
@@ -47,8 +49,10 @@ class Client(_core.Client):
         create: False raises NotFound if there is none. exclusive: Exists if there is one.
         lane_len: bytes of each publisher's ring, a power of two from 4 KiB to 2 GiB; a record can
         have up to half of it. history: so many of the last records of each publisher a late
-        subscriber gets, at most as many as fit into half a lane. These and the limits count only
-        when the channel is created.
+        subscriber gets, at most as many as fit into half a lane. ttl: subscribers skip records that
+        were published longer ago than so many seconds, and count them; 0: none. ordered: all
+        subscribers receive the records of all publishers in one order. These and the limits count
+        only when the channel is created.
         backing: "posix", "sealed", or "auto": posix until its members are of more than one user.
 
         record_len_max: records of up to so many bytes, 1 GiB at most: those of more than
@@ -70,6 +74,8 @@ class Client(_core.Client):
             max_publishers=max_publishers,
             max_subscribers=max_subscribers,
             history=history,
+            ttl_ms=max(1, round(ttl * 1e3)) if ttl else 0,
+            ordered=ordered,
             backing=backing,
             record_len_max=record_len_max,
             arena_len=arena_len,

@@ -30,7 +30,8 @@ class CorruptPeer(Error):
 
 
 class Evicted(Error):
-    """The broker has thrown this publisher out."""
+    """The broker has thrown this publisher out; or a publisher has waited for this subscriber for
+    its evict_after: said once, and what is lost is counted from then on."""
 
 
 class Overwritten(Error):

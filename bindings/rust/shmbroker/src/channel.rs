@@ -103,6 +103,7 @@ pub struct ChannelOptions {
     max_holds: u32,
     block_flags: u32,
     numa_node: u32,
+    ttl: Option<Duration>,
 }
 
 /// What lies behind the memory of a channel's members; see shmbroker(7).
@@ -143,6 +144,7 @@ impl ChannelOptions {
             max_holds: 0,
             block_flags: 0,
             numa_node: 0,
+            ttl: None,
         }
     }
 
@@ -203,6 +205,53 @@ impl ChannelOptions {
     /// fit into half a lane; none otherwise.
     pub fn history(mut self, records: u32) -> ChannelOptions {
         self.history = records;
+        self
+    }
+
+    /// How long its records live: subscribers skip those that were published longer ago, and count
+    /// them. At least a millisecond; otherwise they do not expire.
+    ///
+    /// ```
+    /// # use shmbroker::{Broker, ChannelOptions, ClientOptions};
+    /// # use std::{thread::sleep, time::Duration};
+    /// # fn main() -> shmbroker::Result<()> {
+    /// # let broker = Broker::start()?;
+    /// # let client = ClientOptions::new().address(broker.address()).open()?;
+    /// let quotes = ChannelOptions::new().ttl(Duration::from_millis(5)).open_bytes(&client, "quotes")?;
+    /// let subscriber = quotes.subscriber()?;
+    /// quotes.publisher()?.send(b"old")?;
+    /// sleep(Duration::from_millis(20));
+    /// assert_eq!(subscriber.recv_vec()?, None);
+    /// assert_eq!(subscriber.stats()?.expired, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn ttl(mut self, time: Duration) -> ChannelOptions {
+        self.ttl = Some(time);
+        self
+    }
+
+    /// Whether all subscribers receive the records of all publishers in one order.
+    ///
+    /// ```
+    /// # use shmbroker::{Broker, ChannelOptions, ClientOptions};
+    /// # fn main() -> shmbroker::Result<()> {
+    /// # let broker = Broker::start()?;
+    /// # let client = ClientOptions::new().address(broker.address()).open()?;
+    /// let journal = ChannelOptions::new().ordered(true).open_bytes(&client, "journal")?;
+    /// let subscriber = journal.subscriber()?;
+    /// let (mut a, mut b) = (journal.publisher()?, journal.publisher()?);
+    /// a.send(b"one")?;
+    /// b.send(b"two")?;
+    /// a.send(b"three")?;
+    /// assert_eq!(subscriber.recv_vec()?.unwrap(), b"one");
+    /// assert_eq!(subscriber.recv_vec()?.unwrap(), b"two");
+    /// assert_eq!(subscriber.recv_vec()?.unwrap(), b"three");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn ordered(mut self, yes: bool) -> ChannelOptions {
+        self.set(sys::SHMB_CHANNEL_ORDERED, yes);
         self
     }
 
@@ -298,6 +347,10 @@ impl ChannelOptions {
             max_holds: self.max_holds,
             block_flags: self.block_flags,
             numa_node: self.numa_node,
+            ttl_ms: self
+                .ttl
+                .map_or(0, |time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX).max(1)),
+            pad: 0,
         };
         let mut handle = ptr::null_mut();
         // SAFETY: the client is open; name and options live until it returns.
@@ -394,6 +447,10 @@ pub struct ChannelInfo {
     pub inline_len_max: u32,
     /// So many records may each subscriber hold.
     pub max_holds: u32,
+    /// How long its records live, `None`: they do not expire.
+    pub ttl: Option<Duration>,
+    /// Whether the records of all publishers have one order.
+    pub ordered: bool,
 }
 
 /// How long one thread keeps others from a channel while it waits for members.
@@ -443,6 +500,11 @@ impl<T: ?Sized> Channel<T> {
             arena_len: info.arena_len,
             inline_len_max: info.inline_len_max,
             max_holds: info.max_holds,
+            ttl: match info.ttl_ms {
+                0 => None,
+                ms => Some(Duration::from_millis(u64::from(ms))),
+            },
+            ordered: info.ordered != 0,
         })
     }
 

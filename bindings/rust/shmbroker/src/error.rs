@@ -87,6 +87,8 @@ kinds! {
     Unsupported = 93,
     /// Another broker runs there.
     AddressInUse = 98,
+    /// A publisher has waited for this subscriber for its `evict_after`, and goes on without it.
+    Evicted = 105,
     /// There is no broker now; channels that are open keep flowing.
     NotConnected = 107,
     /// The server, or the caller, has gone.

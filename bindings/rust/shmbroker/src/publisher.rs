@@ -155,6 +155,9 @@ pub struct PublisherStats {
     pub held: u32,
     /// Bytes of memory for blocks that it has now.
     pub arena_len: u64,
+    /// Subscribers that it has stopped waiting for, see
+    /// [`SubscriberOptions::evict_after`](crate::SubscriberOptions::evict_after).
+    pub evicted: u32,
 }
 
 impl<T: ?Sized> Publisher<T> {
@@ -184,6 +187,7 @@ impl<T: ?Sized> Publisher<T> {
             blocks: stats.n_blocks,
             held: stats.n_held,
             arena_len: stats.arena_len,
+            evicted: stats.n_evicted,
         })
     }
 

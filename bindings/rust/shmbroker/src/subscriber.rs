@@ -48,6 +48,7 @@ pub struct SubscriberOptions {
     spin: Option<Duration>,
     pub(crate) credit: u32,
     pub(crate) max_attempts: u32,
+    evict_after: Option<Duration>,
 }
 
 impl SubscriberOptions {
@@ -61,6 +62,37 @@ impl SubscriberOptions {
     pub fn lossy(mut self, yes: bool) -> SubscriberOptions {
         let flag = sys::SHMB_SUBSCRIBER_LOSSY;
         self.flags = if yes { self.flags | flag } else { self.flags & !flag };
+        self
+    }
+
+    /// To hold no publisher up for longer than this without reading. It goes on then; the next call
+    /// that receives fails once with [`ErrorKind::Evicted`](crate::ErrorKind::Evicted), and from
+    /// then on this subscriber is lossy for that publisher: [`Subscriber::lost`] counts. At least a
+    /// millisecond. Otherwise it holds them up for as long as it takes.
+    ///
+    /// ```
+    /// # use shmbroker::{Broker, ChannelOptions, ClientOptions, ErrorKind, SubscriberOptions};
+    /// # use std::time::Duration;
+    /// # fn main() -> shmbroker::Result<()> {
+    /// # let broker = Broker::start()?;
+    /// # let client = ClientOptions::new().address(broker.address()).open()?;
+    /// let log = ChannelOptions::new().lane_len(4096).open_bytes(&client, "log")?;
+    /// let slow = SubscriberOptions::new().evict_after(Duration::from_millis(5)).open(&log)?;
+    /// let mut publisher = log.publisher()?;
+    /// for _ in 0..10 {
+    ///     publisher.send_timeout(&[0; 1000], None)?; // waits for it, but not for ever
+    /// }
+    /// assert_eq!(slow.recv_vec().unwrap_err().kind(), ErrorKind::Evicted);
+    /// let mut received = 0;
+    /// while slow.recv_vec()?.is_some() {
+    ///     received += 1;
+    /// }
+    /// assert_eq!(received + slow.lost(), 10);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn evict_after(mut self, time: Duration) -> SubscriberOptions {
+        self.evict_after = Some(time);
         self
     }
 
@@ -108,6 +140,9 @@ impl SubscriberOptions {
             history: self.history,
             credit: self.credit,
             max_attempts: self.max_attempts,
+            evict_after_ms: self
+                .evict_after
+                .map_or(0, |time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX).max(1)),
         };
         let mut handle = ptr::null_mut();
         // SAFETY: the channel is open, the options live until it returns.
@@ -184,7 +219,7 @@ pub struct SubscriberStats {
     pub subscriber_id: u64,
     /// Records.
     pub received: u64,
-    /// Records lost because a publisher lapped this lossy subscriber.
+    /// Records lost because a publisher lapped this lossy or evicted subscriber.
     pub lost: u64,
     /// Times it went to sleep.
     pub sleeps: u64,
@@ -194,6 +229,11 @@ pub struct SubscriberStats {
     pub pending: u64,
     /// Publishers that it reads now, those that have gone but are not drained included.
     pub publishers: u32,
+    /// Records skipped because they were older than the channel's
+    /// [`ChannelOptions::ttl`](crate::ChannelOptions::ttl).
+    pub expired: u64,
+    /// Records of an ordered channel that were received behind one that was published later.
+    pub disordered: u64,
 }
 
 impl<T: ?Sized> Subscriber<T> {
@@ -319,6 +359,8 @@ impl<T: ?Sized> Subscriber<T> {
             backstops: stats.backstops,
             pending: stats.pending,
             publishers: stats.n_publishers,
+            expired: stats.expired,
+            disordered: stats.disordered,
         })
     }
 
