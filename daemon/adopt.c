@@ -12,9 +12,11 @@
 #include "lib/fd.h"
 
 #include "daemon/adopt.h"
+#include "daemon/arena.h"
 #include "daemon/bell.h"
 #include "daemon/channel.h"
 #include "daemon/client.h"
+#include "daemon/directory.h"
 #include "daemon/key.h"
 #include "daemon/member.h"
 #include "daemon/pair.h"
@@ -56,7 +58,8 @@ static int adopt_pair(struct broker *broker, const struct shmb_registry_entry *e
 
 	publisher = find_member(broker, entry->publisher_id, SHMB_ENTRY_PUBLISHER);
 	subscriber = find_member(broker, entry->subscriber_id, SHMB_ENTRY_SUBSCRIBER);
-	if (!publisher || !subscriber || publisher->channel != subscriber->channel)
+	if (!publisher || !subscriber || publisher->channel != subscriber->channel ||
+	    !member_meets(publisher, subscriber))
 		return -ESRCH;
 	/* Killed while the newer one took the place of the older. */
 	other = pair_find(publisher, subscriber);
@@ -65,6 +68,18 @@ static int adopt_pair(struct broker *broker, const struct shmb_registry_entry *e
 	if (other)
 		pair_free(other, NULL, SHMB_GONE_MOVED);
 	return pair_adopt(publisher, subscriber, entry, slot);
+}
+
+/* One that is lost takes the lane along: the publisher moves, and gets others. */
+static int adopt_arena(struct broker *broker, const struct shmb_registry_entry *entry,
+		       uint32_t slot)
+{
+	struct member *publisher = find_member(broker, entry->publisher_id, SHMB_ENTRY_PUBLISHER);
+	int r = publisher ? arena_adopt(publisher, entry, slot) : -ESRCH;
+
+	if (r == -ENOENT)
+		member_lose(publisher, (uint32_t)publisher->object.segment.id);
+	return r;
 }
 
 static int adopt_entry(struct broker *broker, const struct shmb_registry_entry *entry,
@@ -80,6 +95,8 @@ static int adopt_entry(struct broker *broker, const struct shmb_registry_entry *
 	case SHMB_ENTRY_PUBLISHER:
 	case SHMB_ENTRY_SUBSCRIBER:
 		return adopt_member(broker, entry, slot);
+	case SHMB_ENTRY_ARENA:
+		return adopt_arena(broker, entry, slot);
 	default:
 		return adopt_pair(broker, entry, slot);
 	}
@@ -149,9 +166,13 @@ void adopt_sweep(struct broker *broker)
 		if (strncmp(found->d_name, prefix, len) != 0)
 			continue;
 		snprintf(name, sizeof(name), "/%s", found->d_name);
-		if (strcmp(name, broker->registry.name) != 0 &&
-		    !bsearch(name, known, n_known, sizeof(segment_name), compare_names))
-			shm_unlink(name);
+		if (strcmp(name, broker->registry.name) == 0 ||
+		    bsearch(name, known, n_known, sizeof(segment_name), compare_names))
+			continue;
+		/* After its name was read: it may be a successor's, of which we know nothing. */
+		if (registry_is_superseded(&broker->registry))
+			break;
+		shm_unlink(name);
 	}
 	if (dir)
 		closedir(dir);
@@ -188,7 +209,7 @@ static int complete_pairs(struct channel *channel)
 		for (uint32_t k = 0; k < channel->n_slots[1]; k++) {
 			publisher = channel->slots[0][i];
 			subscriber = channel->slots[1][k];
-			if (!publisher || !subscriber)
+			if (!publisher || !subscriber || !member_meets(publisher, subscriber))
 				continue;
 			r = complete_pair(publisher, subscriber);
 			if (r < 0)
@@ -219,7 +240,7 @@ int adopt_all(struct broker *broker)
 	struct list *link, *safe;
 	int r = 0;
 
-	for (uint32_t kind = SHMB_ENTRY_CLIENT; r == 0 && kind <= SHMB_ENTRY_PAIR; kind++)
+	for (uint32_t kind = SHMB_ENTRY_CLIENT; r == 0 && kind <= SHMB_ENTRY_ARENA; kind++)
 		r = adopt_kind(broker, kind, &n_adopted, &n_dropped);
 	if (r < 0)
 		return r;
@@ -235,6 +256,8 @@ int adopt_all(struct broker *broker)
 		member_settle_kept(channel);
 		if (channel->pattern == SHMB_PATTERN_STATE)
 			key_settle(channel);
+		else if (channel->pattern == SHMB_PATTERN_CALL)
+			directory_settle(channel);
 	}
 	r = loop_timer_at(broker->loop, shmb_clock_now_ns() + broker->config.away_ns,
 			  on_adoption_end, broker, &broker->adoption);

@@ -154,6 +154,14 @@ static int start_key(struct broker *broker)
 	return r;
 }
 
+/* A broker that was stopped and replaced must not touch anything when it wakes up. */
+static bool still_ours(void *data)
+{
+	struct broker *broker = data;
+
+	return !registry_is_superseded(&broker->registry);
+}
+
 static int start_listening(struct broker *broker)
 {
 	int r;
@@ -163,7 +171,7 @@ static int start_listening(struct broker *broker)
 		broker->listen_fd = r < 0 ? -1 : broker->config.listen_fd;
 	} else {
 		r = listener_open(broker->address, broker->config.socket_mode,
-				  broker->config.replace);
+				  broker->config.replace, still_ours, broker);
 		broker->listen_fd = r < 0 ? -1 : r;
 	}
 	if (r < 0)
@@ -227,14 +235,6 @@ static int take_lock(struct broker *broker)
 	return r;
 }
 
-/* A broker that was stopped and replaced must not touch anything when it wakes up. */
-static bool still_ours(void *data)
-{
-	struct broker *broker = data;
-
-	return !registry_is_superseded(&broker->registry);
-}
-
 /* The opener's thread, and the loop. */
 static int start_engine(struct broker *broker)
 {
@@ -262,7 +262,7 @@ static int start_adoption(struct broker *broker, bool tidied)
 	quota_reload(&broker->quota, &none, NULL, 0);
 	r = registry_supersede(&broker->registry);
 	/* Who had the lock file and has given up the lock is dead, and needs no object of its own. */
-	if (r < 0 && !shmb_fd_conclusive(-r) && !config->replace && !tidied)
+	if (r < 0 && r != -ESTALE && !shmb_fd_conclusive(-r) && !config->replace && !tidied)
 		r = 0;
 	if (r == 0)
 		r = adopt_all(broker);
@@ -291,6 +291,14 @@ static int broker_start(struct broker *broker)
 		r = start_engine(broker);
 	if (r == 0)
 		r = start_registry(broker, &broker->adopting);
+	/*
+	 * Whoever has taken our lock does so before it loads the registry. If that comes later than
+	 * this, then later than our loading it, too, and it leaves us the old object: see
+	 * registry_supersede().
+	 */
+	if (r == 0 && !lock_is_current(&broker->lock))
+		r = shmb_fail(-ESTALE, "%s: another broker has taken our place",
+			      broker->config.directory);
 	if (r < 0)
 		return r;
 	registry_start(&broker->registry, broker->address);
@@ -301,6 +309,8 @@ static int broker_start(struct broker *broker)
 		r = start_listening(broker);
 	if (r == 0)
 		r = start_idle(broker);
+	if (r == 0 && !still_ours(broker))
+		r = shmb_fail(-ESTALE, "%s: another broker has taken our place", broker->address);
 	if (r == 0)
 		adopt_announce(broker);
 	broker->adopting = broker->adopting && r < 0;
@@ -407,11 +417,6 @@ static void detach_model(struct broker *broker)
 		list_for_each(inner, inner_safe, &list_entry(link, struct client, link)->members)
 			list_entry(inner, struct member, client_link)
 				->flags &= ~SHMB_MEMBER_ACTIVE;
-	/* Nor does anybody hear of a segment that was still to be moved to. */
-	list_for_each(link, safe, &broker->clients)
-		list_for_each(inner, inner_safe, &list_entry(link, struct client, link)->members)
-			list_entry(inner, struct member, client_link)
-				->next.name[0] = '\0';
 }
 
 /* Frees the model. With @keep, entries and segments stay as if the broker had been killed. */

@@ -8,9 +8,12 @@
 
 #include <shmbroker/cell.h>
 
+#include "lib/block.h"
+#include "lib/call.h"
 #include "lib/history.h"
 
 #include "daemon/channel.h"
+#include "daemon/directory.h"
 #include "daemon/idle.h"
 #include "daemon/view.h"
 
@@ -32,14 +35,24 @@ static uint64_t name_hash(const struct broker *broker, const void *name, uint32_
 	return hash;
 }
 
-static uint64_t segment_len(uint32_t schema_len, uint32_t max_keys, uint32_t lane_len)
+static uint64_t segment_len(uint32_t pattern, uint32_t schema_len, uint32_t max_keys,
+			    uint32_t lane_len, uint32_t max_subscribers)
 {
 	uint64_t len = SHMB_BLOCK_LEN + (uint64_t)schema_len;
 
+	if (pattern == SHMB_PATTERN_CALL)
+		len = shmb_call_servers_offset(schema_len) +
+		      (uint64_t)max_subscribers * sizeof(struct shmb_call_server);
 	/* Room for the values of all keys, so that none is lost for want of it when somebody dies. */
 	if (max_keys)
 		len = shmb_state_cells_offset(schema_len, max_keys) + lane_len;
 	return (len + PAGE_LEN - 1) & ~(uint64_t)(PAGE_LEN - 1);
+}
+
+static uint64_t channel_segment_len(const struct channel *channel)
+{
+	return segment_len(channel->pattern, channel->schema_len, channel->max_keys,
+			   channel->lane_len, channel->max_subscribers);
 }
 
 struct channel *channel_find(const struct broker *broker, const void *name, uint32_t name_len)
@@ -87,7 +100,7 @@ fail:
 
 static int channel_charge(struct channel *channel, struct quota_user *user)
 {
-	uint64_t len = segment_len(channel->schema_len, channel->max_keys, channel->lane_len);
+	uint64_t len = channel_segment_len(channel);
 
 	if (quota_charge(user, QUOTA_CHANNELS, 1) < 0)
 		return -EDQUOT;
@@ -112,6 +125,7 @@ static void channel_fill(struct channel *channel, const void *schema)
 	map->max_publishers = channel->max_publishers;
 	map->max_subscribers = channel->max_subscribers;
 	map->history = channel->history;
+	map->blocks = channel->blocks;
 	map->schema_len = channel->schema_len;
 	map->name_len = channel->name_len;
 	map->backing = channel->backing;
@@ -141,6 +155,7 @@ static int channel_register(struct channel *channel, uint32_t uid)
 		.max_publishers = channel->max_publishers,
 		.max_subscribers = channel->max_subscribers,
 		.history = channel->history,
+		.blocks = channel->blocks,
 		.schema_len = channel->schema_len,
 		.name_len = channel->name_len,
 		.backing = channel->wanted,
@@ -169,12 +184,13 @@ int channel_new(struct broker *broker, struct quota_user *user, uint32_t uid,
 	channel->max_publishers = open->max_publishers;
 	channel->max_subscribers = open->max_subscribers;
 	channel->history = open->history;
+	channel->blocks = open->blocks;
 	channel->schema_len = open->schema_len;
 	channel->wanted = open->backing;
 	channel->backing =
 		open->backing == SHMB_MEMORY_SEALED ? SHMB_MEMORY_SEALED : SHMB_MEMORY_POSIX;
 	spec.id = spec.owner_id = object_id(&channel->object);
-	spec.len = segment_len(open->schema_len, open->max_keys, open->lane_len);
+	spec.len = channel_segment_len(channel);
 	spec.flags = SEGMENT_ALLOCATE | SEGMENT_MAP;
 	r = channel_charge(channel, user);
 	if (r == 0)
@@ -193,7 +209,8 @@ int channel_new(struct broker *broker, struct quota_user *user, uint32_t uid,
 
 bool channel_geometry_valid(uint32_t pattern, uint32_t lane_len, uint32_t max_keys)
 {
-	if (pattern == SHMB_PATTERN_STREAM || pattern == SHMB_PATTERN_QUEUE)
+	if (pattern == SHMB_PATTERN_STREAM || pattern == SHMB_PATTERN_QUEUE ||
+	    pattern == SHMB_PATTERN_CALL)
 		return lane_len >= SHMB_LANE_LEN_MIN && lane_len <= SHMB_LANE_LEN_MAX &&
 		       (lane_len & (lane_len - 1)) == 0 && max_keys == 0;
 	return pattern == SHMB_PATTERN_STATE && max_keys && max_keys <= SHMB_STATE_KEYS_MAX &&
@@ -201,6 +218,13 @@ bool channel_geometry_valid(uint32_t pattern, uint32_t lane_len, uint32_t max_ke
 	       lane_len / max_keys >= SHMB_CELL_LEN_MIN &&
 	       lane_len / max_keys <= SHMB_CELL_LEN_MAX &&
 	       lane_len / max_keys % SHMB_CELL_LEN_MIN == 0;
+}
+
+bool channel_blocks_valid(uint32_t pattern, uint32_t lane_len,
+			  const struct shmb_block_limits *limits)
+{
+	return shmb_block_limits_valid(limits, lane_len) &&
+	       (pattern == SHMB_PATTERN_STREAM || !limits->arena_len);
 }
 
 uint32_t channel_history_max(uint32_t pattern, uint32_t lane_len, uint32_t record_len)
@@ -214,9 +238,10 @@ static bool entry_valid(const struct shmb_registry_entry *entry)
 	       entry->max_publishers && entry->max_publishers <= CHANNEL_MEMBERS_MAX &&
 	       entry->max_subscribers && entry->max_subscribers <= CHANNEL_MEMBERS_MAX &&
 	       entry->history <= channel_history_max(entry->pattern, entry->lane_len, 0) &&
+	       channel_blocks_valid(entry->pattern, entry->lane_len, &entry->blocks) &&
 	       entry->name_len &&
-	       entry->segment_len ==
-		       segment_len(entry->schema_len, entry->max_keys, entry->lane_len) &&
+	       entry->segment_len == segment_len(entry->pattern, entry->schema_len, entry->max_keys,
+						 entry->lane_len, entry->max_subscribers) &&
 	       entry->backing <= SHMB_MEMORY_SEALED;
 }
 
@@ -241,6 +266,7 @@ int channel_adopt(struct broker *broker, const struct shmb_registry_entry *entry
 	channel->max_publishers = entry->max_publishers;
 	channel->max_subscribers = entry->max_subscribers;
 	channel->history = entry->history;
+	channel->blocks = entry->blocks;
 	channel->schema_len = entry->schema_len;
 	channel->wanted = entry->backing;
 	channel->backing =
@@ -365,22 +391,19 @@ const void *channel_schema(const struct channel *channel)
 	return (const uint8_t *)channel->map + SHMB_BLOCK_LEN;
 }
 
-/*
- * Before anybody hears that two are parted. One who still reads or writes as if they were not sees
- * the epoch move no later than what the other does about it.
- * Killed behind it: those who look at their sockets find nothing new. pairs with the acquire fence
- * of a subscriber that has read a record, and with the acquire load of the epoch elsewhere
- */
-static void channel_changing(struct channel *channel)
-{
-	__atomic_store_n(&channel->map->epoch, channel->map->epoch + 1, __ATOMIC_RELEASE);
-}
-
 void channel_changed(struct channel *channel)
 {
 	struct shmb_channel_segment *map = channel->map;
+	uint32_t n_publishers, n_subscribers;
 
-	channel_changing(channel);
+	if (registry_is_superseded(&channel->broker->registry))
+		return;
+	/*
+	 * Before anybody hears that two are parted. One who still reads or writes as if they were
+	 * not sees the epoch move no later than what the other does about it.
+	 * Killed behind it: those who look at their sockets find nothing new.
+	 */
+	view_move_epoch(channel);
 	/*
 	 * Subscribers first: when a publisher lets go of one, that one can know. Killed before the
 	 * publishers are told: they write nothing for those who read already. The other way round a
@@ -390,13 +413,14 @@ void channel_changed(struct channel *channel)
 		for (uint32_t i = 0; i < channel->n_slots[role]; i++)
 			if (channel->slots[role][i])
 				view_flush(channel->slots[role][i]->client, false);
-	__atomic_store_n(&map->n_publishers, channel->n_active[0], __ATOMIC_RELAXED);
-	__atomic_store_n(&map->n_subscribers, channel->n_active[1], __ATOMIC_RELAXED);
+	directory_count(channel, &n_publishers, &n_subscribers);
+	__atomic_store_n(&map->n_publishers, n_publishers, __ATOMIC_RELAXED);
+	__atomic_store_n(&map->n_subscribers, n_subscribers, __ATOMIC_RELAXED);
 	/*
 	 * Killed before: those who were told act on what they were told, and a successor moves the
-	 * epoch. pairs with the acquire load of the epoch in every publish and receive
+	 * epoch.
 	 */
-	__atomic_store_n(&map->epoch, map->epoch + 1, __ATOMIC_RELEASE);
+	view_move_epoch(channel);
 }
 
 void channel_set_sealed(struct channel *channel)
@@ -440,7 +464,7 @@ void channel_free(struct channel *channel, bool keep)
 	if (keep) {
 		segment_release(&channel->object.segment);
 	} else {
-		registry_remove(&broker->registry, channel->object.entry);
+		broker_unregister(broker, &channel->object);
 		segment_destroy(&channel->object.segment);
 	}
 	table_remove(&broker->objects, &channel->object.node);
@@ -451,9 +475,7 @@ void channel_free(struct channel *channel, bool keep)
 	loop_timer_cancel(channel->patience);
 	if (channel->user) {
 		quota_release(channel->user, QUOTA_CHANNELS, 1);
-		quota_release(
-			channel->user, QUOTA_BYTES,
-			segment_len(channel->schema_len, channel->max_keys, channel->lane_len));
+		quota_release(channel->user, QUOTA_BYTES, channel_segment_len(channel));
 		quota_user_put(&broker->quota, channel->user);
 	}
 	free(channel->slots[0]);

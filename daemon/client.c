@@ -18,6 +18,8 @@
 #include "daemon/view.h"
 
 #define BELL_LEN sizeof(struct shmb_bell_segment)
+/* One broker rings with other numbers than its predecessors. */
+#define WAKE_SHIFT 20
 
 static struct segment_spec bell_spec(uint64_t id, unsigned flags)
 {
@@ -81,6 +83,7 @@ static int client_alloc(struct broker *broker, uint64_t id, uint32_t uid, int pi
 	client->object.kind = SHMB_ENTRY_CLIENT;
 	client->object.entry = REGISTRY_NO_ENTRY;
 	client->broker = broker;
+	client->wake = (uint32_t)broker->registry.epoch << WAKE_SHIFT;
 	client->uid = uid;
 	client->pidfd = -1;
 	list_init(&client->members);
@@ -284,7 +287,7 @@ void client_free(struct client *client)
 		member_free(list_entry(link, struct member, client_link), SHMB_GONE_DIED);
 	channel_close_all(client);
 	view_forget(client);
-	registry_remove(&broker->registry, client->object.entry);
+	broker_unregister(broker, &client->object);
 	segment_destroy(&client->object.segment);
 	table_remove(&broker->objects, &client->object.node);
 	list_remove(&client->link);

@@ -54,6 +54,19 @@ static void send_version_reject(struct connection *connection)
 	send(connection->fd, &reject, sizeof(reject), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
+/*
+ * Nobody hears anything of us once we have been replaced: a successor does not know it. But what we
+ * have noted before we look is known to it.
+ */
+static int send_packet(struct connection *connection, const void *packet, size_t len,
+		       const struct parcel *parcel)
+{
+	if (registry_is_superseded(&connection->broker->registry))
+		return -ESTALE;
+	return loop_conn_send(connection->io, packet, len, parcel ? parcel->fds : NULL,
+			      parcel ? parcel->n_fds : 0);
+}
+
 static int connection_answer(struct connection *connection)
 {
 	struct broker *broker = connection->broker;
@@ -75,7 +88,7 @@ static int connection_answer(struct connection *connection)
 	read_boot_id(payload.boot_id);
 	r = shmb_session_accepted(&connection->session, &payload, &packet);
 	if (r == 0)
-		r = loop_conn_send(connection->io, &packet, sizeof(packet), NULL, 0);
+		r = send_packet(connection, &packet, sizeof(packet), NULL);
 	return r;
 }
 
@@ -258,8 +271,7 @@ int connection_send(struct connection *connection, uint32_t type, uint32_t reque
 
 	r = shmb_session_seal(&connection->session, &message, packet);
 	if (r >= 0)
-		r = loop_conn_send(connection->io, packet, (size_t)r, parcel ? parcel->fds : NULL,
-				   message.fd_count);
+		r = send_packet(connection, packet, (size_t)r, parcel);
 	/* What was never sent has no number: its place in the sequence goes to the next packet. */
 	if (r < 0)
 		connection->session.send = before;

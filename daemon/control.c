@@ -7,9 +7,11 @@
 
 #include <shmbroker/schema.h>
 
+#include "lib/call.h"
 #include "lib/history.h"
 #include "lib/name.h"
 
+#include "daemon/arena.h"
 #include "daemon/channel.h"
 #include "daemon/client.h"
 #include "daemon/control.h"
@@ -129,6 +131,15 @@ static struct member *find_member(const struct request *request, uint64_t id)
 	return member->client == request->client ? member : NULL;
 }
 
+/* An arena of this client's, or NULL. */
+static struct arena *find_arena(const struct request *request, uint64_t id)
+{
+	struct object *object = broker_find(request->connection->broker, id, SHMB_ENTRY_ARENA);
+	struct arena *arena = object ? shmb_container_of(object, struct arena, object) : NULL;
+
+	return arena && arena->member->client == request->client ? arena : NULL;
+}
+
 static int handle_join(struct request *request)
 {
 	struct connection *connection = request->connection;
@@ -188,16 +199,22 @@ static int open_check(struct shmb_msg_open *open, const void *schema, uint32_t s
 	if (schema_len && shmb_schema_check(schema, schema_len) < 0)
 		return -EINVAL;
 	if (!open->lane_len && open->pattern != SHMB_PATTERN_STATE)
-		open->lane_len = SHMB_LANE_LEN_DEFAULT;
+		open->lane_len = open->pattern == SHMB_PATTERN_CALL ? SHMB_CALL_LANE_LEN_DEFAULT
+								    : SHMB_LANE_LEN_DEFAULT;
 	if (!open->max_publishers)
-		open->max_publishers = CHANNEL_MEMBERS_DEFAULT;
+		open->max_publishers = open->pattern == SHMB_PATTERN_CALL ? SHMB_CALL_LANES_DEFAULT
+									  : CHANNEL_MEMBERS_DEFAULT;
 	if (!open->max_subscribers)
-		open->max_subscribers = CHANNEL_MEMBERS_DEFAULT;
+		open->max_subscribers = open->pattern == SHMB_PATTERN_CALL
+						? SHMB_CALL_MEMBERS_DEFAULT
+						: CHANNEL_MEMBERS_DEFAULT;
 	if (!channel_geometry_valid(open->pattern, open->lane_len, open->max_keys) ||
 	    open->max_publishers > CHANNEL_MEMBERS_MAX ||
 	    open->max_subscribers > CHANNEL_MEMBERS_MAX ||
-	    open->history > channel_history_max(open->pattern, open->lane_len,
-						record_len(schema, schema_len)))
+	    !channel_blocks_valid(open->pattern, open->lane_len, &open->blocks) ||
+	    open->history > channel_history_max(
+				    open->pattern, open->lane_len,
+				    open->blocks.arena_len ? 0 : record_len(schema, schema_len)))
 		return -EINVAL;
 	return 0;
 }
@@ -294,6 +311,7 @@ static int handle_open(struct request *request)
 		.max_subscribers = channel->max_subscribers,
 		.schema_len = channel->schema_len,
 		.history = channel->history,
+		.blocks = channel->blocks,
 	};
 	request->body_len = sizeof(request->body.opened);
 	return 0;
@@ -391,35 +409,103 @@ static int reply_grant(struct request *request, struct member *member)
 			     SHMB_FD_ROLE_DOORBELL);
 }
 
+/* A subscriber of a channel that has been announced, or NULL. */
+static struct member *find_subscriber(const struct channel *channel, uint64_t id)
+{
+	struct object *object = broker_find(channel->broker, id, SHMB_ENTRY_SUBSCRIBER);
+	struct member *member = object ? shmb_container_of(object, struct member, object) : NULL;
+
+	return member && member->channel == channel && member->flags & SHMB_MEMBER_ACTIVE ? member
+											  : NULL;
+}
+
+/*
+ * Callers send, so they need what publishers need; servers receive. A private lane is its client's as
+ * caller or as server, as the subscriber is at which it waits for answers.
+ */
+static int attach_check_call(const struct request *request, const struct channel *channel,
+			     const struct shmb_msg_attach *attach,
+			     const struct shmb_msg_attach_private *private, uint32_t *ret_op)
+{
+	const struct member *partner, *mine;
+	bool server = attach->flags & SHMB_MEMBER_SERVER;
+
+	if (attach->history)
+		return -EINVAL;
+	if (attach->role == SHMB_ROLE_PUBLISHER) {
+		partner = find_subscriber(channel, private->partner_id);
+		mine = find_subscriber(channel, private->reply_to);
+		if (!partner || !mine || mine->client != request->client)
+			return -ESTALE;
+		server = mine->flags & SHMB_MEMBER_SERVER;
+		if (server == !!(partner->flags & SHMB_MEMBER_SERVER))
+			return -EINVAL;
+	} else if (attach->flags & SHMB_MEMBER_LOSSY || private->partner_id || private->reply_to) {
+		return -EINVAL;
+	}
+	*ret_op = server ? POLICY_SUBSCRIBE : POLICY_PUBLISH;
+	return 0;
+}
+
+/* May there be such a member? Stores what its client must be permitted. */
+static int attach_check(const struct request *request, const struct channel *channel,
+			const struct shmb_msg_attach *attach,
+			const struct shmb_msg_attach_private *private, uint32_t *ret_op)
+{
+	bool publisher = attach->role == SHMB_ROLE_PUBLISHER;
+
+	if (channel->pattern == SHMB_PATTERN_CALL)
+		return attach_check_call(request, channel, attach, private, ret_op);
+	if (private->partner_id || private->reply_to || attach->flags & SHMB_MEMBER_SERVER)
+		return -EINVAL;
+	*ret_op = publisher ? POLICY_PUBLISH : POLICY_SUBSCRIBE;
+	return 0;
+}
+
+/* Whatever the channel is. */
+static int attach_body(const struct request *request, struct shmb_msg_attach *attach,
+		       struct shmb_msg_attach_private *private)
+{
+	const uint8_t *body = request->message->body;
+
+	if (request->message->body_len == sizeof(*attach) + sizeof(*private))
+		memcpy(private, body + sizeof(*attach), sizeof(*private));
+	else if (request->message->body_len != sizeof(*attach))
+		return -EINVAL;
+	memcpy(attach, body, sizeof(*attach));
+	if (attach->zero)
+		return -EINVAL;
+	if (attach->role == SHMB_ROLE_PUBLISHER)
+		return attach->flags & ~SHMB_MEMBER_TRUSTING || attach->history ? -EINVAL : 0;
+	if (attach->role == SHMB_ROLE_SUBSCRIBER)
+		return attach->flags & ~(SHMB_MEMBER_LOSSY | SHMB_MEMBER_SERVER) ? -EINVAL : 0;
+	return -EINVAL;
+}
+
 static int handle_attach(struct request *request)
 {
+	struct shmb_msg_attach_private private = { 0 };
 	struct shmb_msg_attach attach;
 	struct channel *channel;
 	struct member *member;
 	uint32_t op;
 	int r;
 
-	r = request_body(request, &attach, sizeof(attach));
+	r = attach_body(request, &attach, &private);
 	if (r < 0)
 		return r;
-	if (attach.zero)
-		return -EINVAL;
-	if (attach.role == SHMB_ROLE_PUBLISHER && !(attach.flags & ~SHMB_MEMBER_TRUSTING) &&
-	    attach.history == 0)
-		op = POLICY_PUBLISH;
-	else if (attach.role == SHMB_ROLE_SUBSCRIBER && !(attach.flags & ~SHMB_MEMBER_LOSSY))
-		op = POLICY_SUBSCRIBE;
-	else
-		return -EINVAL;
 	channel = find_channel(request, attach.channel_id);
 	if (!channel || !channel_is_open(channel, request->client))
 		return -ENOENT;
+	r = attach_check(request, channel, &attach, &private, &op);
+	if (r < 0)
+		return r;
 	if (!request_permits(request, op, channel->name, channel->name_len))
 		return -EACCES;
 	r = member_choose_backing(channel, request->client->uid);
 	if (r == 0)
 		r = member_new(channel, request->client, attach.role, attach.flags, attach.history,
-			       &member);
+			       &private, &member);
 	if (r < 0) {
 		if (r == -EDQUOT || r == -EUSERS)
 			explain_quota(request, channel, attach.role, r);
@@ -439,12 +525,16 @@ static int handle_attach(struct request *request)
 static int handle_activate(struct request *request)
 {
 	struct member *member;
+	struct arena *arena;
 	struct shmb_msg_id id;
 	int r;
 
 	r = request_body(request, &id, sizeof(id));
 	if (r < 0)
 		return r;
+	arena = find_arena(request, id.id);
+	if (arena)
+		return arena_activate(arena);
 	member = find_member(request, id.id);
 	if (!member)
 		return -ESTALE;
@@ -465,17 +555,63 @@ static int handle_activate(struct request *request)
 static int handle_detach(struct request *request)
 {
 	struct member *member;
+	struct arena *arena;
 	struct shmb_msg_id id;
 	int r;
 
 	r = request_body(request, &id, sizeof(id));
 	if (r < 0)
 		return r;
+	arena = find_arena(request, id.id);
+	if (arena) {
+		struct channel *channel = arena->member->channel;
+
+		arena_free(arena);
+		channel_changed(channel);
+		return 0;
+	}
 	member = find_member(request, id.id);
 	if (!member)
 		return -ESTALE;
 	member_free(member, SHMB_GONE_DETACHED);
 	return 0;
+}
+
+static int handle_extend(struct request *request)
+{
+	const struct quota_user *user = request->client->user;
+	struct shmb_msg_extend extend;
+	struct member *member;
+	struct arena *arena;
+	int r;
+
+	r = request_body(request, &extend, sizeof(extend));
+	if (r < 0)
+		return r;
+	member = find_member(request, extend.member_id);
+	if (!member)
+		return -ESTALE;
+	r = extend.zero ? -EINVAL : arena_new(member, extend.number, extend.segment_len, &arena);
+	if (r == -EDQUOT) {
+		request->limit = user->limits.max[QUOTA_BYTES];
+		request->asked = user->used[QUOTA_BYTES] + extend.segment_len;
+		if (request->asked <= request->limit)
+			request->limit = request->asked = member->channel->blocks.arena_len;
+	}
+	if (r < 0)
+		return r;
+	request->type = SHMB_MSG_GRANT;
+	request->body.grant = (struct shmb_msg_grant){
+		.member_id = object_id(&arena->object),
+		.segment_len = extend.segment_len,
+		.slot = extend.number,
+	};
+	request->body_len = sizeof(request->body.grant);
+	r = parcel_add_segment(&request->parcel, &request->connection->broker->maker,
+			       &arena->object.segment, SHMB_FD_READ_WRITE, SHMB_FD_ROLE_OWN);
+	if (r < 0)
+		arena_free(arena);
+	return r;
 }
 
 /* One of the member's pairs, or NULL. */
@@ -658,6 +794,8 @@ static int handle_claim(struct request *request)
 	if (!member)
 		return -ESTALE;
 	channel = member->channel;
+	if (registry_is_superseded(&channel->broker->registry))
+		return -ESTALE;
 	if (channel->pattern != SHMB_PATTERN_STATE || member->role != SHMB_ROLE_PUBLISHER ||
 	    !(member->flags & SHMB_MEMBER_ACTIVE))
 		return -EINVAL;
@@ -683,7 +821,7 @@ static int handle_claim(struct request *request)
 	return 0;
 }
 
-/* The key of a request, if its publisher has claimed it. */
+/* The key of a request; NULL if its publisher has not claimed it. */
 static int request_key(struct request *request, struct member **ret_member,
 		       struct shmb_state_key **ret_key, uint32_t *ret_index)
 {
@@ -694,21 +832,25 @@ static int request_key(struct request *request, struct member **ret_member,
 	if (r < 0)
 		return r;
 	*ret_member = find_member(request, body.member_id);
-	if (!*ret_member)
+	if (!*ret_member || registry_is_superseded(&(*ret_member)->channel->broker->registry))
 		return -ESTALE;
-	*ret_key = body.zero ? NULL : key_owned((*ret_member)->channel, body.index, body.member_id);
-	if (ret_index)
-		*ret_index = body.index;
-	return *ret_key ? 0 : -EINVAL;
+	if (body.zero || body.index >= (*ret_member)->channel->max_keys)
+		return -EINVAL;
+	*ret_key = key_owned((*ret_member)->channel, body.index, body.member_id);
+	*ret_index = body.index;
+	return 0;
 }
 
 static int handle_source(struct request *request)
 {
 	struct shmb_state_key *key;
 	struct member *member;
+	uint32_t index;
 	int r;
 
-	r = request_key(request, &member, &key, NULL);
+	r = request_key(request, &member, &key, &index);
+	if (r == 0 && !key)
+		r = -EINVAL;
 	if (r < 0 || key->source)
 		return r;
 	key_set_source(key);
@@ -724,7 +866,8 @@ static int handle_disclaim(struct request *request)
 	int r;
 
 	r = request_key(request, &member, &key, &index);
-	if (r < 0)
+	/* A broker that was killed has done it, and could not say so. */
+	if (r < 0 || !key)
 		return r;
 	key_disclaim(member->channel, index, &member->object.segment);
 	channel_changed(member->channel);
@@ -743,7 +886,8 @@ static int (*const handlers[])(struct request *request) = {
 	[SHMB_MSG_RESUME] = handle_resume,     [SHMB_MSG_REPORT] = handle_report,
 	[SHMB_MSG_PING] = handle_ping,	       [SHMB_MSG_CLAIM] = handle_claim,
 	[SHMB_MSG_SOURCE] = handle_source,     [SHMB_MSG_DISCLAIM] = handle_disclaim,
-	[SHMB_MSG_DRAINED] = handle_drained,   [SHMB_MSG_REMOVE] = handle_remove,
+	[SHMB_MSG_EXTEND] = handle_extend,     [SHMB_MSG_DRAINED] = handle_drained,
+	[SHMB_MSG_REMOVE] = handle_remove,
 };
 
 static int request_handle(struct request *request)

@@ -11,13 +11,13 @@
 #define TRIES_MAX    12 /* four seconds in all */
 
 /**
- * struct fence - a lane that somebody can still write although its publisher is dead
+ * struct fence - a segment that somebody can still write although its publisher is dead
  * @link:    in broker.fences
  * @broker:  broker
- * @segment: a hold on the lane
+ * @segment: a hold on the lane, or an arena
  * @timer:   when to try again
  * @tries:   so far
- * @member:  whose lane it was
+ * @member:  whose it was
  */
 struct fence {
 	struct list link;
@@ -51,11 +51,11 @@ static void on_retry(void *data)
 	fence_free(fence);
 }
 
-void fence_lane(struct member *publisher)
+void fence_segment(const struct member *publisher, struct segment *segment)
 {
 	struct broker *broker = publisher->channel->broker;
 	unsigned long long id = object_id(&publisher->object);
-	int r = segment_fence(&publisher->object.segment);
+	int r = segment_fence(segment);
 	struct fence *fence;
 
 	if (r == 0 || r == -EOPNOTSUPP)
@@ -71,7 +71,7 @@ void fence_lane(struct member *publisher)
 	fence->segment.backing = SHMB_MEMORY_SEALED;
 	fence->segment.fd = -1;
 	list_append(&broker->fences, &fence->link);
-	if (segment_hold(&fence->segment, &publisher->object.segment) < 0 ||
+	if (segment_hold(&fence->segment, segment) < 0 ||
 	    loop_timer_at(broker->loop, shmb_clock_now_ns() + RETRY_MIN_NS, on_retry, fence,
 			  &fence->timer) < 0)
 		fence_free(fence);

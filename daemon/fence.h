@@ -12,8 +12,11 @@
 
 #include "daemon/model.h"
 
-/* The publisher's process has ended. Holds on to its lane if it has to be fenced later. */
-void fence_lane(struct member *publisher);
+/*
+ * The publisher's process has ended. Holds on to this segment of its, its lane or an arena, if it has to
+ * be fenced later.
+ */
+void fence_segment(const struct member *publisher, struct segment *segment);
 
 /* Gives up on all that could not be fenced yet. */
 void fence_forget(struct broker *broker);

@@ -35,36 +35,6 @@ static uint8_t *cell_at(const struct channel *channel, uint32_t index)
 	       (uint64_t)index * cell_len(channel);
 }
 
-int key_claim(struct channel *channel, uint64_t id, const void *name, uint32_t key_len,
-	      uint32_t *ret_index, uint64_t *ret_owner)
-{
-	struct shmb_state_key *key = NULL;
-	uint32_t index;
-
-	for (index = 0; index < channel->max_keys; index++) {
-		key = key_at(channel, index);
-		if (!key->key_len ||
-		    (key->key_len == key_len && memcmp(key->key, name, key_len) == 0))
-			break;
-	}
-	if (index == channel->max_keys)
-		return -EUSERS;
-	*ret_index = index;
-	*ret_owner = key->owner;
-	if (key->owner)
-		return key->owner == id ? 0 : -EBUSY;
-	if (!key->key_len) {
-		memcpy(key->key, name, key_len);
-		/* Killed before: the entry is free still. pairs with the acquire load of a reader */
-		__atomic_store_n(&key->key_len, key_len, __ATOMIC_RELEASE);
-	}
-	/* Killed between the two: a term was skipped. */
-	__atomic_store_n(&key->term, registry_next_id(&channel->broker->registry),
-			 __ATOMIC_RELAXED);
-	__atomic_store_n(&key->owner, id, __ATOMIC_RELAXED);
-	return 0;
-}
-
 struct shmb_state_key *key_owned(const struct channel *channel, uint32_t index, uint64_t id)
 {
 	struct shmb_state_key *key;
@@ -198,6 +168,43 @@ static void disclaim(const struct channel *channel, uint32_t index, int fd)
 	 */
 	__atomic_store_n(&key->source, 0, __ATOMIC_RELEASE);
 	__atomic_store_n(&key->owner, 0, __ATOMIC_RELAXED);
+}
+
+int key_claim(struct channel *channel, uint64_t id, const void *name, uint32_t key_len,
+	      uint32_t *ret_index, uint64_t *ret_owner)
+{
+	struct shmb_state_key *key = NULL;
+	uint32_t index;
+
+	for (index = 0; index < channel->max_keys; index++) {
+		key = key_at(channel, index);
+		if (!key->key_len ||
+		    (key->key_len == key_len && memcmp(key->key, name, key_len) == 0))
+			break;
+	}
+	if (index == channel->max_keys)
+		return -EUSERS;
+	*ret_index = index;
+	/*
+	 * One that has gone: a predecessor of ours was stopped while it granted this, and went on when
+	 * we had it all.
+	 */
+	if (key->owner && key->owner != id &&
+	    !broker_find(channel->broker, key->owner, SHMB_ENTRY_PUBLISHER))
+		disclaim(channel, index, -ESTALE);
+	*ret_owner = key->owner;
+	if (key->owner)
+		return key->owner == id ? 0 : -EBUSY;
+	if (!key->key_len) {
+		memcpy(key->key, name, key_len);
+		/* Killed before: the entry is free still. pairs with the acquire load of a reader */
+		__atomic_store_n(&key->key_len, key_len, __ATOMIC_RELEASE);
+	}
+	/* Killed between the two: a term was skipped. */
+	__atomic_store_n(&key->term, registry_next_id(&channel->broker->registry),
+			 __ATOMIC_RELAXED);
+	__atomic_store_n(&key->owner, id, __ATOMIC_RELAXED);
+	return 0;
 }
 
 void key_disclaim(const struct channel *channel, uint32_t index, const struct segment *segment)

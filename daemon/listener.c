@@ -60,7 +60,8 @@ static int address_check(const char *path, bool replace)
 	return r;
 }
 
-int listener_open(const char *path, uint32_t mode, bool replace)
+int listener_open(const char *path, uint32_t mode, bool replace, bool (*gate)(void *data),
+		  void *data)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	int fd, n, r = 0;
@@ -77,13 +78,18 @@ int listener_open(const char *path, uint32_t mode, bool replace)
 		return shmb_fail(-errno, "no socket: %s", strerrordesc_np(errno));
 	unlink(address.sun_path);
 	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
-	    chmod(address.sun_path, mode) < 0 || listen(fd, BACKLOG) < 0 ||
-	    rename(address.sun_path, path) < 0) {
+	    chmod(address.sun_path, mode) < 0 || listen(fd, BACKLOG) < 0)
 		r = shmb_fail(-errno, "%s: %s", path, strerrordesc_np(errno));
-		unlink(address.sun_path);
-		shmb_fd_close(fd);
-	}
-	return r < 0 ? r : fd;
+	/* Stopped behind the gate and replaced: the other one has removed this name. */
+	if (r == 0 && !gate(data))
+		r = shmb_fail(-ESTALE, "%s: another broker has taken our place", path);
+	if (r == 0 && rename(address.sun_path, path) < 0)
+		r = shmb_fail(-errno, "%s: %s", path, strerrordesc_np(errno));
+	if (r == 0)
+		return fd;
+	unlink(address.sun_path);
+	shmb_fd_close(fd);
+	return r;
 }
 
 int listener_check(int fd)

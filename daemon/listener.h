@@ -12,10 +12,14 @@
  * @path: replaced if there is something, so the caller holds the lock of its directory
  * @mode: permissions
  * @replace: also if somebody answers there
+ * @gate: asked before the socket gets its name: is the place still the caller's?
+ * @data: for @gate
  *
- * Return: the socket; -ENAMETOOLONG; another negative errno value; with a sentence.
+ * Return: the socket; -ENAMETOOLONG; -ESTALE: it is not; another negative errno value; with a
+ *	   sentence.
  */
-int listener_open(const char *path, uint32_t mode, bool replace);
+int listener_open(const char *path, uint32_t mode, bool replace, bool (*gate)(void *data),
+		  void *data);
 
 /* Is this a listening local SOCK_SEQPACKET socket, as inherited? Returns 0 or -EINVAL. */
 int listener_check(int fd);

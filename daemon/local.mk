@@ -31,7 +31,9 @@ noinst_LTLIBRARIES += %D%/libbroker.la
 	%D%/pair.c %D%/pair.h \
 	%D%/keep.c %D%/keep.h \
 	%D%/key.c %D%/key.h \
+	%D%/directory.c %D%/directory.h \
 	%D%/channel.c %D%/channel.h \
+	%D%/arena.c %D%/arena.h \
 	%D%/member.c %D%/member.h \
 	%D%/client.c %D%/client.h \
 	%D%/control.c %D%/control.h \

@@ -9,7 +9,9 @@
 #include "lib/fd.h"
 #include "lib/queue.h"
 
+#include "daemon/arena.h"
 #include "daemon/channel.h"
+#include "daemon/directory.h"
 #include "daemon/fence.h"
 #include "daemon/idle.h"
 #include "daemon/keep.h"
@@ -133,9 +135,12 @@ static int member_init(struct member *member, struct channel *channel, struct cl
 	member->flags = entry->flags & ~SHMB_MEMBER_ACTIVE;
 	member->history = entry->history;
 	member->kept_id = entry->kept_id;
+	member->partner_id = entry->partner_id;
+	member->reply_to = entry->reply_to;
 	member->doorbell = -1;
 	member->generation = (uint32_t)registry_epoch(&broker->registry) << GENERATION_SHIFT;
 	list_init(&member->pairs);
+	list_init(&member->arenas);
 	list_init(&member->client_link);
 	r = user ? member_charge(member, user, member_segment_len(channel, member->role)) : -ENOMEM;
 	quota_user_put(&broker->quota, user);
@@ -178,7 +183,8 @@ static void member_discard(struct member *member)
 {
 	struct broker *broker = member->channel->broker;
 
-	registry_remove(&broker->registry, member->object.entry);
+	broker_unregister(broker, &member->object);
+	arena_free_all(member);
 	segment_destroy(&member->object.segment);
 	segment_destroy(&member->next);
 	if (member->charged) {
@@ -193,7 +199,8 @@ static void member_discard(struct member *member)
 }
 
 int member_new(struct channel *channel, struct client *client, uint32_t role, uint32_t flags,
-	       uint32_t history, struct member **ret_member)
+	       uint32_t history, const struct shmb_msg_attach_private *private,
+	       struct member **ret_member)
 {
 	bool publisher = role == SHMB_ROLE_PUBLISHER;
 	struct broker *broker = client->broker;
@@ -207,6 +214,8 @@ int member_new(struct channel *channel, struct client *client, uint32_t role, ui
 		.uid = client->uid,
 		.history = history < channel->history ? history : channel->history,
 		.backing = channel->backing,
+		.partner_id = private->partner_id,
+		.reply_to = private->reply_to,
 	};
 	struct segment_spec spec;
 	struct member *member;
@@ -305,8 +314,11 @@ void member_inherit(struct channel *channel, const struct shmb_registry_entry *e
 	    0)
 		segment.name[0] = '\0';
 	key_disclaim_all(channel, entry->id, &segment);
-	/* Its entry goes next, and then nobody else knows of it. */
-	segment_destroy(&segment);
+	/* Its entry goes next, and then an object of that name is swept. */
+	if (segment.backing == SHMB_MEMORY_SEALED)
+		segment_destroy(&segment);
+	else
+		segment_release(&segment);
 }
 
 static void pairs_free(struct member *member, const struct member *leaver, uint32_t reason)
@@ -344,6 +356,7 @@ static int pairs_create(struct member *member)
 	for (uint32_t i = 0; r == 0 && i < channel->n_slots[other]; i++) {
 		peer = channel->slots[other][i];
 		if (!peer || !(peer->flags & SHMB_MEMBER_ACTIVE) ||
+		    !(other ? member_meets(member, peer) : member_meets(peer, member)) ||
 		    (!other && !member_usable(peer) && pair_of(member, peer)))
 			continue;
 		r = other ? pair_new(member, peer, member->user)
@@ -422,10 +435,12 @@ static int move_entry(struct member *member)
 	r = registry_add(registry, &entry, &slot);
 	if (r < 0)
 		return r;
-	/* Killed between the two: a successor takes either, and finds out which its client has. */
-	registry_remove(registry, before);
 	member->object.entry = slot;
-	return 0;
+	/* Killed between the two: a successor takes either, and finds out which its client has. */
+	if (registry_remove(registry, before))
+		return 0;
+	segment_forget(&member->next);
+	return -ESTALE;
 }
 
 /*
@@ -450,6 +465,7 @@ static int member_move(struct member *member)
 	}
 	segment_destroy(&member->object.segment);
 	segment_move(&member->object.segment, &member->next);
+	arena_leave_all(member);
 	view_unmark(member->move);
 	for (link = last->next, safe = link->next; link != &member->pairs;
 	     link = safe, safe = link->next)
@@ -607,6 +623,7 @@ int member_activate(struct member *member)
 	member->flags |= SHMB_MEMBER_ACTIVE;
 	registry_set_flags(&broker->registry, member->object.entry, member->flags);
 	member->channel->n_active[member->role - 1]++;
+	directory_update(member->channel, member->role, member->slot);
 	list_for_each(link, safe, &member->pairs)
 		pair_announce(list_entry(link, struct pair, member_links[member->role - 1]));
 	channel_changed(member->channel);
@@ -650,6 +667,7 @@ static void member_leave(struct member *member)
 
 	list_remove(&member->client_link);
 	channel->slots[member->role - 1][member->slot] = NULL;
+	directory_update(channel, member->role, member->slot);
 	channel->n_members[member->role - 1]--;
 	channel->broker->n_members--;
 	if (member->flags & SHMB_MEMBER_ACTIVE)
@@ -661,8 +679,7 @@ static void member_remove(struct member *member)
 	struct channel *channel = member->channel;
 
 	/* First of all, so that a successor does not take up what is half gone. */
-	registry_remove(&channel->broker->registry, member->object.entry);
-	member->object.entry = REGISTRY_NO_ENTRY;
+	broker_unregister(channel->broker, &member->object);
 	table_remove(&channel->broker->objects, &member->object.node);
 	member_discard(member);
 	channel_put(channel);
@@ -755,7 +772,8 @@ static bool any_owed(const struct member *publisher)
 static uint32_t kept_flags(struct member *publisher, uint32_t reason)
 {
 	if (publisher->role != SHMB_ROLE_PUBLISHER || !(publisher->flags & SHMB_MEMBER_ACTIVE) ||
-	    publisher->channel->pattern == SHMB_PATTERN_STATE)
+	    (publisher->channel->pattern != SHMB_PATTERN_STREAM &&
+	     publisher->channel->pattern != SHMB_PATTERN_QUEUE))
 		return 0;
 	publisher->n_records = reason == SHMB_GONE_EVICTED ? 0 : keep_n_records(publisher);
 	if (publisher->n_records)
@@ -892,8 +910,10 @@ void member_free(struct member *member, uint32_t reason)
 	/* Killed before its entry is removed: a successor disclaims what is left. */
 	if (has_keys(member))
 		key_disclaim_all(channel, object_id(&member->object), &member->object.segment);
-	if (member->client->dead && member->role == SHMB_ROLE_PUBLISHER)
-		fence_lane(member);
+	if (member->client->dead && member->role == SHMB_ROLE_PUBLISHER) {
+		fence_segment(member, &member->object.segment);
+		arena_fence_all(member);
+	}
 	kept = kept_flags(member, reason);
 	if (kept) {
 		member_keep(member, kept, reason);
@@ -901,8 +921,7 @@ void member_free(struct member *member, uint32_t reason)
 		return;
 	}
 	/* First of all, so that a successor does not take up what is half gone. */
-	registry_remove(&broker->registry, member->object.entry);
-	member->object.entry = REGISTRY_NO_ENTRY;
+	broker_unregister(broker, &member->object);
 	pairs_free(member, member, reason);
 	if (reason == SHMB_GONE_EVICTED)
 		evict(member);

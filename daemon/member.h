@@ -9,15 +9,17 @@
  * @channel: channel
  * @client:  client
  * @role:    SHMB_ROLE_*
- * @flags:   SHMB_MEMBER_LOSSY, SHMB_MEMBER_TRUSTING or 0
+ * @flags:   SHMB_MEMBER_LOSSY, SHMB_MEMBER_TRUSTING, SHMB_MEMBER_SERVER or 0
  * @history: a subscriber gets at most so many records of the channel's history
+ * @private: whom a publisher's lane is for; zeroes: all subscribers
  * @ret_member: stores the member
  *
  * Return: 0; -EUSERS: the channel has no slot left; -EDQUOT; -ENOSPC; -ENOMEM; -EMFILE; another
  *	   negative errno value.
  */
 int member_new(struct channel *channel, struct client *client, uint32_t role, uint32_t flags,
-	       uint32_t history, struct member **ret_member);
+	       uint32_t history, const struct shmb_msg_attach_private *private,
+	       struct member **ret_member);
 
 /* Takes over what an earlier broker has noted. @client NULL: a publisher's that has gone. */
 int member_adopt(struct channel *channel, struct client *client,

@@ -36,6 +36,7 @@
 #include "daemon/segment.h"
 #include "daemon/table.h"
 
+struct arena;
 struct broker;
 struct channel;
 struct client;
@@ -116,6 +117,7 @@ struct connection {
  * @uid:	user
  * @pid:	for display
  * @start:	of its process
+ * @wake:	what its bell says, unless a predecessor that was stopped rings it still
  * @pidfd:	its process
  * @death:	watches @pidfd
  * @resume_key:	BLAKE2b-256 of its token
@@ -138,6 +140,7 @@ struct client {
 	uint32_t uid;
 	uint32_t pid;
 	uint64_t start;
+	uint32_t wake;
 	int pidfd;
 	struct loop_watch *death;
 	uint8_t resume_key[32];
@@ -168,10 +171,11 @@ struct opening {
  * @broker:	broker
  * @user:	who pays
  * @map:	its segment
+ * @epoch:	what its segment's says, unless a predecessor that was stopped writes there still
  * @openings:	who has it open, by opening.channel_link
  * @epoch_link:	in broker.epochs while its epoch has to move as soon as clients were told
- * @pattern, @max_keys, @lane_len, @max_publishers, @max_subscribers, @history, @schema_len, @name_len,
- *		@name: as in layout.h
+ * @pattern, @max_keys, @lane_len, @max_publishers, @max_subscribers, @history, @blocks, @schema_len,
+ *		@name_len, @name: as in layout.h
  * @slots:	members by role - 1 and slot, grown as needed
  * @n_slots:	length of each of @slots
  * @n_members:	attached, by role - 1
@@ -191,6 +195,7 @@ struct channel {
 	struct broker *broker;
 	struct quota_user *user;
 	struct shmb_channel_segment *map;
+	uint64_t epoch;
 	struct list openings;
 	struct list epoch_link;
 	uint32_t pattern;
@@ -199,6 +204,7 @@ struct channel {
 	uint32_t max_publishers;
 	uint32_t max_subscribers;
 	uint32_t history;
+	struct shmb_block_limits blocks;
 	uint32_t schema_len;
 	uint32_t name_len;
 	uint8_t name[SHMB_NAME_LEN_MAX];
@@ -226,6 +232,8 @@ struct channel {
  * @reason:	SHMB_GONE_*, when there is no pair any more
  * @shown:	it was told of the pair
  * @known_id:	it was told of another one of the same two, which this one replaces; else 0
+ * @due:	of a pair: it has to be told of it, anew or for the first time
+ * @next_arena:	and then of the publisher's arenas from this number on
  *
  * Views are made together with the pair, so that telling somebody that it is gone needs no memory.
  */
@@ -239,6 +247,8 @@ struct view {
 	uint32_t reason;
 	bool shown;
 	uint64_t known_id;
+	bool due;
+	uint32_t next_arena;
 };
 
 /**
@@ -253,6 +263,8 @@ struct view {
  * @role:	SHMB_ROLE_*
  * @flags:	SHMB_MEMBER_*
  * @history:	subscriber: how many earlier records it wants of each publisher
+ * @partner_id:	publisher: the one subscriber that may read its lane; 0: all of the channel
+ * @reply_to:	publisher with a partner: the subscriber of its client that gets the answers
  * @slot:	in channel.slots, unless it is kept
  * @doorbell:	eventfd that its peers of the same uid ring
  * @generation:	of @doorbell
@@ -264,6 +276,7 @@ struct view {
  * @pairs:	by pair.member_links[role - 1]
  * @eviction:	prepared for the day it is thrown out
  * @move:	tells its client of @next
+ * @arenas:	of a publisher, by arena.link and number
  */
 struct member {
 	struct object object;
@@ -276,6 +289,8 @@ struct member {
 	uint32_t role;
 	uint32_t flags;
 	uint32_t history;
+	uint64_t partner_id;
+	uint64_t reply_to;
 	uint32_t slot;
 	int doorbell;
 	uint32_t generation;
@@ -287,6 +302,27 @@ struct member {
 	struct list pairs;
 	struct view *eviction;
 	struct view *move;
+	struct list arenas;
+};
+
+/**
+ * struct arena - memory for the long records of a publisher
+ * @object: base
+ * @link:   in member.arenas
+ * @member: whose it is
+ * @number: as its subscribers know it
+ * @charged: bytes charged for it
+ * @active: its client has mapped it
+ * @left:   the publisher's lane has moved since: it only empties it
+ */
+struct arena {
+	struct object object;
+	struct list link;
+	struct member *member;
+	uint32_t number;
+	uint64_t charged;
+	bool active;
+	bool left;
 };
 
 /**
@@ -438,6 +474,12 @@ static inline bool member_usable(const struct member *member)
 	return segment_exists(segment) && segment->backing == member->channel->backing;
 }
 
+/* May they be a pair? Both are of one channel. */
+static inline bool member_meets(const struct member *publisher, const struct member *subscriber)
+{
+	return !publisher->partner_id || publisher->partner_id == object_id(&subscriber->object);
+}
+
 /* Finds an object of a kind by its id, or NULL. */
 static inline struct object *broker_find(const struct broker *broker, uint64_t id, uint32_t kind)
 {
@@ -445,6 +487,17 @@ static inline struct object *broker_find(const struct broker *broker, uint64_t i
 	struct object *object = node ? shmb_container_of(node, struct object, node) : NULL;
 
 	return object && object->kind == kind ? object : NULL;
+}
+
+/*
+ * Notes that an object is gone. Its segment goes next, unless a successor may have found the two:
+ * then both are the other's.
+ */
+static inline void broker_unregister(struct broker *broker, struct object *object)
+{
+	if (!registry_remove(&broker->registry, object->entry))
+		segment_forget(&object->segment);
+	object->entry = REGISTRY_NO_ENTRY;
 }
 
 /* Are its two members of different users? */

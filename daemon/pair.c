@@ -208,8 +208,10 @@ void pair_keep(struct pair *pair)
 	pair->views[0] = NULL;
 	close_sockets(pair->sockets);
 	/* Of a pair that it knows it has to hear once more. */
-	if (pair->members[1]->present)
+	if (pair->members[1]->present) {
+		pair->views[1]->due = true;
 		view_mark(pair->views[1]);
+	}
 }
 
 /* A subscriber is shown a lane that it may have; a publisher is shown all who wait for its records. */
@@ -220,6 +222,7 @@ static void pair_mark(struct pair *pair, unsigned i)
 	if (pair->stale || !pair->members[i]->present ||
 	    (i && !member_usable(publisher) && !member_is_kept(publisher)))
 		return;
+	pair->views[i]->due = true;
 	view_mark(pair->views[i]);
 }
 
@@ -238,6 +241,7 @@ int pair_renew(struct pair *pair, struct member *member, bool fresh)
 	if (r < 0 || pair->stale)
 		return r;
 	mine->shown = false;
+	mine->next_arena = 0;
 	if (!member_is_kept(pair->members[0]) && (fresh || pair_is_cross(pair)))
 		pair_announce(pair);
 	else
@@ -250,7 +254,7 @@ void pair_free(struct pair *pair, const struct member *leaver, uint32_t reason)
 	struct broker *broker = broker_of(pair);
 
 	/* The entry before the segment: see registry.h. */
-	registry_remove(&broker->registry, pair->object.entry);
+	broker_unregister(broker, &pair->object);
 	table_remove(&broker->objects, &pair->object.node);
 	for (unsigned i = 0; i < 2; i++) {
 		list_remove(&pair->member_links[i]);

@@ -96,7 +96,7 @@ int registry_create(struct registry *registry, uint64_t instance)
 static bool entry_plausible(const struct registry *registry,
 			    const struct shmb_registry_entry *entry)
 {
-	return entry->kind >= SHMB_ENTRY_CLIENT && entry->kind <= SHMB_ENTRY_PAIR &&
+	return entry->kind >= SHMB_ENTRY_CLIENT && entry->kind <= SHMB_ENTRY_ARENA &&
 	       entry->id != 0 && entry->id < registry->map->next_id &&
 	       entry->name_len <= SHMB_NAME_LEN_MAX &&
 	       memchr(entry->segment, '\0', sizeof(entry->segment)) != NULL;
@@ -166,21 +166,35 @@ void registry_start(struct registry *registry, const char *address)
 	map->started_ns = now_ns(CLOCK_BOOTTIME);
 	map->broker_pid = (uint32_t)getpid();
 	registry->epoch = map->broker_epoch + 1;
-	/*
-	 * pairs with the acquire load of an inspector: a new epoch has its pid and address; and with
-	 * registry_is_superseded() of a predecessor that still runs
-	 */
+	/* pairs with the acquire load of an inspector: a new epoch has its pid and address */
 	__atomic_store_n(&map->broker_epoch, registry->epoch, __ATOMIC_RELEASE);
+	/*
+	 * pairs with the fence in registry_is_superseded() of a predecessor that still runs: either
+	 * we find what it has noted, or it finds us.
+	 */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
 bool registry_is_superseded(const struct registry *registry)
 {
-	/* pairs with the release in registry_start() of a successor */
+	/* pairs with the fence in registry_start() of a successor: it has seen what we have noted */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	return registry->map && registry->epoch &&
-	       __atomic_load_n(&registry->map->broker_epoch, __ATOMIC_ACQUIRE) != registry->epoch;
+	       __atomic_load_n(&registry->map->broker_epoch, __ATOMIC_RELAXED) != registry->epoch;
 }
 
-/* Killed in here: the old object is in use, and what is left of the new one is swept. */
+/* Has another one left this object, or begun to? Then ours would be put over its own. */
+static bool is_left(const struct registry *registry)
+{
+	struct stat st;
+
+	return registry_is_superseded(registry) || fstat(registry->fd, &st) < 0 || !st.st_nlink;
+}
+
+/*
+ * Killed in here: the old object is in use, and what is left of the new one is swept. Stopped in
+ * here and replaced: the other one has removed what is left of the new one, so that it gets no name.
+ */
 int registry_supersede(struct registry *registry)
 {
 	char name[SHMB_SEGMENT_NAME_LEN_MAX + 8], from[sizeof(name) + 16], to[sizeof(name) + 16];
@@ -201,7 +215,7 @@ int registry_supersede(struct registry *registry)
 	}
 	if (r == 0) {
 		memcpy(next.map, registry->map, registry->len);
-		r = rename(from, to) < 0 ? -errno : 0;
+		r = is_left(registry) ? -ESTALE : rename(from, to) < 0 ? -errno : 0;
 		if (r < 0)
 			munmap(next.map, next.len);
 	}
@@ -339,6 +353,12 @@ int registry_add(struct registry *registry, const struct shmb_registry_entry *en
 	r = registry->n_free ? 0 : registry_grow(registry);
 	if (r < 0)
 		return r;
+	/*
+	 * A successor may have swept before there was the segment. Stopped behind this: it sweeps, or
+	 * finds the entry.
+	 */
+	if (registry_is_superseded(registry))
+		return -ESTALE;
 	slot = registry->free[registry->n_free - 1];
 	live = entry_at(registry, slot);
 	memcpy((uint8_t *)live + sizeof(live->state), (const uint8_t *)entry + sizeof(entry->state),
@@ -367,16 +387,17 @@ void registry_keep(struct registry *registry, uint32_t slot, uint32_t flags, uin
 	registry_set_flags(registry, slot, flags);
 }
 
-void registry_remove(struct registry *registry, uint32_t slot)
+bool registry_remove(struct registry *registry, uint32_t slot)
 {
 	if (slot == REGISTRY_NO_ENTRY || !registry->map)
-		return;
+		return true;
 	/*
 	 * Killed before: it is found again and undertaken again; after: its segment is swept.
 	 * pairs with the second look of an inspector, which drops what was freed meanwhile
 	 */
 	__atomic_store_n(&entry_at(registry, slot)->state, SHMB_ENTRY_FREE, __ATOMIC_RELEASE);
 	registry->free[registry->n_free++] = slot;
+	return !registry_is_superseded(registry);
 }
 
 bool registry_get(const struct registry *registry, uint32_t slot,
@@ -404,6 +425,9 @@ void registry_release(struct registry *registry)
 
 void registry_destroy(struct registry *registry)
 {
+	bool ours = !registry->map || !is_left(registry);
+
 	registry_release(registry);
-	shm_unlink(registry->name);
+	if (ours)
+		shm_unlink(registry->name);
 }

@@ -10,6 +10,12 @@
  * FREE, and becomes LIVE with one store; it is given up with one store, too. What belongs to an
  * entry (its segment) is made before it and removed after it, so that what a killed broker leaves
  * is a segment that no entry names, never an entry without its segment.
+ *
+ * A broker can also be stopped between any two instructions, be replaced, and go on. Its successor
+ * counts one more epoch before it looks at the entries, and so whatever the old one has noted before
+ * it finds the epoch as it was is known to the successor. So the old one says nothing to anybody,
+ * and removes no segment, but after such a look; what it is about to say or to remove then is no
+ * news.
  */
 
 #include <stdbool.h>
@@ -82,11 +88,15 @@ void registry_start(struct registry *registry, const char *address);
  * It may have been stopped between any two stores. What it does when it wakes up happens to the old
  * object, which nobody looks at any more.
  *
- * Return: 0; -ENOSPC, -ENOMEM, another negative errno value: the old object is still in use.
+ * Return: 0; -ESTALE: we have been replaced ourselves; -ENOSPC, -ENOMEM, another negative errno
+ *	   value: the old object is still in use.
  */
 int registry_supersede(struct registry *registry);
 
-/* Has another broker started on it? Then nothing that we hold is ours any more. */
+/*
+ * Has another broker started on it? Then nothing that we hold is ours any more. If not, it will see
+ * all that we have noted before.
+ */
 bool registry_is_superseded(const struct registry *registry);
 
 /* A number that no object of this instance has ever had. */
@@ -101,7 +111,7 @@ uint64_t registry_epoch(const struct registry *registry);
  * @entry:    all but its state
  * @ret_slot: stores where it is
  *
- * Return: 0, -ENOSPC or -ENOMEM.
+ * Return: 0, -ENOSPC, -ENOMEM, or -ESTALE: we have been replaced.
  */
 int registry_add(struct registry *registry, const struct shmb_registry_entry *entry,
 		 uint32_t *ret_slot);
@@ -112,8 +122,11 @@ void registry_set_flags(struct registry *registry, uint32_t slot, uint32_t flags
 /* Notes that a publisher is kept, and that it has gone after those with lower ids. */
 void registry_keep(struct registry *registry, uint32_t slot, uint32_t flags, uint64_t kept_id);
 
-/* Notes that something is gone; nothing to do once the registry was released. */
-void registry_remove(struct registry *registry, uint32_t slot);
+/*
+ * Notes that something is gone; nothing to do once the registry was released. Returns false if we
+ * have been replaced: a successor may have found it, and its segment is not ours to remove.
+ */
+bool registry_remove(struct registry *registry, uint32_t slot);
 
 /* Is there something? Copies it out. */
 bool registry_get(const struct registry *registry, uint32_t slot,

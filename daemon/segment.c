@@ -345,8 +345,8 @@ int segment_restrict(struct segment *segment)
 
 	if (segment->backing != SHMB_MEMORY_SEALED)
 		return 0;
-	/* A lane gets one more seal, when its writer has died. */
-	if (segment->kind != SHMB_SEGMENT_LANE)
+	/* A lane or an arena gets one more seal, when its writer has died. */
+	if (segment->kind != SHMB_SEGMENT_LANE && segment->kind != SHMB_SEGMENT_ARENA)
 		seals |= F_SEAL_SEAL;
 	if (fcntl(segment->fd, F_ADD_SEALS, seals) == 0)
 		segment->seals |= seals;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "lib/clock.h"
 #include "lib/fd.h"
@@ -10,7 +11,8 @@
 #include "daemon/connection.h"
 #include "daemon/view.h"
 
-#define RETRY_NS (100 * 1000000ull)
+#define RETRY_NS    (100 * 1000000ull)
+#define EPOCH_SHIFT 32
 
 struct view *view_new(struct client *client, struct pair *pair, uint64_t pair_id,
 		      uint64_t member_id)
@@ -39,6 +41,26 @@ void view_mark(struct view *view)
 {
 	if (view->client->connection && list_empty(&view->dirty_link))
 		list_append(&view->client->dirty, &view->dirty_link);
+}
+
+struct arena *view_next_arena(const struct view *view)
+{
+	const struct pair *pair = view->pair;
+	struct list *link, *safe;
+
+	if (!pair || view != pair->views[1])
+		return NULL;
+	list_for_each(link, safe, &pair->members[0]->arenas)
+	{
+		struct arena *arena = list_entry(link, struct arena, link);
+
+		/* What could be cut off is not for other users: they came after it had to be sealed. */
+		if (arena->active && arena->number >= view->next_arena &&
+		    (arena->object.segment.backing == pair->members[0]->channel->backing ||
+		     !pair_is_cross(pair)))
+			return arena;
+	}
+	return NULL;
 }
 
 void view_unmark(struct view *view)
@@ -100,6 +122,18 @@ static void drop_sockets(struct pair *pair, unsigned mine)
 	pair->sockets[mine][0] = shmb_fd_close(pair->sockets[mine][0]);
 }
 
+void view_move_epoch(struct channel *channel)
+{
+	/* One broker counts above its predecessors, also above one that was stopped and counts on. */
+	if (!channel->epoch)
+		channel->epoch = channel->broker->registry.epoch << EPOCH_SHIFT;
+	/*
+	 * pairs with the acquire load of the epoch in every publish and receive, and with the acquire
+	 * fence of a subscriber that has read a record
+	 */
+	__atomic_store_n(&channel->map->epoch, ++channel->epoch, __ATOMIC_RELEASE);
+}
+
 /* The subscriber has been told, so now its publisher may be. It must be awake by then. */
 static void tell_publisher(const struct view *subscriber, struct client *publisher)
 {
@@ -135,21 +169,34 @@ static int send_pair(struct view *view)
 	struct segment_maker *maker = &view->client->broker->maker;
 	bool publisher = me->role == SHMB_ROLE_PUBLISHER, blind = publisher && !member_usable(peer);
 	bool gone = member_is_kept(peer);
-	struct shmb_msg_pair body = {
+	bool private = !publisher && peer->partner_id;
+	struct shmb_msg_pair pair_body = {
 		.pair_id = view->pair_id,
 		.member_id = view->member_id,
 		.peer_id = object_id(&peer->object),
 		.role = me->role,
 		.flags = (pair->members[1]->flags & SHMB_MEMBER_LOSSY ? SHMB_PAIR_LOSSY : 0) |
-			 (blind ? SHMB_PAIR_BLIND : 0) | (gone ? SHMB_PAIR_GONE : 0),
+			 (blind ? SHMB_PAIR_BLIND : 0) |
+			 (publisher && !member_usable(me) ? SHMB_PAIR_MOVE : 0) |
+			 (private ? SHMB_PAIR_PRIVATE : 0) | (gone ? SHMB_PAIR_GONE : 0),
 		.slot = pair->members[0]->slot,
 		.lane_len = me->channel->lane_len,
 		.doorbell_generation = pair_is_cross(pair) ? pair->generation : peer->generation,
 		.segment = gone ? 0 : (uint32_t)me->object.segment.id,
 		.history = pair->members[1]->history,
 	};
+	struct shmb_msg_pair_private private_body = {
+		.reply_to = peer->reply_to,
+		.uid = peer->uid,
+		.pid = gone ? 0 : peer->client->pid,
+	};
+	uint8_t body[sizeof(pair_body) + sizeof(private_body)];
+	uint32_t body_len = private ? sizeof(body) : sizeof(pair_body);
 	struct parcel parcel = { 0 };
 	int r = 0;
+
+	memcpy(body, &pair_body, sizeof(pair_body));
+	memcpy(body + sizeof(pair_body), &private_body, sizeof(private_body));
 
 	if (!blind)
 		r = parcel_add_segment(&parcel, maker, &peer->object.segment,
@@ -164,18 +211,56 @@ static int send_pair(struct view *view)
 	else if (r == 0 && !gone)
 		r = parcel_add_fd(&parcel, peer->doorbell, SHMB_FD_EVENTFD, SHMB_FD_ROLE_RINGER);
 	if (r == 0)
-		r = connection_send(view->client->connection, SHMB_MSG_PAIR, 0, &body, sizeof(body),
+		r = connection_send(view->client->connection, SHMB_MSG_PAIR, 0, body, body_len,
 				    &parcel);
 	parcel_deinit(&parcel);
 	if (r < 0)
 		return r;
 	if (pair_is_cross(pair))
 		drop_sockets(pair, mine);
-	list_remove(&view->dirty_link);
+	view->due = false;
 	view->shown = true;
 	view->known_id = 0;
-	if (!publisher && !gone && pair->replaces && !list_empty(&pair->views[0]->dirty_link))
-		tell_publisher(view, peer->client);
+	return 0;
+}
+
+static int send_arena(struct view *view, const struct arena *arena)
+{
+	struct shmb_msg_arena body = {
+		.pair_id = view->pair_id,
+		.member_id = view->member_id,
+		.publisher_id = object_id(&arena->member->object),
+		.number = arena->number,
+	};
+	struct parcel parcel = { 0 };
+	int r;
+
+	r = parcel_add_segment(&parcel, &view->client->broker->maker, &arena->object.segment,
+			       SHMB_FD_READ, SHMB_FD_ROLE_PEER);
+	if (r == 0)
+		r = connection_send(view->client->connection, SHMB_MSG_ARENA, 0, &body,
+				    sizeof(body), &parcel);
+	parcel_deinit(&parcel);
+	if (r == 0)
+		view->next_arena = arena->number + 1;
+	return r;
+}
+
+/* The pair, then the publisher's arenas, one at a time. */
+static int send_some(struct view *view)
+{
+	struct pair *pair = view->pair;
+	int r = view->due ? send_pair(view) : 0;
+
+	if (r == 0 && !view->due && view_next_arena(view) &&
+	    loop_conn_idle(view->client->connection->io))
+		r = send_arena(view, view_next_arena(view));
+	if (r < 0 || view_next_arena(view))
+		return r;
+	list_remove(&view->dirty_link);
+	if (view == pair->views[1] && pair->views[0] && pair->replaces &&
+	    !list_empty(&pair->views[0]->dirty_link))
+		tell_publisher(view, pair->members[0]->client);
 	return 0;
 }
 
@@ -252,7 +337,7 @@ static int view_send(struct view *view)
 	int r;
 
 	if (view->pair)
-		return send_pair(view);
+		return send_some(view);
 	if (view->mover)
 		return send_move(view);
 	if (view->pair_id == 0)
@@ -280,7 +365,7 @@ static void flush(struct client *client, bool sent)
 	struct view *view;
 	int r = 0;
 
-	if (!connection)
+	if (!connection || registry_is_superseded(&client->broker->registry))
 		return;
 	while (r == 0 && loop_conn_idle(connection->io) && (view = next_dirty(client))) {
 		r = view_send(view);
@@ -319,15 +404,12 @@ void view_flush(struct client *client, bool sent)
 	while (!list_empty(&broker->epochs)) {
 		struct channel *channel =
 			list_entry(broker->epochs.next, struct channel, epoch_link);
-		struct shmb_channel_segment *map = channel->map;
-
 		list_remove(&channel->epoch_link);
 		/*
 		 * They have looked at their sockets in vain if that had to wait. Killed before: they
-		 * are told that the two have moved on by a successor. pairs with the acquire load of
-		 * the epoch in every publish and receive
+		 * are told that the two have moved on by a successor.
 		 */
-		__atomic_store_n(&map->epoch, map->epoch + 1, __ATOMIC_RELEASE);
+		view_move_epoch(channel);
 	}
 }
 

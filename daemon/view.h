@@ -20,6 +20,9 @@ void view_free(struct view *view);
 /* There is something new: the client is to be told when view_flush() can. */
 void view_mark(struct view *view);
 
+/* The next arena that the client has to be told of, once it knows the pair; NULL: none. */
+struct arena *view_next_arena(const struct view *view);
+
 /* There is nothing to be told after all. */
 void view_unmark(struct view *view);
 
@@ -45,6 +48,9 @@ void view_drop_denials(struct client *client, uint64_t member_id);
  * Afterwards all it has to know is in its socket, or the bell says that there is more.
  */
 void view_flush(struct client *client, bool sent);
+
+/* Whoever publishes or receives there next looks at its socket first. */
+void view_move_epoch(struct channel *channel);
 
 /* The client's connection is gone, and with it all that it has been told or was to be. */
 void view_forget(struct client *client);

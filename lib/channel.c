@@ -16,6 +16,8 @@
 #include <shmbroker/cell.h>
 
 #include "lib/api.h"
+#include "lib/block.h"
+#include "lib/call.h"
 #include "lib/clock.h"
 #include "lib/error.h"
 #include "lib/history.h"
@@ -27,6 +29,10 @@
 #define STATE_VALUE_LEN_DEFAULT 232u
 #define MEMBER_LOOK_NS		5000000ull
 
+#define INLINE_LEN_DEFAULT (16u << 10) /* see libshmbroker(3): from here on a block is faster */
+#define HOLDS_DEFAULT	   4u
+#define ARENA_LEN_MIN	   (4ull << 20) /* of the default */
+
 static int check_options(const struct shmb_channel_options *options)
 {
 	uint32_t known = SHMB_CHANNEL_CREATE | SHMB_CHANNEL_EXCLUSIVE | SHMB_CHANNEL_ANY_SCHEMA |
@@ -35,7 +41,8 @@ static int check_options(const struct shmb_channel_options *options)
 	if (options->flags & ~known)
 		return shmb_fail(-EINVAL, "unknown channel flags 0x%x", options->flags & ~known);
 	if (options->pattern && options->pattern != SHMB_PATTERN_STREAM &&
-	    options->pattern != SHMB_PATTERN_QUEUE && options->pattern != SHMB_PATTERN_STATE)
+	    options->pattern != SHMB_PATTERN_QUEUE && options->pattern != SHMB_PATTERN_CALL &&
+	    options->pattern != SHMB_PATTERN_STATE)
 		return shmb_fail(-EINVAL, "there is no pattern %u", options->pattern);
 	if (options->max_keys > SHMB_STATE_KEYS_MAX)
 		return shmb_fail(-EINVAL, "a channel has at most %u keys, not %u",
@@ -51,11 +58,67 @@ static int check_options(const struct shmb_channel_options *options)
 				 options->max_publishers, options->max_subscribers);
 	if (options->backing > SHMB_BACKING_SEALED)
 		return shmb_fail(-EINVAL, "unknown backing %u", options->backing);
+	if (options->pattern == SHMB_PATTERN_CALL && options->schema_len)
+		return shmb_fail(-EINVAL, "requests and replies of a call channel are untyped");
 	if (options->schema_len && !options->schema)
 		return shmb_fail(-EINVAL, "schema_len is %u but schema is NULL",
 				 options->schema_len);
 	if (options->schema_len)
 		return shmb_schema_check(options->schema, options->schema_len);
+	return 0;
+}
+
+static bool has_blocks(const struct shmb_channel_options *options)
+{
+	return options->record_len_max || options->arena_len || options->inline_len_max ||
+	       options->max_holds || options->block_flags || options->numa_node;
+}
+
+/* The options have been checked, but for these. */
+static int choose_blocks(const struct shmb_channel_options *options,
+			 struct shmb_block_limits *limits)
+{
+	uint32_t lane_len = options->lane_len ? options->lane_len : SHMB_LANE_LEN_DEFAULT;
+	uint32_t inline_max = shmb_record_len_max(lane_len);
+	uint64_t block_len = (1 + shmb_block_pages(options->record_len_max)) * SHMB_ARENA_PAGE_LEN;
+	uint64_t arena_len = 8 * block_len > ARENA_LEN_MIN ? 8 * block_len : ARENA_LEN_MIN;
+
+	if (!has_blocks(options))
+		return 0;
+	if (options->pattern == SHMB_PATTERN_STATE)
+		return shmb_fail(-EINVAL, "a state channel has values, not blocks");
+	if (!options->record_len_max || options->record_len_max > SHMB_ARENA_RECORD_LEN_MAX)
+		return shmb_fail(-EINVAL, "with blocks record_len_max is 1 to %u, not %u",
+				 SHMB_ARENA_RECORD_LEN_MAX, options->record_len_max);
+	if (options->arena_len &&
+	    (options->arena_len < block_len || options->arena_len > SHMB_ARENA_LEN_MAX))
+		return shmb_fail(-EINVAL,
+				 "for records of %u bytes arena_len is %llu to %llu, not %llu",
+				 options->record_len_max, (unsigned long long)block_len,
+				 (unsigned long long)SHMB_ARENA_LEN_MAX,
+				 (unsigned long long)options->arena_len);
+	if (options->inline_len_max > inline_max)
+		return shmb_fail(-EINVAL, "a lane of %u bytes holds records of %u bytes, not %u",
+				 lane_len, inline_max, options->inline_len_max);
+	if (options->max_holds > SHMB_HOLDS_MAX)
+		return shmb_fail(-EINVAL, "a subscriber holds at most %u records, not %u",
+				 SHMB_HOLDS_MAX, options->max_holds);
+	if (options->block_flags & ~SHMB_BLOCKS_HUGE_PAGES)
+		return shmb_fail(-EINVAL, "unknown block_flags 0x%x", options->block_flags);
+	if (options->numa_node && shmb_map_check_node(options->numa_node - 1) < 0)
+		return -EINVAL;
+	if (options->arena_len)
+		arena_len = shmb_block_pages(options->arena_len) * SHMB_ARENA_PAGE_LEN;
+	*limits = (struct shmb_block_limits){
+		.arena_len = arena_len,
+		.record_len_max = options->record_len_max,
+		.inline_len_max = options->inline_len_max	    ? options->inline_len_max
+				  : inline_max < INLINE_LEN_DEFAULT ? inline_max
+								    : INLINE_LEN_DEFAULT,
+		.max_holds = options->max_holds ? options->max_holds : HOLDS_DEFAULT,
+		.flags = options->block_flags,
+		.numa_node = options->numa_node,
+	};
 	return 0;
 }
 
@@ -72,7 +135,11 @@ static int check_history(const struct shmb_channel_options *options)
 		return shmb_fail(-EINVAL, "a state channel has values, not a history");
 	if (options->pattern == SHMB_PATTERN_QUEUE && options->history)
 		return shmb_fail(-EINVAL, "a queue has no history: its records are for one worker");
-	history_max = shmb_history_max(lane_len, head.record_len);
+	if (options->pattern == SHMB_PATTERN_CALL && options->history)
+		return shmb_fail(-EINVAL,
+				 "a call channel has no history: a call is for one server");
+	/* Records may be short although the longest are not: those in blocks take 24 bytes. */
+	history_max = shmb_history_max(lane_len, has_blocks(options) ? 0 : head.record_len);
 	if (options->history > history_max)
 		return shmb_fail(-EINVAL,
 				 "half a lane of %u bytes holds a history of %u records of this "
@@ -93,7 +160,10 @@ static int explain_mismatch(const struct shmb_message *message, uint32_t pattern
 	if (error.code == SHMB_CODE_PATTERN)
 		return shmb_fail(-EPROTOTYPE,
 				 "the channel has another pattern: it is no %s channel",
-				 pattern == SHMB_PATTERN_STATE ? "state" : "stream");
+				 pattern == SHMB_PATTERN_STATE	 ? "state"
+				 : pattern == SHMB_PATTERN_CALL	 ? "call"
+				 : pattern == SHMB_PATTERN_QUEUE ? "queue"
+								 : "stream");
 	if (!theirs_len)
 		return shmb_fail(-EPROTOTYPE, "the channel is untyped, you have a schema");
 	if (!schema_len)
@@ -132,7 +202,8 @@ static bool geometry_valid(const struct shmb_msg_opened *opened)
 {
 	uint32_t len = opened->lane_len, max_keys = opened->max_keys;
 
-	if (opened->pattern == SHMB_PATTERN_STREAM || opened->pattern == SHMB_PATTERN_QUEUE)
+	if (opened->pattern == SHMB_PATTERN_STREAM || opened->pattern == SHMB_PATTERN_QUEUE ||
+	    opened->pattern == SHMB_PATTERN_CALL)
 		return len >= SHMB_LANE_LEN_MIN && len <= SHMB_LANE_LEN_MAX && !(len & (len - 1)) &&
 		       opened->history <= shmb_history_max(len, 0);
 	return opened->pattern == SHMB_PATTERN_STATE && max_keys && opened->history == 0 &&
@@ -150,7 +221,9 @@ static int take_opened(struct shmb_channel *channel, struct shmb_received *recei
 	memcpy(&opened, message->body, sizeof(opened));
 	if (message->fd_count != 1 || message->descriptors[0].role != SHMB_FD_ROLE_PEER)
 		return shmb_fail(-EPROTO, "the broker gave no channel segment");
-	if (!geometry_valid(&opened) || opened.max_publishers > 4096)
+	if (!geometry_valid(&opened) || opened.max_publishers > 4096 ||
+	    opened.max_subscribers > 4096 ||
+	    !shmb_block_limits_valid(&opened.blocks, opened.lane_len))
 		return shmb_fail(-EPROTO, "the broker gave impossible limits");
 	result = shmb_map_reader(&channel->map, received->fds[0], &message->descriptors[0],
 				 SHMB_SEGMENT_CHANNEL);
@@ -164,7 +237,12 @@ static int take_opened(struct shmb_channel *channel, struct shmb_received *recei
 	channel->max_publishers = opened.max_publishers;
 	channel->max_subscribers = opened.max_subscribers;
 	channel->history = opened.history;
+	channel->blocks = opened.blocks;
 	result = take_schema(channel, opened.schema_len);
+	if (result == 0 && opened.pattern == SHMB_PATTERN_CALL &&
+	    channel->map.len < shmb_call_servers_offset(channel->schema_len) +
+				       opened.max_subscribers * sizeof(struct shmb_call_server))
+		return shmb_fail(-EPROTO, "the channel's servers do not fit into its segment");
 	if (result == 0 && opened.pattern == SHMB_PATTERN_STATE &&
 	    channel->map.len <
 		    shmb_state_cells_offset(channel->schema_len, opened.max_keys) + opened.lane_len)
@@ -246,6 +324,8 @@ static int open_channel(struct shmb_channel *channel, const struct shmb_channel_
 	struct shmb_client *client = channel->client;
 	int result = request.pattern == SHMB_PATTERN_STATE ? ask_for_cells(&request, options) : 0;
 
+	if (result == 0)
+		result = choose_blocks(options, &request.blocks);
 	if (result < 0)
 		return result;
 	pthread_mutex_lock(&client->lock);
@@ -276,6 +356,7 @@ _Static_assert(SHMB_CHANNEL_CREATE == SHMB_OPEN_CREATE &&
 		       SHMB_CHANNEL_ANY_SCHEMA == SHMB_OPEN_ANY_SCHEMA &&
 		       SHMB_CHANNEL_RETAIN == SHMB_OPEN_RETAIN,
 	       "the flags are passed on as they are");
+_Static_assert(SHMB_BLOCKS_HUGE_PAGES == SHMB_ARENA_HUGE_PAGES, "so are these");
 _Static_assert(SHMB_BACKING_AUTO == SHMB_MEMORY_AUTO && SHMB_BACKING_POSIX == SHMB_MEMORY_POSIX &&
 		       SHMB_BACKING_SEALED == SHMB_MEMORY_SEALED,
 	       "and so is the backing");
@@ -403,8 +484,17 @@ SHMB_API int32_t shmb_channel_info(struct shmb_channel *channel, struct shmb_cha
 		all.value_len_max = shmb_cell_value_len_max(shmb_channel_cell_len(channel));
 	else if (channel->pattern == SHMB_PATTERN_QUEUE)
 		all.record_len_max = shmb_queue_record_len_max(channel->lane_len);
+	else if (channel->pattern == SHMB_PATTERN_CALL)
+		all.record_len_max = shmb_record_len_max(channel->lane_len) - SHMB_CALL_HEADER_LEN;
 	else
-		all.record_len_max = shmb_record_len_max(channel->lane_len);
+		all.record_len_max = channel->blocks.arena_len
+					     ? channel->blocks.record_len_max
+					     : shmb_record_len_max(channel->lane_len);
+	all.arena_len = channel->blocks.arena_len;
+	all.inline_len_max = channel->blocks.inline_len_max;
+	all.max_holds = channel->blocks.max_holds;
+	all.block_flags = channel->blocks.flags;
+	all.numa_node = channel->blocks.numa_node;
 	all.record_len = channel->record_len;
 	all.max_publishers = channel->max_publishers;
 	all.max_subscribers = channel->max_subscribers;

@@ -23,6 +23,7 @@
  * @max_publishers: limit, from the broker's answer
  * @max_subscribers: limit, from the broker's answer
  * @history:	    records of each publisher that a late subscriber gets, from the broker's answer
+ * @blocks:	    for long records, from the broker's answer
  * @record_len:	    of every record; 0: untyped
  * @schema_len:	    bytes of @schema
  * @schema:	    the channel's, copied and checked
@@ -42,6 +43,7 @@ struct shmb_channel {
 	uint32_t max_publishers;
 	uint32_t max_subscribers;
 	uint32_t history;
+	struct shmb_block_limits blocks;
 	uint32_t record_len;
 	uint32_t schema_len;
 	uint8_t *schema;

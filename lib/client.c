@@ -48,6 +48,14 @@
 
 /* ---- events ------------------------------------------------------------------------------------ */
 
+/* Its length has been checked. */
+static void take_pair(struct shmb_event *event, const struct shmb_message *message)
+{
+	memcpy(&event->pair, message->body, sizeof(event->pair));
+	if (message->body_len > sizeof(event->pair))
+		memcpy(&event->peer, message->body + sizeof(event->pair), sizeof(event->peer));
+}
+
 struct shmb_event *shmb_event_new(struct shmb_received *received)
 {
 	const struct shmb_message *message = &received->message;
@@ -57,9 +65,11 @@ struct shmb_event *shmb_event_new(struct shmb_received *received)
 		return NULL;
 	event->type = message->type;
 	if (message->type == SHMB_MSG_PAIR)
-		memcpy(&event->pair, message->body, sizeof(event->pair));
+		take_pair(event, message);
 	else if (message->type == SHMB_MSG_UNPAIR)
 		memcpy(&event->unpair, message->body, sizeof(event->unpair));
+	else if (message->type == SHMB_MSG_ARENA)
+		memcpy(&event->arena, message->body, sizeof(event->arena));
 	event->n_fds = message->fd_count;
 	for (uint32_t i = 0; i < SHMB_PACKET_FDS_MAX; i++) {
 		event->fds[i] = received->fds[i];
@@ -186,13 +196,17 @@ static uint64_t event_member(const struct shmb_message *message)
 		message->type == SHMB_MSG_EVICTED  ? offsetof(struct shmb_msg_id, id)
 		: message->type == SHMB_MSG_GRANT  ? offsetof(struct shmb_msg_grant, member_id)
 		: message->type == SHMB_MSG_UNPAIR ? offsetof(struct shmb_msg_unpair, member_id)
+		: message->type == SHMB_MSG_ARENA  ? offsetof(struct shmb_msg_arena, member_id)
 						   : offsetof(struct shmb_msg_pair, member_id);
 	uint32_t len = message->type == SHMB_MSG_EVICTED  ? sizeof(struct shmb_msg_id)
 		       : message->type == SHMB_MSG_GRANT  ? sizeof(struct shmb_msg_grant)
 		       : message->type == SHMB_MSG_UNPAIR ? sizeof(struct shmb_msg_unpair)
+		       : message->type == SHMB_MSG_ARENA  ? sizeof(struct shmb_msg_arena)
 							  : sizeof(struct shmb_msg_pair);
 
-	if (message->body_len == len)
+	if (message->body_len == len ||
+	    (message->type == SHMB_MSG_PAIR &&
+	     message->body_len == len + sizeof(struct shmb_msg_pair_private)))
 		memcpy(&id, message->body + offset, sizeof(id));
 	return id;
 }
@@ -206,7 +220,8 @@ static int deliver(struct shmb_client *client, struct shmb_received *received)
 	uint64_t id;
 
 	if (message->type != SHMB_MSG_PAIR && message->type != SHMB_MSG_UNPAIR &&
-	    message->type != SHMB_MSG_EVICTED && message->type != SHMB_MSG_GRANT)
+	    message->type != SHMB_MSG_EVICTED && message->type != SHMB_MSG_GRANT &&
+	    message->type != SHMB_MSG_ARENA)
 		return 0;
 	id = event_member(message);
 	while (inbox && inbox->member_id != id)
@@ -303,13 +318,20 @@ static void take_late(struct shmb_client *client, struct shmb_received *received
 		shmb_client_farewell(client, type, id);
 }
 
-/* Has another broker taken the place of the one we are connected to? */
+/*
+ * Has another broker taken the place of the one we are connected to? A lower epoch is what one that
+ * was stopped and replaced while it began has stored late.
+ */
 static bool has_successor(const struct shmb_client *client)
 {
-	/* S: pairs with the broker's release in bell_set_epoch(). */
-	uint64_t epoch = client->bell ? SHMB_LOAD_ACQUIRE(&client->bell->broker_epoch) : 0;
+	uint64_t epoch;
 
-	return shmb_unlikely(epoch && client->broker_epoch && epoch != client->broker_epoch);
+	/* Who has never joined has no bell that would say so. */
+	if (!client->bell)
+		return shmb_connection_is_elsewhere(&client->connection, client->address);
+	/* S: pairs with the broker's release in bell_set_epoch(). */
+	epoch = SHMB_LOAD_ACQUIRE(&client->bell->broker_epoch);
+	return shmb_unlikely(client->broker_epoch && epoch > client->broker_epoch);
 }
 
 /*
@@ -487,6 +509,20 @@ static int take_bell(struct shmb_client *client, struct shmb_received *received)
 	return 0;
 }
 
+/*
+ * The broker does not know us any more. Whoever has nothing open has lost nothing by that, and goes
+ * on as a new client; no other thread looks at its bell.
+ */
+static void begin_anew(struct shmb_client *client)
+{
+	if (client->n_children) {
+		client->stale = true;
+		return;
+	}
+	shmb_map_deinit(&client->bell_map);
+	client->bell = NULL;
+}
+
 static int join(struct shmb_client *client)
 {
 	struct shmb_msg_join request = { .client_id = client->id };
@@ -494,7 +530,8 @@ static int join(struct shmb_client *client)
 	struct shmb_msg_joined joined;
 	int result;
 
-	client->broker_epoch = 0; /* not known yet */
+	/* It may be stopped before it answers. */
+	client->broker_epoch = client->connection.broker.broker_epoch;
 	memset(received.fds, -1, sizeof(received.fds));
 	memcpy(request.token, client->token, sizeof(request.token));
 	result = round_trip(client, SHMB_MSG_JOIN, &request, sizeof(request), SHMB_MSG_JOINED,
@@ -505,8 +542,8 @@ static int join(struct shmb_client *client)
 	}
 	memcpy(&joined, received.message.body, sizeof(joined));
 	if (client->id && (joined.client_id != client->id || joined.instance != client->instance))
-		client->stale = true;
-	else
+		begin_anew(client);
+	if (!client->stale)
 		result = take_bell(client, &received);
 	shmb_received_deinit(&received);
 	if (result < 0 || client->stale)
@@ -584,11 +621,28 @@ static int begin(struct shmb_client *client, uint64_t deadline_ns)
 static int finish(struct shmb_client *client, uint64_t deadline_ns)
 {
 	bool relay = client->flags & SHMB_CLIENT_ALLOW_RELAY;
-	int result = shmb_connection_finish(&client->connection, relay, deadline_ns);
+	bool elsewhere = false;
+	int result;
 
-	if (result == -EAGAIN && client->id)
+	do {
+		uint64_t slice = deadline_ns ? shmb_clock_now_ns() + RECEIVE_SLICE_NS : 0;
+
+		result = shmb_connection_finish(&client->connection, relay,
+						slice < deadline_ns ? slice : deadline_ns);
+		if (result < 0)
+			elsewhere =
+				shmb_connection_is_elsewhere(&client->connection, client->address);
+	} while (result == -EAGAIN && !elsewhere && deadline_ns &&
+		 shmb_clock_now_ns() < deadline_ns);
+	if (result == -EAGAIN && client->id && !elsewhere)
 		return shmb_fail(-ETIMEDOUT, "the broker does not answer yet");
 	client->pending = false;
+	/* It was stopped, perhaps, and will never answer; or it has woken up, and has hung up. */
+	if (result < 0 && elsewhere) {
+		shmb_connection_close(&client->connection);
+		client->connection.died = true;
+		return shmb_fail(-ENOTCONN, "the broker was replaced while it was connected to");
+	}
 	if (result == -EAGAIN) {
 		shmb_connection_close(&client->connection);
 		return shmb_fail(-ETIMEDOUT, "the broker does not answer");
@@ -604,6 +658,7 @@ static int connect_once(struct shmb_client *client, uint64_t deadline_ns)
 	if (client->pending) {
 		result = finish(client, 0);
 	} else {
+		client->connection.patient = !client->id;
 		result = begin(client, deadline_ns);
 		client->pending = result == 0;
 		if (result == 0)
@@ -688,7 +743,7 @@ static void say_farewells(struct shmb_client *client)
 static int reconnect(struct shmb_client *client)
 {
 	uint64_t now = shmb_clock_now_ns();
-	uint32_t wake = SHMB_LOAD(&client->bell->wake);
+	uint32_t wake = client->bell ? SHMB_LOAD(&client->bell->wake) : 0;
 	int result;
 
 	if (client->stale)
@@ -700,15 +755,16 @@ static int reconnect(struct shmb_client *client)
 	result = connect_or_start(client, now + 1000000000ull);
 	if (result == 0 && !client->stale)
 		result = resume_all(client);
-	if (result == 0) {
-		if (client->stale)
-			return reconnect(client);
+	if (result == 0 && !client->stale) {
 		say_farewells(client);
 		return 0;
 	}
+	/* As somebody else we must not go on over this connection. */
+	disconnect(client);
 	if (result == -ESTALE)
 		client->stale = true;
-	disconnect(client);
+	if (client->stale)
+		return reconnect(client);
 	/* Whoever sleeps wakes up for the next attempt, so attempts must get rare. */
 	client->retry_delay_ns = client->retry_delay_ns * 2 > RETRY_MAX_NS
 					 ? RETRY_MAX_NS
@@ -977,7 +1033,9 @@ static int connect_first(struct shmb_client *client)
 		struct timespec pause = { .tv_nsec = 5000000 };
 		int result = connect_or_start(client, deadline);
 
-		died |= result == -ENOTCONN && client->connection.died;
+		died |= result == -ENOTCONN &&
+			(client->connection.died ||
+			 shmb_connection_is_elsewhere(&client->connection, client->address));
 		if (result == 0 || !died || (result != -ENOTCONN && !nobody_there(result)))
 			return result;
 		if (shmb_clock_now_ns() >= deadline)

@@ -20,9 +20,11 @@
 /**
  * struct shmb_event - something the broker told one member
  * @next:	 in the inbox
- * @type:	 SHMB_MSG_PAIR, _UNPAIR, _EVICTED or _GRANT (a new doorbell after a restart)
+ * @type:	 SHMB_MSG_PAIR, _UNPAIR, _ARENA, _EVICTED or _GRANT (a new doorbell after a restart)
  * @pair:	 of a PAIR
+ * @peer:	 of a PAIR of a private lane, else zeroes
  * @unpair:	 of an UNPAIR
+ * @arena:	 of an ARENA
  * @generation:	 of a GRANT's doorbell
  * @connection:	 over which it came, as in shmb_client.connections
  * @n_fds:	 of @fds
@@ -33,7 +35,9 @@ struct shmb_event {
 	struct shmb_event *next;
 	uint32_t type;
 	struct shmb_msg_pair pair;
+	struct shmb_msg_pair_private peer;
 	struct shmb_msg_unpair unpair;
+	struct shmb_msg_arena arena;
 	uint32_t generation;
 	uint32_t connection;
 	uint32_t n_fds;

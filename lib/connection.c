@@ -31,7 +31,9 @@
 #define PIDFS_MAGIC 0x50494446 /* Linux 6.9 */
 #endif
 
-#define DYING_MS 10 /* a process closes its sockets a moment before it is dead */
+/* A process closes its sockets a moment before it is dead, which is longer where many want to run. */
+#define DYING_MS	 10
+#define DYING_MS_PATIENT 200
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77 /* Linux 6.5 */
@@ -48,7 +50,9 @@ static bool listener_is_dead(int pidfd, int wait_ms)
 /* The other end is closed. Did its process end, or does it live and not want us? */
 static int gone(struct shmb_connection *connection, uint64_t deadline_ns)
 {
-	connection->died = listener_is_dead(connection->listener, deadline_ns ? DYING_MS : 0);
+	int wait_ms = connection->patient ? DYING_MS_PATIENT : DYING_MS;
+
+	connection->died = listener_is_dead(connection->listener, deadline_ns ? wait_ms : 0);
 	return shmb_fail(-ENOTCONN, connection->died ? "the broker has died"
 						     : "the broker has closed the connection");
 }
@@ -328,6 +332,25 @@ int shmb_connection_rouse(const char *address, uint64_t deadline_ns)
 	return connect_socket(address, deadline_ns);
 }
 
+static void note_socket(struct shmb_connection *connection, const char *address)
+{
+	struct stat status;
+	bool known = stat(address, &status) == 0;
+
+	connection->socket_dev = known ? status.st_dev : 0;
+	connection->socket_inode = known ? status.st_ino : 0;
+}
+
+bool shmb_connection_is_elsewhere(const struct shmb_connection *connection, const char *address)
+{
+	struct stat status;
+
+	return connection->socket_inode && stat(address, &status) == 0 &&
+	       S_ISSOCK(status.st_mode) &&
+	       (status.st_ino != connection->socket_inode ||
+		status.st_dev != connection->socket_dev);
+}
+
 int shmb_connection_begin(struct shmb_connection *connection, const char *address,
 			  const struct shmb_noise_keypair *own,
 			  const uint8_t broker_key[SHMB_KEY_LEN], const char *label,
@@ -339,6 +362,8 @@ int shmb_connection_begin(struct shmb_connection *connection, const char *addres
 	connection->fd = -1;
 	connection->listener = -1;
 	connection->died = false;
+	/* Before: if it is another one by then, we look again in vain once. */
+	note_socket(connection, address);
 	result = connect_socket(address, deadline_ns);
 	if (result < 0)
 		return result;

@@ -16,6 +16,8 @@
  * @fd:	     the socket, -1 if there is none
  * @listener: pidfd of the process that listens, -1 if unknown
  * @died:    that process was dead when the connection ended
+ * @patient: no lanes wait for us, so there is time to find out whether that process dies
+ * @socket_dev, @socket_inode: what had the address when we connected, as stat(2) has it; 0: unknown
  * @session: keys
  * @broker:  what the broker said of itself and of us
  * @packet:  buffer
@@ -25,6 +27,9 @@ struct shmb_connection {
 	int fd;
 	int listener;
 	bool died;
+	bool patient;
+	uint64_t socket_dev;
+	uint64_t socket_inode;
 	struct shmb_session session;
 	struct shmb_handshake_2_payload broker;
 	_Alignas(8) uint8_t packet[SHMB_PACKET_LEN_MAX];
@@ -66,6 +71,9 @@ int shmb_connection_begin(struct shmb_connection *connection, const char *addres
 			  const struct shmb_noise_keypair *own,
 			  const uint8_t broker_key[SHMB_KEY_LEN], const char *label,
 			  uint64_t deadline_ns);
+
+/* Has another socket got the address since, of a broker that has taken the place of this one? */
+bool shmb_connection_is_elsewhere(const struct shmb_connection *connection, const char *address);
 
 /**
  * shmb_connection_finish() - hear the broker's answer

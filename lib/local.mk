@@ -6,6 +6,7 @@ libshmb_files = \
 	%D%/ring.c \
 	%D%/history.c %D%/history.h \
 	%D%/queue.c %D%/queue.h \
+	%D%/block.h \
 	%D%/error.c %D%/error.h \
 	%D%/options.c %D%/options.h \
 	%D%/schema.c \
@@ -22,14 +23,20 @@ libshmb_files = \
 	%D%/spawn.c %D%/spawn.h \
 	%D%/connection.c %D%/connection.h \
 	%D%/client.c %D%/client.h \
+	%D%/call.h \
 	%D%/channel.c %D%/channel.h \
 	%D%/member.c %D%/member.h \
 	%D%/ahead.h \
 	%D%/bell.h \
+	%D%/arena.c %D%/arena.h \
+	%D%/hold.c %D%/hold.h \
 	%D%/publisher.h %D%/subscriber.h \
 	%D%/state.c \
 	%D%/publisher.c \
 	%D%/subscriber.c \
+	%D%/link.c %D%/link.h \
+	%D%/caller.c \
+	%D%/server.c \
 	%D%/poller.h \
 	%D%/poller-epoll.c \
 	%D%/waitset.c

@@ -10,9 +10,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <shmbroker/ring.h>
@@ -31,7 +33,8 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-static const char *const kind_names[] = { "?", "registry", "channel", "lane", "cursor", "bell" };
+static const char *const kind_names[] = { "?",	    "registry", "channel", "lane",
+					  "cursor", "bell",	"arena" };
 
 static int check_header(const struct shmb_map *map, uint32_t kind,
 			const struct shmb_fd_descriptor *descriptor)
@@ -111,8 +114,9 @@ void shmb_map_deinit(struct shmb_map *map)
 	map->len = 0;
 }
 
-static int map_segment(struct shmb_map *map, int fd, const struct shmb_fd_descriptor *descriptor,
-		       uint32_t kind, int protection)
+/* Nothing but its address space is taken yet. */
+static int map_empty(struct shmb_map *map, int fd, const struct shmb_fd_descriptor *descriptor,
+		     uint32_t kind, int protection)
 {
 	int result;
 
@@ -122,9 +126,14 @@ static int map_segment(struct shmb_map *map, int fd, const struct shmb_fd_descri
 		return shmb_fail(-EPROTO, "a %s of %llu bytes is too short", kind_names[kind],
 				 (unsigned long long)descriptor->segment_len);
 	result = shmb_fd_verify(fd, descriptor);
-	if (result < 0)
-		return result;
-	result = map_fd(map, fd, descriptor->segment_len, protection);
+	return result < 0 ? result : map_fd(map, fd, descriptor->segment_len, protection);
+}
+
+static int map_segment(struct shmb_map *map, int fd, const struct shmb_fd_descriptor *descriptor,
+		       uint32_t kind, int protection)
+{
+	int result = map_empty(map, fd, descriptor, kind, protection);
+
 	if (result < 0)
 		return result;
 	/* Faults taken now are not taken in the middle of a stream. Where it fails, they come later. */
@@ -195,4 +204,75 @@ int shmb_map_writer(struct shmb_map *map, int fd, const struct shmb_fd_descripto
 	if (result < 0)
 		return result;
 	return map_segment(map, fd, descriptor, kind, PROT_READ | PROT_WRITE);
+}
+
+/* ---- arenas ------------------------------------------------------------------------------------ */
+
+#ifndef MPOL_PREFERRED
+#define MPOL_PREFERRED 1
+#endif
+
+static bool node_is_there(uint32_t node)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/sys/devices/system/node/node%u", node);
+	return access(path, F_OK) == 0;
+}
+
+int shmb_map_check_node(uint32_t node)
+{
+	/* Without NUMA there is one. */
+	if (node_is_there(node) || (node == 0 && !node_is_there(1)))
+		return 0;
+	return shmb_fail(-EINVAL, "there is no NUMA node %u", node);
+}
+
+/* Before any of it is allocated. The kernel keeps this with the object, whoever maps it. */
+static int set_node(const struct shmb_map *map, uint32_t node)
+{
+	unsigned long mask[(SHMB_ARENA_NUMA_NODE_MAX + 1) / (8 * sizeof(unsigned long)) + 1] = {
+		0
+	};
+	const size_t bits = 8 * sizeof(mask[0]);
+	int result = shmb_map_check_node(node);
+
+	if (result < 0)
+		return result;
+	mask[node / bits] |= 1ul << node % bits;
+	if (syscall(SYS_mbind, map->base, map->len, MPOL_PREFERRED, mask, sizeof(mask) * 8, 0) == 0)
+		return 0;
+	/* A container may forbid it; where there is one node nothing is lost. */
+	if (node == 0 && !node_is_there(1))
+		return 0;
+	return shmb_fail(-errno, "memory of NUMA node %u cannot be asked for: %s", node,
+			 strerror(errno));
+}
+
+int shmb_map_arena(struct shmb_map *map, int fd, const struct shmb_fd_descriptor *descriptor,
+		   const struct shmb_block_limits *limits)
+{
+	int result = map_empty(map, fd, descriptor, SHMB_SEGMENT_ARENA, PROT_READ | PROT_WRITE);
+
+	if (result == 0 && limits->numa_node)
+		result = set_node(map, limits->numa_node - 1);
+	if (result == 0)
+		result = check_room(map->len);
+	/*
+	 * Only what is touched through a mapping that asks for them is made of huge pages; what the
+	 * kernel does not give comes in small ones.
+	 */
+	if (result == 0 && limits->flags & SHMB_ARENA_HUGE_PAGES) {
+		madvise(map->base, map->len, MADV_HUGEPAGE);
+		madvise(map->base, map->len, MADV_POPULATE_WRITE);
+	}
+	if (result == 0)
+		result = allocate(fd, map->len);
+	if (result == 0) {
+		madvise(map->base, map->len, MADV_POPULATE_WRITE);
+		result = check_header(map, SHMB_SEGMENT_ARENA, descriptor);
+	}
+	if (result < 0)
+		shmb_map_deinit(map);
+	return result;
 }

@@ -46,6 +46,21 @@ int shmb_map_reader(struct shmb_map *map, int fd, const struct shmb_fd_descripto
 int shmb_map_writer(struct shmb_map *map, int fd, const struct shmb_fd_descriptor *descriptor,
 		    uint32_t kind);
 
+/**
+ * shmb_map_arena() - shmb_map_writer() for an arena
+ * @map:	filled
+ * @fd:		stays the caller's
+ * @descriptor: that came with it; verified
+ * @limits:	say what kind of memory it is to be
+ *
+ * Return: as shmb_map_writer(); -EINVAL: there is no such NUMA node.
+ */
+int shmb_map_arena(struct shmb_map *map, int fd, const struct shmb_fd_descriptor *descriptor,
+		   const struct shmb_block_limits *limits);
+
+/* Is there a NUMA node of this number? Returns 0 or -EINVAL. */
+int shmb_map_check_node(uint32_t node);
+
 /* Unmaps what is mapped. */
 void shmb_map_deinit(struct shmb_map *map);
 

@@ -250,12 +250,18 @@ static int attach(struct shmb_member *member)
 					   .role = member->role,
 					   .flags = member->flags,
 					   .history = member->history };
+	struct shmb_msg_attach_private private = { .partner_id = member->partner_id,
+						   .reply_to = member->reply_to };
+	uint8_t body[sizeof(request) + sizeof(private)];
+	uint32_t body_len = member->partner_id ? sizeof(body) : sizeof(request);
 	struct shmb_received received;
 	struct shmb_msg_grant grant;
 	struct shmb_event *event = NULL;
 	int result, index;
 
-	result = shmb_client_request(channel->client, SHMB_MSG_ATTACH, &request, sizeof(request),
+	memcpy(body, &request, sizeof(request));
+	memcpy(body + sizeof(request), &private, sizeof(private));
+	result = shmb_client_request(channel->client, SHMB_MSG_ATTACH, body, body_len,
 				     SHMB_MSG_GRANT, sizeof(grant), &received);
 	if (result == 0) {
 		memcpy(&grant, received.message.body, sizeof(grant));
@@ -567,6 +573,10 @@ static void handle_event(struct shmb_member *member, struct shmb_event *event)
 		break;
 	case SHMB_MSG_EVICTED:
 		member->evicted = true;
+		break;
+	case SHMB_MSG_ARENA:
+		if (member->on_arena && member->on_arena(member, event) < 0)
+			shmb_member_report(member, event->arena.pair_id, 0);
 		break;
 	case SHMB_MSG_GRANT:
 		if (add_doorbell(member, event, 0) == 0 && member->on_doorbell)

@@ -69,6 +69,8 @@ struct shmb_ringer {
  * @role:	    SHMB_ROLE_*
  * @flags:	    SHMB_MEMBER_*
  * @history:	    subscriber: how many earlier records it wants of each publisher
+ * @partner_id:	    publisher: the one subscriber that reads its lane; 0: all of the channel
+ * @reply_to:	    publisher with a partner: our subscriber that waits for the answers
  * @slot:	    in the channel
  * @own:	    the segment it writes
  * @own_id:	    of that segment
@@ -81,6 +83,8 @@ struct shmb_ringer {
  * @pinned:	    must not move now
  * @evicted:	    the broker has thrown it out
  * @changes:	    counts peers that came or went
+ * @noted_epoch:    of whoever acts on that by itself: the epoch when it last did
+ * @noted_changes:  and @changes
  * @doorbells:	    fds it can be woken by
  * @n_doorbells:    of @doorbells
  * @doorbell_changes: counts changes of @doorbells
@@ -89,6 +93,7 @@ struct shmb_ringer {
  * @epoll_connections: which connection's socket is in there
  * @on_pair:	    a peer came, or its ringer changed
  * @on_unpair:	    a peer went
+ * @on_arena:	    a publisher has one more arena; may be NULL
  * @on_doorbell:    there is a new doorbell, and it is polled; may be NULL
  * @on_granted:	    a segment to move to is mapped, at @to: fill what the peers see as soon as they are
  *		    told of it; may be NULL
@@ -111,6 +116,8 @@ struct shmb_member {
 	uint32_t role;
 	uint32_t flags;
 	uint32_t history;
+	uint64_t partner_id;
+	uint64_t reply_to;
 	uint32_t slot;
 	struct shmb_map own;
 	uint64_t own_id;
@@ -123,6 +130,8 @@ struct shmb_member {
 	bool pinned;
 	bool evicted;
 	uint32_t changes;
+	uint64_t noted_epoch;
+	uint32_t noted_changes;
 	struct shmb_doorbell *doorbells;
 	uint32_t n_doorbells;
 	uint32_t doorbell_changes;
@@ -131,6 +140,7 @@ struct shmb_member {
 	uint32_t epoll_connections;
 	int (*on_pair)(struct shmb_member *member, struct shmb_event *event);
 	void (*on_unpair)(struct shmb_member *member, const struct shmb_msg_unpair *unpair);
+	int (*on_arena)(struct shmb_member *member, struct shmb_event *event);
 	void (*on_doorbell)(struct shmb_member *member);
 	void (*on_granted)(struct shmb_member *member, void *to);
 	int (*on_prepare)(struct shmb_member *member, void *to);
@@ -261,6 +271,14 @@ static inline bool shmb_member_is_settled(const struct shmb_member *member)
 	 */
 	return SHMB_LOAD(member->fork_guard) && SHMB_LOAD(member->epoch) == member->seen_epoch &&
 	       !member->evicted;
+}
+
+/* Has anything been heard of the channel's members that was not noted? */
+static inline bool shmb_member_is_news(const struct shmb_member *member)
+{
+	/* A child has no mappings, and is told so. */
+	return !SHMB_LOAD(member->fork_guard) || SHMB_LOAD(member->epoch) != member->noted_epoch ||
+	       member->changes != member->noted_changes;
 }
 
 static inline int shmb_member_enter(struct shmb_member *member)

@@ -21,6 +21,7 @@
 
 #include "lib/ahead.h"
 #include "lib/api.h"
+#include "lib/arena.h"
 #include "lib/bell.h"
 #include "lib/clock.h"
 #include "lib/copy.h"
@@ -46,6 +47,8 @@
  * @id:	      of the pair
  * @peer_id:  the subscriber's
  * @cursor:   holds @words
+ * @before:   the cursor that it may still tell its holds in, until it begins to use @words
+ * @unknown:  there may be more such cursors: it may hold anything until then
  * @words:    the subscriber's cursor, read-only; NULL: it will move to one before it reads from us
  * @slot:     our slot in it, or NULL
  * @bell:     holds @bell_words
@@ -63,6 +66,8 @@ struct pub_pair {
 	uint64_t id;
 	uint64_t peer_id;
 	struct shmb_map cursor;
+	struct shmb_map before;
+	bool unknown;
 	const struct shmb_cursor_segment *words;
 	const struct shmb_cursor_lane *slot;
 	struct shmb_map bell;
@@ -133,6 +138,13 @@ struct shmb_publisher {
 	struct shmb_state_writer *state; /* NULL: not a state channel */
 	struct queue *queue; /* NULL: not a queue */
 	uint32_t address_len; /* of a queue: bytes in front of each payload; else 0 */
+	struct shmb_arena *arena; /* NULL: the channel has no blocks */
+	uint32_t inline_len_max; /* longer records lie in blocks */
+	struct shmb_block
+		*block; /* where the record lies that is being written; NULL: in the lane */
+	struct shmb_block_descriptor *descriptor; /* of it, in the lane */
+	bool no_block; /* none was free for the last long record */
+	int shortage; /* why not; 0: one will be */
 };
 
 static struct shmb_publisher *to_publisher(struct shmb_member *member)
@@ -203,6 +215,7 @@ static int reserve_pair(struct shmb_publisher *publisher)
 static void deinit_pair(struct pub_pair *pair)
 {
 	shmb_map_deinit(&pair->cursor);
+	shmb_map_deinit(&pair->before);
 	shmb_map_deinit(&pair->bell);
 	shmb_ringer_deinit(&pair->ringer);
 	free(pair->worker);
@@ -369,6 +382,13 @@ static struct pub_pair *replace_pair(struct shmb_publisher *publisher, struct pu
 		fresh->words = pair->words;
 		fresh->slot = pair->slot;
 		fresh->work = pair->work;
+		fresh->before = pair->before;
+		fresh->unknown = pair->unknown;
+		pair->cursor.base = pair->before.base = NULL;
+	} else if (publisher->arena && pair->slot) {
+		/* What it holds it tells in its new cursor before it takes the slot there. */
+		fresh->unknown = pair->before.base || pair->unknown;
+		fresh->before = pair->cursor;
 		pair->cursor.base = NULL;
 	}
 	/* As with the position: what it has marked until now is in the old one, or in both. */
@@ -384,12 +404,23 @@ static struct pub_pair *replace_pair(struct shmb_publisher *publisher, struct pu
 }
 
 static struct pub_pair *meet(struct shmb_publisher *publisher, struct pub_pair *fresh,
-			     uint32_t history)
+			     const struct shmb_msg_pair *news)
 {
 	struct shmb_lane_writer *writer = &publisher->writer;
 	struct pub_pair *pair = &publisher->pairs[publisher->n_pairs];
 
-	shmb_history_start(writer, history, &fresh->start_position, &fresh->start_sequence);
+	shmb_history_start(writer, news->history, &fresh->start_position, &fresh->start_sequence);
+	if (publisher->arena && news->flags & SHMB_PAIR_MOVE)
+		shmb_arena_leave(publisher->arena);
+	if (publisher->arena && shmb_arena_retire(publisher->arena)) {
+		publisher->arena->floor = writer->position;
+		publisher->arena->floor_sequence = writer->sequence;
+	}
+	/* Of what lies before, some blocks are not there any more, or not for this subscriber. */
+	if (publisher->arena && fresh->start_position < publisher->arena->floor) {
+		fresh->start_position = publisher->arena->floor;
+		fresh->start_sequence = publisher->arena->floor_sequence;
+	}
 	fresh->head = fresh->start_position;
 	publisher->sleepers[publisher->n_pairs++] = sleeper_of(fresh);
 	*pair = *fresh;
@@ -421,7 +452,7 @@ static int on_pair(struct shmb_member *member, struct shmb_event *event)
 			return shmb_fail(-ENOMEM, "no memory for a worker");
 		}
 		pair = before ? replace_pair(publisher, before, &fresh)
-			      : meet(publisher, &fresh, event->pair.history);
+			      : meet(publisher, &fresh, &event->pair);
 	}
 	shmb_ringer_add(&pair->ringer, event);
 	settle_ringer(member, pair);
@@ -515,6 +546,8 @@ static void publisher_on_move(struct shmb_member *member, struct shmb_map *befor
 	writer->lane = member->own.base;
 	writer->ring = (uint8_t *)member->own.base + SHMB_BLOCK_LEN;
 	shmb_map_deinit(before);
+	if (publisher->arena)
+		shmb_arena_leave(publisher->arena);
 	SHMB_STORE(&writer->lane->space_wait, publisher->space_epoch << 2 | SHMB_SLEEP_AWAKE);
 	on_doorbell(member);
 }
@@ -776,6 +809,179 @@ static SHMB_SELDOM void give_all_anew(struct shmb_publisher *publisher)
 	ring_sleepers(publisher);
 }
 
+/* ---- blocks ------------------------------------------------------------------------------------ */
+
+/* Does this subscriber hold it, or can we not know? */
+static bool pair_holds(const struct shmb_publisher *publisher, struct pub_pair *pair, uint64_t name)
+{
+	uint32_t n = publisher->arena->limits.max_holds + 1;
+
+	/* It has none while it does not read from us. One that was closed has none any more. */
+	if (!pair->words || has_left(pair))
+		return false;
+	if (pair->before.base && shmb_cursor_started(pair->slot, pair->id)) {
+		shmb_map_deinit(&pair->before);
+		pair->unknown = false;
+	}
+	return pair->unknown || shmb_block_is_held(pair->words, n, name) ||
+	       (pair->before.base && shmb_block_is_held(pair->before.base, n, name));
+}
+
+static bool is_held(struct shmb_publisher *publisher, const struct shmb_block *block)
+{
+	uint64_t name = shmb_hold_name(publisher->member.slot, block->part->number, block->page);
+
+	for (uint32_t i = 0; i < publisher->n_pairs; i++)
+		if (pair_holds(publisher, &publisher->pairs[i], name))
+			return true;
+	return false;
+}
+
+/* Everybody has passed it, and the floor says so. */
+static void free_or_keep(struct shmb_publisher *publisher, struct shmb_block *block)
+{
+	struct shmb_arena *arena = publisher->arena;
+
+	if (!is_held(publisher, block)) {
+		shmb_arena_give(arena, block);
+		return;
+	}
+	block->next = arena->held;
+	arena->held = block;
+}
+
+/* Holds end without a word. */
+static void look_at_held(struct shmb_publisher *publisher)
+{
+	struct shmb_block *block = publisher->arena->held;
+
+	publisher->arena->held = NULL;
+	while (block) {
+		struct shmb_block *next = block->next;
+
+		free_or_keep(publisher, block);
+		block = next;
+	}
+}
+
+/* All reliable subscribers have read up to here. The cursors were just looked at. */
+static uint64_t slowest_head(const struct shmb_publisher *publisher)
+{
+	const struct shmb_lane_writer *writer = &publisher->writer;
+
+	return writer->limit == UINT64_MAX ? writer->position
+					   : writer->limit + 8 - (writer->mask + 1);
+}
+
+/* How many of the last records keep their blocks for late and lossy subscribers, if we can do so. */
+static uint64_t records_to_keep(const struct shmb_publisher *publisher)
+{
+	for (uint32_t i = 0; i < publisher->n_pairs; i++)
+		if (publisher->pairs[i].lossy)
+			return UINT64_MAX;
+	return publisher->member.channel->history;
+}
+
+/*
+ * Takes back the blocks of records that everybody has passed, but for those of the last @keep, and at
+ * most @max of them. Returns whether there were any.
+ */
+static bool reclaim(struct shmb_publisher *publisher, uint64_t keep, uint32_t max)
+{
+	uint64_t head = slowest_head(publisher), floor = 0;
+	struct shmb_arena *arena = publisher->arena;
+	struct shmb_block *first = NULL, **end = &first;
+
+	while (max-- && arena->published && arena->published->end <= head &&
+	       publisher->writer.sequence - arena->published->sequence > keep) {
+		struct shmb_block *block = shmb_arena_pop(arena);
+
+		floor = block->end;
+		*end = block;
+		end = &block->next;
+	}
+	if (!first)
+		return false;
+	shmb_block_raise_floor(publisher->writer.lane, floor);
+	while (first) {
+		struct shmb_block *block = first;
+
+		first = block->next;
+		free_or_keep(publisher, block);
+	}
+	return true;
+}
+
+/* Those that nobody needs first, then more of them, then those that somebody might still want. */
+static struct shmb_block *get_block(struct shmb_publisher *publisher, uint32_t len)
+{
+	struct shmb_arena *arena = publisher->arena;
+	struct shmb_block *block;
+	int result;
+
+	refresh_limit(publisher);
+	reclaim(publisher, records_to_keep(publisher), UINT32_MAX);
+	block = shmb_arena_take(arena, len);
+	if (shmb_likely(block))
+		return block;
+	look_at_held(publisher);
+	block = shmb_arena_take(arena, len);
+	if (block)
+		return block;
+	result = shmb_arena_grow(arena, len);
+	if (result == 0)
+		return shmb_arena_take(arena, len);
+	while (reclaim(publisher, 0, 1)) {
+		block = shmb_arena_take(arena, len);
+		if (block)
+			return block;
+	}
+	/* Those of other lengths may make room now. */
+	if (shmb_arena_grow(arena, len) == 0)
+		return shmb_arena_take(arena, len);
+	if (!arena->published && !arena->held && result != -ENOTCONN && result != -EBUSY)
+		publisher->shortage = result;
+	return NULL;
+}
+
+/* Memory for a long record: a block, and room in the lane for its descriptor. */
+static SHMB_SELDOM uint8_t *place_block(struct shmb_publisher *publisher, uint32_t len)
+{
+	struct shmb_block *block;
+	uint8_t *payload;
+
+	publisher->shortage = 0;
+	block = get_block(publisher, len);
+	publisher->no_block = !block;
+	if (!block)
+		return NULL;
+	payload = claim(publisher, sizeof(struct shmb_block_descriptor));
+	if (!payload) {
+		shmb_arena_give(publisher->arena, block);
+		return NULL;
+	}
+	publisher->block = block;
+	publisher->descriptor = (struct shmb_block_descriptor *)(void *)payload;
+	return shmb_block_payload(block);
+}
+
+/* The record in the block is complete. Killed before its header is stored: the record is not there. */
+static void commit_block(struct shmb_publisher *publisher, uint32_t len, uint32_t type)
+{
+	struct shmb_lane_writer *writer = &publisher->writer;
+	struct shmb_block *block = publisher->block;
+
+	*publisher->descriptor = (struct shmb_block_descriptor){
+		.arena = block->part->number,
+		.page = block->page,
+		.len = len,
+	};
+	publisher->block = NULL;
+	shmb_lane_commit_as(writer, sizeof(struct shmb_block_descriptor), type, SHMB_RECORD_BLOCK,
+			    0);
+	shmb_arena_publish(publisher->arena, block, writer->position, writer->sequence - 1);
+}
+
 /* ---- publishing -------------------------------------------------------------------------------- */
 
 static int check_len(const struct shmb_publisher *publisher, uint32_t len)
@@ -789,8 +995,9 @@ static int check_len(const struct shmb_publisher *publisher, uint32_t len)
 	if (len > publisher->record_len_max)
 		return shmb_fail(-EMSGSIZE,
 				 "a record of this channel has at most %u bytes, this one "
-				 "%u: create it with a larger lane_len",
-				 publisher->record_len_max, len);
+				 "%u: create it with a larger %s",
+				 publisher->record_len_max, len,
+				 publisher->arena ? "record_len_max" : "lane_len");
 	return 0;
 }
 
@@ -833,6 +1040,12 @@ static int refuse(struct shmb_publisher *publisher)
 	SHMB_STORE(&publisher->writer.lane->refused, publisher->refused);
 	if (publisher->queue && !choose(publisher))
 		return shmb_fail_lazily(-EAGAIN, "no worker has credit for a record", 0, NULL);
+	if (publisher->no_block) {
+		publisher->no_block = false;
+		return shmb_fail_lazily(-EAGAIN,
+					"all blocks are in use or held: the publisher has ",
+					publisher->arena->len, " bytes of them");
+	}
 	return shmb_fail_lazily(-EAGAIN, "the lane is full: a reliable subscriber is ",
 				publisher->writer.mask + 1, " bytes behind");
 }
@@ -881,6 +1094,35 @@ static int full(struct shmb_publisher *publisher)
 	return 0;
 }
 
+/* There is no room for a record. */
+static int no_room(struct shmb_publisher *publisher, uint32_t len)
+{
+	if (len > publisher->inline_len_max && publisher->shortage)
+		return publisher->shortage; /* with its sentence */
+	return full(publisher);
+}
+
+static __attribute__((__noinline__)) int32_t
+send_block(struct shmb_publisher *publisher, const void *data, uint32_t len, uint32_t type)
+{
+	uint8_t *payload = place_block(publisher, len);
+
+	if (shmb_unlikely(!payload))
+		return no_room(publisher, len);
+	shmb_copy(payload, data, len);
+	commit_block(publisher, len, type);
+	ring_sleepers(publisher);
+	return 0;
+}
+
+static inline void commit(struct shmb_publisher *publisher, uint32_t len, uint32_t type)
+{
+	shmb_lane_commit(&publisher->writer, len, type, 0);
+	if (shmb_likely(len <= publisher->ahead_max))
+		shmb_ahead(&publisher->writer, shmb_record_span(len));
+	ring_sleepers(publisher);
+}
+
 SHMB_API int32_t shmb_publisher_send_typed(struct shmb_publisher *publisher, const void *data,
 					   uint32_t len, uint32_t type)
 {
@@ -891,6 +1133,8 @@ SHMB_API int32_t shmb_publisher_send_typed(struct shmb_publisher *publisher, con
 		return result;
 	if (shmb_unlikely((!data && len) || type > 0xffff))
 		return shmb_fail(-EINVAL, "data is NULL, or type %u is over 65535", type);
+	if (shmb_unlikely(len > publisher->inline_len_max))
+		return send_block(publisher, data, len, type);
 	payload = claim_record(publisher, len);
 	if (shmb_unlikely(!payload))
 		return full(publisher);
@@ -901,6 +1145,38 @@ SHMB_API int32_t shmb_publisher_send_typed(struct shmb_publisher *publisher, con
 		shmb_ahead(&publisher->writer, shmb_record_span(len + publisher->address_len));
 	ring_sleepers(publisher);
 	return 0;
+}
+
+int32_t shmb_publisher_send_headed(struct shmb_publisher *publisher, uint64_t head,
+				   const void *data, uint32_t len, uint32_t type)
+{
+	uint32_t whole = len < UINT32_MAX - sizeof(head) ? len + (uint32_t)sizeof(head) : len;
+	int result = enter(publisher, whole);
+	uint8_t *payload;
+
+	if (shmb_unlikely(result < 0))
+		return result;
+	payload = claim(publisher, whole);
+	if (shmb_unlikely(!payload))
+		return full(publisher);
+	memcpy(payload, &head, sizeof(head));
+	shmb_copy(payload + sizeof(head), data, len);
+	commit(publisher, whole, type);
+	return 0;
+}
+
+int shmb_publisher_sync(struct shmb_publisher *publisher)
+{
+	/* Something may have come that has moved no epoch. */
+	if (SHMB_LOAD(publisher->member.fork_guard) &&
+	    shmb_unlikely(SHMB_LOAD(&publisher->member.inbox.first) != NULL))
+		shmb_member_sync(&publisher->member);
+	return shmb_member_enter(&publisher->member);
+}
+
+uint32_t shmb_publisher_n_pairs(const struct shmb_publisher *publisher)
+{
+	return publisher->n_pairs;
 }
 
 SHMB_API int32_t shmb_publisher_send(struct shmb_publisher *publisher, const void *data,
@@ -939,8 +1215,21 @@ SHMB_API int32_t shmb_publisher_send_many(struct shmb_publisher *publisher, cons
 	start = publisher->writer.position;
 	while (sent < count) {
 		uint32_t this_len = lens ? lens[sent] : len;
-		uint8_t *payload = claim_record(publisher, this_len);
+		uint8_t *payload;
 
+		if (shmb_unlikely(this_len > publisher->inline_len_max)) {
+			/* It may take long: what comes before does not wait for it. */
+			shmb_lane_flush(&publisher->writer);
+			payload = place_block(publisher, this_len);
+			if (!payload)
+				break;
+			shmb_copy(payload, from, this_len);
+			commit_block(publisher, this_len, 0);
+			from += this_len;
+			sent++;
+			continue;
+		}
+		payload = claim_record(publisher, this_len);
 		if (shmb_unlikely(!payload)) {
 			/* Readers cannot make room for a batch they do not see. */
 			shmb_lane_flush(&publisher->writer);
@@ -973,6 +1262,14 @@ SHMB_API int32_t shmb_publisher_send_many(struct shmb_publisher *publisher, cons
 	return sent ? (int32_t)sent : refuse(publisher);
 }
 
+/* Where a record of this length goes. NULL: there is no room. */
+static inline uint8_t *place(struct shmb_publisher *publisher, uint32_t len)
+{
+	if (shmb_unlikely(len > publisher->inline_len_max))
+		return place_block(publisher, len);
+	return claim_record(publisher, len);
+}
+
 SHMB_API int32_t shmb_publisher_loan(struct shmb_publisher *publisher, uint32_t len)
 {
 	int result = enter(publisher, len);
@@ -980,9 +1277,10 @@ SHMB_API int32_t shmb_publisher_loan(struct shmb_publisher *publisher, uint32_t 
 
 	if (result < 0)
 		return result;
-	payload = claim_record(publisher, len);
+	payload = place(publisher, len);
 	if (!payload)
-		return refuse(publisher);
+		return len > publisher->inline_len_max && publisher->shortage ? publisher->shortage
+									      : refuse(publisher);
 	publisher->loaned = publisher->member.pinned = true;
 	publisher->loan_len = len;
 	publisher->view.data = (uint64_t)(uintptr_t)payload;
@@ -1016,6 +1314,12 @@ SHMB_API int32_t shmb_publisher_publish(struct shmb_publisher *publisher, uint32
 		result = publisher->member.evicted ? shmb_member_enter_slow(&publisher->member) : 0;
 	if (result < 0)
 		return result;
+	if (publisher->block) {
+		publisher->loaned = publisher->member.pinned = false;
+		commit_block(publisher, len, 0);
+		ring_sleepers(publisher);
+		return 0;
+	}
 	if (!commit_record(publisher, (uint8_t *)(uintptr_t)publisher->view.data, len, 0, 0))
 		return refuse(publisher);
 	publisher->loaned = publisher->member.pinned = false;
@@ -1032,6 +1336,10 @@ SHMB_API int32_t shmb_publisher_cancel(struct shmb_publisher *publisher)
 	/* Nobody knows of the bytes behind the position: they are simply used again. */
 	if (result == 0)
 		publisher->loaned = publisher->member.pinned = false;
+	if (result == 0 && publisher->block)
+		shmb_arena_give(publisher->arena, publisher->block);
+	if (result == 0)
+		publisher->block = NULL;
 	return result;
 }
 
@@ -1043,12 +1351,21 @@ SHMB_API int32_t shmb_publisher_cancel(struct shmb_publisher *publisher)
 static bool fits(struct shmb_publisher *publisher, uint32_t len)
 {
 	struct shmb_lane_writer *writer = &publisher->writer;
-	uint64_t span = shmb_record_span((uint64_t)len + publisher->address_len);
+	bool lies_in_block = len > publisher->inline_len_max;
+	uint64_t span = shmb_record_span(lies_in_block ? sizeof(struct shmb_block_descriptor)
+						       : (uint64_t)len + publisher->address_len);
 	uint64_t rest = writer->mask + 1 - (writer->position & writer->mask);
 	uint64_t end = writer->position + (span > rest ? rest : 0) + span;
 
 	if (publisher->queue && !choose(publisher))
 		return false;
+	if (shmb_unlikely(lies_in_block)) {
+		struct shmb_block *block = get_block(publisher, len);
+
+		if (!block)
+			return false;
+		shmb_arena_give(publisher->arena, block);
+	}
 	if (end <= writer->limit)
 		return true;
 	refresh_limit(publisher);
@@ -1222,32 +1539,54 @@ static void free_queue(struct queue *queue)
 	free(queue);
 }
 
-SHMB_API int32_t shmb_publisher_open(struct shmb_channel *channel,
-				     const struct shmb_publisher_options *given,
-				     struct shmb_publisher **ret_publisher)
+static int open_arena(struct shmb_publisher *publisher, struct shmb_channel *channel)
 {
-	struct shmb_publisher_options options;
-	struct shmb_publisher *publisher;
+	publisher->inline_len_max = UINT32_MAX;
+	if (!channel->blocks.arena_len)
+		return 0;
+	publisher->arena = shmb_arena_new(&publisher->member, &channel->blocks);
+	if (!publisher->arena)
+		return shmb_fail(-ENOMEM, "no memory for a publisher");
+	publisher->inline_len_max = channel->blocks.inline_len_max;
+	publisher->record_len_max = channel->blocks.record_len_max;
+	return 0;
+}
+
+static int fill_arena(struct shmb_publisher *publisher, uint64_t len)
+{
+	if (!len)
+		return 0;
+	if (!publisher->arena || len > publisher->arena->limits.arena_len - SHMB_BLOCK_LEN)
+		return shmb_fail(
+			-EINVAL, "the channel allows each publisher %llu bytes of blocks, not %llu",
+			(unsigned long long)(publisher->arena ? publisher->arena->limits.arena_len -
+									SHMB_BLOCK_LEN
+							      : 0),
+			(unsigned long long)len);
+	return shmb_arena_grow(publisher->arena, len);
+}
+
+static int open_publisher(struct shmb_channel *channel, uint32_t flags, uint64_t partner_id,
+			  uint64_t reply_to, struct shmb_publisher **ret_publisher)
+{
+	struct shmb_publisher *publisher = calloc(1, sizeof(*publisher));
 	int result;
 
-	if (!channel || !ret_publisher)
-		return shmb_fail(-EINVAL, "channel or ret_publisher is NULL");
-	if (!*channel->client->fork_guard)
-		return shmb_fail(-ECHILD, "this channel belongs to the parent process");
-	result = shmb_options_take(&options, sizeof(options), given, "publisher");
-	if (result < 0)
-		return result;
-	if (options.flags & ~(SHMB_PUBLISHER_DROP_NEWEST | SHMB_PUBLISHER_TRUSTING))
-		return shmb_fail(-EINVAL, "unknown publisher flags 0x%x", options.flags);
-	publisher = calloc(1, sizeof(*publisher));
 	if (!publisher)
 		return shmb_fail(-ENOMEM, "no memory for a publisher");
-	publisher->flags = options.flags;
+	publisher->flags = flags;
+	publisher->member.partner_id = partner_id;
+	publisher->member.reply_to = reply_to;
 	publisher->record_len = channel->record_len;
 	publisher->record_len_max = shmb_record_len_max(channel->lane_len);
 	publisher->full_sequence = UINT64_MAX;
 	publisher->ahead_max = shmb_ahead_copy_max();
 	publisher->member.channel = channel;
+	result = open_arena(publisher, channel);
+	if (result < 0) {
+		free(publisher);
+		return result;
+	}
 	if (channel->pattern == SHMB_PATTERN_STATE) {
 		/* No record has this length: whoever sends is told. */
 		publisher->record_len = UINT32_MAX;
@@ -1267,8 +1606,7 @@ SHMB_API int32_t shmb_publisher_open(struct shmb_channel *channel,
 		}
 	}
 	publisher->member.role = SHMB_ROLE_PUBLISHER;
-	publisher->member.flags =
-		options.flags & SHMB_PUBLISHER_TRUSTING ? SHMB_MEMBER_TRUSTING : 0;
+	publisher->member.flags = flags & SHMB_PUBLISHER_TRUSTING ? SHMB_MEMBER_TRUSTING : 0;
 	publisher->member.on_pair = on_pair;
 	publisher->member.on_unpair = on_unpair;
 	publisher->member.on_doorbell = on_doorbell;
@@ -1280,6 +1618,7 @@ SHMB_API int32_t shmb_publisher_open(struct shmb_channel *channel,
 	result = shmb_member_open(&publisher->member, channel, prepare);
 	if (result < 0) {
 		free_queue(publisher->queue);
+		shmb_arena_free(publisher->arena);
 		free(publisher->state);
 		free(publisher);
 		return result;
@@ -1289,17 +1628,58 @@ SHMB_API int32_t shmb_publisher_open(struct shmb_channel *channel,
 	return 0;
 }
 
+SHMB_API int32_t shmb_publisher_open(struct shmb_channel *channel,
+				     const struct shmb_publisher_options *given,
+				     struct shmb_publisher **ret_publisher)
+{
+	struct shmb_publisher *publisher = NULL;
+	struct shmb_publisher_options options;
+	int result;
+
+	if (!channel || !ret_publisher)
+		return shmb_fail(-EINVAL, "channel or ret_publisher is NULL");
+	if (!*channel->client->fork_guard)
+		return shmb_fail(-ECHILD, "this channel belongs to the parent process");
+	result = shmb_options_take(&options, sizeof(options), given, "publisher");
+	if (result < 0)
+		return result;
+	if (options.flags & ~(SHMB_PUBLISHER_DROP_NEWEST | SHMB_PUBLISHER_TRUSTING))
+		return shmb_fail(-EINVAL, "unknown publisher flags 0x%x", options.flags);
+	if (channel->pattern == SHMB_PATTERN_CALL)
+		return shmb_fail(-EOPNOTSUPP, "a call channel has callers and servers");
+	result = open_publisher(channel, options.flags, 0, 0, &publisher);
+	if (result == 0)
+		result = fill_arena(publisher, options.arena_len);
+	if (result < 0) {
+		shmb_publisher_close(publisher);
+		return result;
+	}
+	*ret_publisher = publisher;
+	return 0;
+}
+
+int shmb_publisher_open_private(struct shmb_channel *channel, uint32_t flags, uint64_t partner_id,
+				uint64_t reply_to, struct shmb_publisher **ret_publisher)
+{
+	return open_publisher(channel, flags, partner_id, reply_to, ret_publisher);
+}
+
 SHMB_API int32_t shmb_publisher_close(struct shmb_publisher *publisher)
 {
 	if (!publisher)
 		return 0;
 	/* In a forked child the mappings are not there to be unmapped. */
 	for (uint32_t i = 0; i < publisher->n_pairs; i++) {
+		struct pub_pair *pair = &publisher->pairs[i];
+
 		if (!*publisher->member.fork_guard)
-			publisher->pairs[i].cursor.base = publisher->pairs[i].bell.base = NULL;
-		deinit_pair(&publisher->pairs[i]);
+			pair->cursor.base = pair->before.base = pair->bell.base = NULL;
+		deinit_pair(pair);
 	}
+	if (!*publisher->member.fork_guard)
+		shmb_arena_abandon(publisher->arena);
 	shmb_member_close(&publisher->member);
+	shmb_arena_free(publisher->arena);
 	free(publisher->pairs);
 	free(publisher->sleepers);
 	free_queue(publisher->queue);
@@ -1311,6 +1691,15 @@ SHMB_API int32_t shmb_publisher_close(struct shmb_publisher *publisher)
 SHMB_API struct shmb_view *shmb_publisher_view(struct shmb_publisher *publisher)
 {
 	return publisher ? &publisher->view : NULL;
+}
+
+static uint32_t count_blocks(const struct shmb_block *block)
+{
+	uint32_t n = 0;
+
+	for (; block; block = block->next)
+		n++;
+	return n;
 }
 
 SHMB_API int32_t shmb_publisher_stats(struct shmb_publisher *publisher,
@@ -1327,6 +1716,12 @@ SHMB_API int32_t shmb_publisher_stats(struct shmb_publisher *publisher,
 	all.refused = publisher->refused;
 	all.rings = publisher->rings;
 	all.n_subscribers = publisher->n_pairs;
+	if (publisher->arena && *publisher->member.fork_guard) {
+		look_at_held(publisher);
+		all.n_blocks = count_blocks(publisher->arena->published);
+		all.n_held = count_blocks(publisher->arena->held);
+		all.arena_len = publisher->arena->len;
+	}
 	memcpy(stats, &all, cap < sizeof(all) ? cap : sizeof(all));
 	return 0;
 }

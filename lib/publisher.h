@@ -2,7 +2,7 @@
 #ifndef SHMB_LIB_PUBLISHER_H
 #define SHMB_LIB_PUBLISHER_H
 
-/* What putting values needs of publishers. */
+/* What putting values, and calls, need of publishers. */
 
 #include <shmbroker/shmbroker.h>
 
@@ -21,5 +21,31 @@ struct shmb_state_writer *shmb_publisher_state(struct shmb_publisher *publisher)
 
 /* Counts a value that was put, and wakes who sleeps. */
 void shmb_publisher_changed(struct shmb_publisher *publisher);
+
+/**
+ * shmb_publisher_open_private() - open the end of a private lane
+ * @channel:	   call channel
+ * @flags:	   SHMB_PUBLISHER_TRUSTING or 0
+ * @partner_id:	   the one subscriber that reads it
+ * @reply_to:	   our subscriber that waits for the answers
+ * @ret_publisher: stores the publisher
+ *
+ * Return: as shmb_publisher_open(); -ESTALE: the partner has gone.
+ */
+int shmb_publisher_open_private(struct shmb_channel *channel, uint32_t flags, uint64_t partner_id,
+				uint64_t reply_to, struct shmb_publisher **ret_publisher);
+
+/*
+ * shmb_publisher_send_typed() of a record that begins with @head. Returns as that does, if @data is
+ * NULL only for @len 0.
+ */
+int32_t shmb_publisher_send_headed(struct shmb_publisher *publisher, uint64_t head,
+				   const void *data, uint32_t len, uint32_t type);
+
+/* Takes in news. Returns 0, -ESTALE or -ECHILD. */
+int shmb_publisher_sync(struct shmb_publisher *publisher);
+
+/* Subscribers that it served when it last took in news. */
+uint32_t shmb_publisher_n_pairs(const struct shmb_publisher *publisher);
 
 #endif

@@ -24,6 +24,7 @@
 #include "lib/error.h"
 #include "lib/fd.h"
 #include "lib/history.h"
+#include "lib/hold.h"
 #include "lib/options.h"
 #include "lib/queue.h"
 #include "lib/subscriber.h"
@@ -40,6 +41,7 @@
 #define YIELD_STRANGER	6u /* as bad as so many yields in vain */
 #define YIELD_PAUSE_MAX 12u /* at worst one wait of 4096 yields */
 #define BACKSTOP_NS	5000000000ull
+#define ARENA_NS	1000000000ull /* an arena that has not come by then never will */
 
 #ifndef SYS_futex_waitv
 #define SYS_futex_waitv 449
@@ -75,7 +77,10 @@ struct futex_wait { /* struct futex_waitv of newer headers */
  * @unguarded:	  it lives on, and does not wait for us any more
  * @left:	  of a state channel: nothing refers to it any more
  * @jobs:	  of a queue: the records for us; else NULL
+ * @number:	  slot of the publisher
+ * @stalled_ns:	  since when the next record's arena has not come; 0: it has
  * @finished:	  never read again: it broke the layout, or has overwritten what was left to read
+ * @peer:	  of a private lane
  * @kept:	  the broker keeps it, until it is told that we have read it
  * @next_drained: an earlier one that was, and that it may have to be told of again
  */
@@ -100,6 +105,9 @@ struct sub_lane {
 	bool left;
 	bool finished;
 	struct shmb_jobs *jobs;
+	uint32_t number;
+	uint64_t stalled_ns;
+	struct shmb_peer peer;
 	bool kept;
 	struct sub_lane *next_drained;
 };
@@ -159,6 +167,11 @@ struct shmb_subscriber {
 	uint32_t n_job_lanes; /* so far */
 	struct shmb_channel *dead_channel;
 	struct shmb_publisher *dead; /* where records go that have failed too often */
+	struct shmb_holder *holder; /* NULL: the channel has no blocks */
+	struct shmb_foreign_arena *found; /* where the record lies that was looked at last */
+	uint32_t found_page;
+	struct shmb_hold *peeked_hold; /* of a block that is peeked at; NULL: of nothing */
+	bool private; /* a call channel: each lane is for us alone */
 };
 
 /* The bell of a lane that has none: nobody rings it. */
@@ -262,10 +275,21 @@ static void store_sleep(struct shmb_subscriber *subscriber, uint32_t sleep)
 		SHMB_STORE(&((struct shmb_cursor_segment *)cursor->map.base)->sleep, sleep);
 }
 
+static bool has_other_lane(const struct shmb_subscriber *subscriber, const struct sub_lane *lane)
+{
+	for (uint32_t i = 0; i < subscriber->n_lanes; i++)
+		if (subscriber->lanes[i] != lane &&
+		    subscriber->lanes[i]->publisher_id == lane->publisher_id)
+			return true;
+	return false;
+}
+
 static void remove_lane(struct shmb_subscriber *subscriber, uint32_t index)
 {
 	struct sub_lane *lane = subscriber->lanes[index];
 
+	if (subscriber->holder && !has_other_lane(subscriber, lane))
+		shmb_holder_forget(subscriber->holder, lane->publisher_id);
 	/* One that has gone need not be told, and what follows a lane takes its position over. */
 	if (subscriber->untold == lane)
 		subscriber->untold = NULL;
@@ -314,6 +338,7 @@ static int map_lane(struct shmb_subscriber *subscriber, struct sub_lane *lane,
 	lane->bell_words = bell < 0 ? &no_bell : lane->bell.base;
 	lane->history = event->pair.history;
 	lane->words = subscriber->cursor;
+	lane->number = event->pair.slot;
 	lane->slot = (struct shmb_cursor_lane *)(void *)((uint8_t *)subscriber->cursor +
 							 SHMB_BLOCK_LEN) +
 		     event->pair.slot;
@@ -361,11 +386,14 @@ static struct sub_lane *find_publisher(struct shmb_subscriber *subscriber, uint6
 	return NULL;
 }
 
+static void withdraw_holds(struct shmb_subscriber *subscriber, const struct sub_lane *lane);
+
 static void set_gone(struct shmb_subscriber *subscriber, struct sub_lane *lane)
 {
 	if (lane->gone)
 		return;
-	lane->gone = true;
+	withdraw_holds(subscriber, lane);
+	lane->gone = lane->peer.gone = true;
 	if (lane->jobs)
 		lane->jobs->work = NULL; /* it may be another publisher's by now */
 	lane->end = lane->reader.position + subscriber->member.channel->lane_len;
@@ -417,7 +445,10 @@ static int on_pair(struct shmb_member *member, struct shmb_event *event)
 		return shmb_fail(-ENOMEM, "no memory for a publisher");
 	lane->pair_id = event->pair.pair_id;
 	lane->publisher_id = event->pair.peer_id;
-	lane->kept = lane->gone = event->pair.flags & SHMB_PAIR_GONE;
+	lane->kept = lane->gone = lane->peer.gone = event->pair.flags & SHMB_PAIR_GONE;
+	lane->peer.reply_to = event->peer.reply_to;
+	lane->peer.uid = event->peer.uid;
+	lane->peer.pid = event->peer.pid;
 	result = map_lane(subscriber, lane, event);
 	if (result < 0) {
 		free_lane(lane);
@@ -427,13 +458,53 @@ static int on_pair(struct shmb_member *member, struct shmb_event *event)
 	before = find_publisher(subscriber, lane->publisher_id);
 	if (before) {
 		before->successor = lane;
-		before->gone = false; /* what becomes of the publisher the new pair will tell */
+		/* What becomes of the publisher the new pair will tell. */
+		before->gone = before->peer.gone = false;
 		lane->follows = true;
 	}
 	subscriber->lanes[subscriber->n_lanes++] = lane;
 	set_hot(subscriber);
 	subscriber->lane_changes++;
 	return 0;
+}
+
+/* As one of our holds is to be seen by publishers, in each cursor that one of them may look at. */
+static void tell_hold(struct shmb_subscriber *subscriber, const struct shmb_hold *hold)
+{
+	struct shmb_cursor_segment *cursor = subscriber->cursor;
+	const struct sub_cursor *at = subscriber->cursors;
+	uint32_t i = (uint32_t)(hold - subscriber->holder->holds);
+
+	for (;;) {
+		if (hold->words.block) {
+			SHMB_STORE(&cursor->holds[i].since_ns, hold->words.since_ns);
+			SHMB_STORE(&cursor->holds[i].sequence, hold->words.sequence);
+			SHMB_STORE(&cursor->holds[i].len, hold->words.len);
+			SHMB_STORE(&cursor->holds[i].block, hold->words.block);
+		} else {
+			shmb_block_let_go(&cursor->holds[i]);
+		}
+		if (shmb_likely(!at))
+			return;
+		cursor = at->map.base;
+		at = at->next;
+	}
+}
+
+/* Its slot may become another one's, who must not believe that we hold blocks of its own. */
+static void withdraw_holds(struct shmb_subscriber *subscriber, const struct sub_lane *lane)
+{
+	for (uint32_t i = 0; subscriber->holder && i <= SHMB_HOLDS_MAX; i++) {
+		struct shmb_hold *hold = &subscriber->holder->holds[i];
+
+		if (!hold->used || hold->publisher_id != lane->publisher_id)
+			continue;
+		hold->unguarded |= lane->unguarded;
+		if (!hold->words.block)
+			continue;
+		hold->words.block = 0;
+		tell_hold(subscriber, hold);
+	}
 }
 
 /* Its publisher lives, and gives them to others. */
@@ -457,18 +528,30 @@ static void on_unpair(struct shmb_member *member, const struct shmb_msg_unpair *
 	/* One that is followed by another is read until that one takes over. */
 	if (!lane || lane->successor)
 		return;
-	set_gone(to_subscriber(member), lane);
 	lane->unguarded |= unpair->reason == SHMB_GONE_PARTED;
+	set_gone(to_subscriber(member), lane);
 	if (lane->jobs && lane->unguarded)
 		give_up_jobs(lane);
+}
+
+/* Its records may be in a lane that we have not been told of yet. */
+static int on_arena(struct shmb_member *member, struct shmb_event *event)
+{
+	struct shmb_subscriber *subscriber = to_subscriber(member);
+	int index = shmb_event_find(event, SHMB_FD_ROLE_PEER);
+
+	if (!subscriber->holder || index < 0)
+		return shmb_fail(-EPROTO, "the broker announced an arena without its segment");
+	return shmb_holder_add(subscriber->holder, event->arena.publisher_id, event->arena.number,
+			       event->fds[index], &event->descriptors[index]);
 }
 
 /* We were thrown out. What had come can still be read, as long as it is there. */
 static void unguard_lanes(struct shmb_subscriber *subscriber)
 {
 	for (uint32_t i = 0; i < subscriber->n_lanes; i++) {
-		set_gone(subscriber, subscriber->lanes[i]);
 		subscriber->lanes[i]->unguarded = true;
+		set_gone(subscriber, subscriber->lanes[i]);
 	}
 }
 
@@ -623,6 +706,7 @@ static SHMB_SELDOM void condemn(struct shmb_subscriber *subscriber, struct sub_l
 {
 	lane->finished = true;
 	subscriber->failed = true;
+	subscriber->member.noted_changes--; /* that is news */
 	if (!lane->gone)
 		shmb_member_report(&subscriber->member, lane->pair_id, EBADMSG);
 }
@@ -661,7 +745,7 @@ static bool check_overwritten(struct shmb_subscriber *subscriber, struct sub_lan
 static inline bool was_overwritten(struct shmb_subscriber *subscriber, struct sub_lane *lane)
 {
 	/*
-	 * V: pairs with the broker's release of the epoch in channel_changing(), by way of E in
+	 * V: pairs with the broker's release of the epoch in view_move_epoch(), by way of E in
 	 * shmb_lane_raise_intent(): if we read the publisher's next lap, we see that it has moved.
 	 */
 	SHMB_FENCE_ACQUIRE();
@@ -707,6 +791,143 @@ look_for_job(struct shmb_subscriber *subscriber, struct sub_lane *lane, struct s
 	return result;
 }
 
+/* ---- blocks ------------------------------------------------------------------------------------ */
+
+/* Its publisher does not wait for us: the block of the next record is used again already. */
+static void pass_by(struct shmb_subscriber *subscriber, struct sub_lane *lane,
+		    const struct shmb_record *record)
+{
+	if (!subscriber->lossy) {
+		lane->finished = true;
+		return;
+	}
+	shmb_lane_skip(&lane->reader, record);
+	count_lost(subscriber, lane, 1);
+}
+
+static bool block_is_gone(const struct shmb_subscriber *subscriber, const struct sub_lane *lane)
+{
+	return (subscriber->lossy || lane->unguarded) &&
+	       shmb_block_gone(lane->lane.base, lane->reader.position);
+}
+
+/* We are told of an arena before its publisher uses it, unless the broker dies in between. */
+static int stall(struct shmb_subscriber *subscriber, struct sub_lane *lane)
+{
+	uint64_t now = shmb_clock_now_ns();
+
+	if (!lane->stalled_ns)
+		lane->stalled_ns = now;
+	if (shmb_client_retry_at_ns(subscriber->member.client) != UINT64_MAX)
+		lane->stalled_ns = now;
+	if (now - lane->stalled_ns < ARENA_NS)
+		return 0;
+	lane->finished = true;
+	subscriber->failed = true;
+	if (!lane->gone)
+		shmb_member_report(&subscriber->member, lane->pair_id, 0);
+	return 0;
+}
+
+/*
+ * The payload of a record that is only a descriptor. Those whose blocks are gone are passed by, at
+ * most as many as a ring can hold. Returns 1, 0 or -EBADMSG.
+ */
+static __attribute__((__noinline__)) int
+find_block(struct shmb_subscriber *subscriber, struct sub_lane *lane, struct shmb_record *record)
+{
+	uint64_t left = lane->reader.mask / record->span + 1;
+	int result = 1;
+
+	while (result == 1 && record->flags) {
+		if (!subscriber->holder)
+			return -EBADMSG;
+		result = shmb_holder_find(subscriber->holder, lane->publisher_id, record,
+					  &subscriber->found, &subscriber->found_page);
+		if (shmb_unlikely(block_is_gone(subscriber, lane))) {
+			pass_by(subscriber, lane, record);
+			if (lane->finished || !--left)
+				return 0;
+			result = look_lossy(subscriber, lane, record);
+			continue;
+		}
+		if (shmb_unlikely(result == 0))
+			return stall(subscriber, lane);
+		lane->stalled_ns = 0;
+		return result == 1 ? 1 : -EBADMSG;
+	}
+	return result;
+}
+
+/* What we have read of a block was whole. If not, the record is lost. */
+static bool block_was_whole(struct shmb_subscriber *subscriber, struct sub_lane *lane,
+			    const struct shmb_record *record)
+{
+	if (shmb_likely(!block_is_gone(subscriber, lane)))
+		return true;
+	pass_by(subscriber, lane, record);
+	return false;
+}
+
+/* Nobody uses the block of the record that was looked at for something else while we peek. */
+static bool pin_block(struct shmb_subscriber *subscriber, struct sub_lane *lane,
+		      const struct shmb_record *record)
+{
+	struct shmb_hold *hold = shmb_holder_take(subscriber->holder);
+
+	hold->peeked = true;
+	hold->publisher_id = lane->publisher_id;
+	hold->unguarded = lane->unguarded;
+	hold->arena = subscriber->found;
+	hold->arena->n_users++;
+	hold->words.sequence = lane->reader.sequence;
+	hold->words.len = record->len;
+	subscriber->peeked_hold = hold;
+	/* A reliable subscriber's position protects it. */
+	if (!subscriber->lossy || lane->gone)
+		return true;
+	hold->words.since_ns = shmb_clock_now_ns();
+	hold->words.block =
+		shmb_hold_name(lane->number, hold->arena->number, subscriber->found_page);
+	tell_hold(subscriber, hold);
+	if (shmb_block_keep(lane->lane.base, lane->reader.position))
+		return true;
+	pass_by(subscriber, lane, record);
+	return false;
+}
+
+/* Done with looking at it, or with holding it. */
+static void let_go(struct shmb_subscriber *subscriber, struct shmb_hold *hold)
+{
+	if (hold->words.block) {
+		hold->words.block = 0;
+		tell_hold(subscriber, hold);
+	}
+	shmb_holder_give(subscriber->holder, hold);
+}
+
+static void unpin(struct shmb_subscriber *subscriber)
+{
+	if (subscriber->peeked_hold)
+		let_go(subscriber, subscriber->peeked_hold);
+	subscriber->peeked_hold = NULL;
+}
+
+/* A record that is not what most are. As look(). */
+static __attribute__((__noinline__)) int look_twice(struct shmb_subscriber *subscriber,
+						    struct sub_lane *lane,
+						    struct shmb_record *record, int result)
+{
+	if (result == 1 && record->flags)
+		result = find_block(subscriber, lane, record);
+	if (result == 0 ||
+	    (result == 1 && (!subscriber->record_len || record->len == subscriber->record_len)))
+		return result;
+	if (!was_overwritten(subscriber, lane))
+		condemn(subscriber, lane);
+	return 0;
+}
+
 /* The next record of one lane. Returns 1 or 0; a lane that is finished has none. */
 static inline int look(struct shmb_subscriber *subscriber, struct sub_lane *lane,
 		       struct shmb_record *record)
@@ -725,12 +946,10 @@ static inline int look(struct shmb_subscriber *subscriber, struct sub_lane *lane
 		result = shmb_lane_peek(&lane->reader, record);
 	if (!result)
 		shmb_expect(&lane->reader, subscriber->view.len);
-	if (shmb_unlikely(result < 0 || (result && subscriber->record_len &&
-					 record->len != subscriber->record_len))) {
-		if (!was_overwritten(subscriber, lane))
-			condemn(subscriber, lane);
-		return 0;
-	}
+	if (shmb_unlikely(result < 0 ||
+			  (result && (record->flags || (subscriber->record_len &&
+							record->len != subscriber->record_len)))))
+		return look_twice(subscriber, lane, record, result);
 	return result;
 }
 
@@ -1090,6 +1309,8 @@ static inline bool take(struct shmb_subscriber *subscriber, struct sub_lane *lan
 	shmb_copy(data, record->data, record->len);
 	if (shmb_unlikely(was_overwritten(subscriber, lane)))
 		return false;
+	if (shmb_unlikely(record->flags) && !block_was_whole(subscriber, lane, record))
+		return false;
 	shmb_lane_skip(&lane->reader, record);
 	subscriber->received++;
 	return true;
@@ -1148,7 +1369,7 @@ static inline int32_t recv_only(struct shmb_subscriber *subscriber, struct sub_l
 		shmb_expect(&lane->reader, subscriber->view.len);
 		return -EAGAIN;
 	}
-	if (shmb_unlikely(result < 0 || record.len > cap || !data ||
+	if (shmb_unlikely(result < 0 || record.flags || record.len > cap || !data ||
 			  (subscriber->record_len && record.len != subscriber->record_len)))
 		return recv_any(subscriber, data, cap);
 	describe(subscriber, lane, &record);
@@ -1238,7 +1459,8 @@ static uint32_t count_run(const struct sub_lane *lane, const struct shmb_record 
 
 		shmb_lane_skip(&reader, &record);
 		n++;
-		if (n == max || shmb_lane_peek(&reader, &record) != 1 || record.data != end)
+		if (n == max || shmb_lane_peek(&reader, &record) != 1 || record.data != end ||
+		    record.flags)
 			break;
 	} while (record.len == first->len);
 	return n;
@@ -1259,11 +1481,15 @@ SHMB_API int32_t shmb_subscriber_peek(struct shmb_subscriber *subscriber, uint32
 		return subscriber->state || subscriber->queue ? busy(subscriber)
 							      : (int32_t)subscriber->n_peeked;
 	do {
+		unpin(subscriber);
 		lane = next_record(subscriber, &record);
 		if (!lane)
 			return nothing(subscriber);
-		n = max == 1 ? 1 : count_run(lane, &record, max > INT32_MAX ? INT32_MAX : max);
-	} while (was_overwritten(subscriber, lane));
+		n = max == 1 || record.flags
+			    ? 1
+			    : count_run(lane, &record, max > INT32_MAX ? INT32_MAX : max);
+	} while (was_overwritten(subscriber, lane) ||
+		 (record.flags && !pin_block(subscriber, lane, &record)));
 	describe(subscriber, lane, &record);
 	subscriber->view.data = (uint64_t)(uintptr_t)record.data;
 	subscriber->view.count = n;
@@ -1273,34 +1499,66 @@ SHMB_API int32_t shmb_subscriber_peek(struct shmb_subscriber *subscriber, uint32
 	return (int32_t)n;
 }
 
-SHMB_API int32_t shmb_subscriber_release(struct shmb_subscriber *subscriber, uint32_t count)
+/* Was what was peeked at there all the time? A block is, also if the lane has gone on meanwhile. */
+static bool peek_was_whole(struct shmb_subscriber *subscriber, struct sub_lane *lane)
 {
-	struct sub_lane *lane;
 	uint64_t lost = 0;
 
+	if (subscriber->peeked_hold) {
+		if (subscriber->lossy || !block_is_gone(subscriber, lane))
+			return true;
+		lane->finished = true;
+		return false;
+	}
+	if (!was_overwritten(subscriber, lane))
+		return true;
+	if (subscriber->lossy && shmb_lane_resync(&lane->reader, &lost) == 0)
+		count_lost(subscriber, lane, lost);
+	return false;
+}
+
+static int enter_peeked(const struct shmb_subscriber *subscriber)
+{
 	if (!subscriber)
 		return shmb_fail(-EINVAL, "subscriber is NULL");
 	if (!*subscriber->member.fork_guard)
 		return shmb_fail(-ECHILD, "this handle belongs to the parent process");
-	if (subscriber->state || subscriber->queue)
-		return busy(subscriber);
-	if (count > subscriber->n_peeked)
-		return shmb_fail(-EINVAL, "%u records are peeked at, not %u", subscriber->n_peeked,
-				 count);
-	lane = subscriber->peeked;
-	subscriber->n_peeked = 0;
-	subscriber->peeked = NULL;
-	if (count == 0)
-		return 0;
-	if (was_overwritten(subscriber, lane)) {
-		if (subscriber->lossy && shmb_lane_resync(&lane->reader, &lost) == 0)
-			count_lost(subscriber, lane, lost);
-		return shmb_fail(-ESTALE, "the records were overwritten while you looked at them");
-	}
+	return subscriber->state || subscriber->queue ? busy(subscriber) : 0;
+}
+
+/* The first @count of those that were peeked at are done with. */
+static void step_over(struct shmb_subscriber *subscriber, struct sub_lane *lane, uint32_t count)
+{
 	/* All of them have the stride that the view says; it is ours, not the publisher's. */
 	lane->reader.position += (uint64_t)count * subscriber->view.stride;
 	lane->reader.sequence += count;
 	subscriber->received += count;
+	subscriber->n_peeked = 0;
+	subscriber->peeked = NULL;
+}
+
+SHMB_API int32_t shmb_subscriber_release(struct shmb_subscriber *subscriber, uint32_t count)
+{
+	int result = enter_peeked(subscriber);
+	struct sub_lane *lane;
+	bool whole;
+
+	if (result < 0)
+		return result;
+	if (count > subscriber->n_peeked)
+		return shmb_fail(-EINVAL, "%u records are peeked at, not %u", subscriber->n_peeked,
+				 count);
+	lane = subscriber->peeked;
+	whole = count == 0 || peek_was_whole(subscriber, lane);
+	unpin(subscriber);
+	if (count == 0 || !whole) {
+		subscriber->n_peeked = 0;
+		subscriber->peeked = NULL;
+		return whole ? 0
+			     : shmb_fail(-ESTALE,
+					 "the records were overwritten while you looked at them");
+	}
+	step_over(subscriber, lane, count);
 	store_cursor(subscriber, lane);
 	return 0;
 }
@@ -1553,13 +1811,221 @@ SHMB_API int32_t shmb_subscriber_fail(struct shmb_subscriber *subscriber, uint64
 	return end_jobs(subscriber, &job, 1, SHMB_JOB_FAILED);
 }
 
+/* ---- holding ----------------------------------------------------------------------------------- */
+
+/* What lies in the lane cannot stay there. */
+static int copy_peeked(struct shmb_subscriber *subscriber, struct sub_lane *lane,
+		       struct shmb_hold *hold)
+{
+	uint32_t len = subscriber->view.len;
+
+	hold->copy = malloc(len ? len : 1);
+	if (!hold->copy)
+		return shmb_fail(-ENOMEM, "no memory for a record of %u bytes", len);
+	shmb_copy(hold->copy, (const void *)(uintptr_t)subscriber->view.data, len);
+	if (!peek_was_whole(subscriber, lane))
+		return shmb_fail(-ESTALE, "the record was overwritten while you looked at it");
+	hold->publisher_id = lane->publisher_id;
+	hold->words.len = len;
+	subscriber->view.data = (uint64_t)(uintptr_t)hold->copy;
+	return 0;
+}
+
+/* Its block is told of in the cursor, before the position says that we have passed it. */
+static int keep_peeked(struct shmb_subscriber *subscriber, struct sub_lane *lane,
+		       struct shmb_hold *hold)
+{
+	uint64_t offset = subscriber->view.data - (uint64_t)(uintptr_t)hold->arena->map.base;
+
+	if (!peek_was_whole(subscriber, lane))
+		return shmb_fail(-ESTALE, "the record was overwritten while you looked at it");
+	hold->peeked = false;
+	hold->unguarded |= lane->unguarded;
+	if (hold->words.block || lane->gone)
+		return 0;
+	hold->words.since_ns = shmb_clock_now_ns();
+	hold->words.block =
+		shmb_hold_name(lane->number, hold->arena->number,
+			       (uint32_t)((offset - SHMB_BLOCK_LEN) / SHMB_ARENA_PAGE_LEN));
+	tell_hold(subscriber, hold);
+	return 0;
+}
+
+SHMB_API int32_t shmb_subscriber_hold(struct shmb_subscriber *subscriber)
+{
+	int result = enter_peeked(subscriber);
+	struct shmb_holder *holder;
+	struct shmb_hold *hold;
+	struct sub_lane *lane;
+
+	if (result < 0)
+		return result;
+	if (!subscriber->n_peeked)
+		return shmb_fail(-EINVAL, "nothing is peeked at");
+	holder = subscriber->holder;
+	if (!holder || holder->n_holds == holder->limits.max_holds)
+		return shmb_fail(-EDQUOT, "the channel allows each subscriber %u holds",
+				 holder ? holder->limits.max_holds : 0);
+	lane = subscriber->peeked;
+	hold = subscriber->peeked_hold;
+	if (hold) {
+		result = keep_peeked(subscriber, lane, hold);
+	} else {
+		hold = shmb_holder_take(holder);
+		result = copy_peeked(subscriber, lane, hold);
+	}
+	if (result < 0) {
+		let_go(subscriber, hold);
+		subscriber->peeked_hold = NULL;
+		if (result == -ESTALE) {
+			subscriber->n_peeked = 0;
+			subscriber->peeked = NULL;
+		}
+		return result;
+	}
+	subscriber->peeked_hold = NULL;
+	subscriber->view.count = 1;
+	holder->n_holds++;
+	step_over(subscriber, lane, 1);
+	store_cursor(subscriber, lane);
+	return (int32_t)(hold - holder->holds);
+}
+
+SHMB_API int32_t shmb_subscriber_unhold(struct shmb_subscriber *subscriber, uint32_t hold)
+{
+	int result = enter_peeked(subscriber);
+	struct shmb_holder *holder;
+	struct shmb_hold *held;
+	uint64_t publisher_id;
+	bool stale;
+
+	if (result < 0)
+		return result;
+	holder = subscriber->holder;
+	held = holder && hold <= SHMB_HOLDS_MAX ? &holder->holds[hold] : NULL;
+	if (!held || !held->used || held->peeked)
+		return shmb_fail(-ENOENT, "there is no hold %u", hold);
+	stale = held->arena && (held->unguarded || subscriber->member.evicted);
+	publisher_id = held->publisher_id;
+	let_go(subscriber, held);
+	holder->n_holds--;
+	for (uint32_t i = 0; i < subscriber->n_lanes; i++)
+		if (subscriber->lanes[i]->publisher_id == publisher_id &&
+		    !subscriber->lanes[i]->gone)
+			ring_publisher(subscriber, subscriber->lanes[i]);
+	if (stale)
+		return shmb_fail(-ESTALE,
+				 "the broker has thrown the subscriber out: the record may "
+				 "have been overwritten");
+	return 0;
+}
+
+/* ---- private lanes ------------------------------------------------------------------------------ */
+
+struct shmb_peer *shmb_subscriber_peer(struct shmb_subscriber *subscriber, uint32_t index)
+{
+	struct sub_lane *lane = subscriber->lanes[index];
+
+	return lane->finished ? NULL : &lane->peer;
+}
+
+int shmb_subscriber_note(struct shmb_subscriber *subscriber)
+{
+	uint64_t epoch;
+
+	if (!SHMB_LOAD(subscriber->member.fork_guard))
+		return shmb_member_enter_slow(&subscriber->member);
+	epoch = SHMB_LOAD(subscriber->member.epoch);
+	subscriber->only = NULL;
+	shmb_member_sync(&subscriber->member);
+	subscriber->member.noted_epoch = epoch;
+	subscriber->member.noted_changes = subscriber->member.changes;
+	return 0;
+}
+
+static __attribute__((noinline)) int
+look_any(struct shmb_subscriber *subscriber, struct shmb_record *record, struct sub_lane **ret_lane)
+{
+	int result = enter(subscriber);
+
+	if (result < 0)
+		return result;
+	do {
+		*ret_lane = next_record(subscriber, record);
+		if (!*ret_lane) {
+			subscriber->failed =
+				false; /* its peer is not heard of any more, that is all */
+			return 0;
+		}
+	} while (was_overwritten(subscriber, *ret_lane));
+	if (subscriber->n_lanes == 1 && !subscriber->failed && is_plain(*ret_lane))
+		subscriber->only = *ret_lane;
+	return 1;
+}
+
+int shmb_subscriber_look(struct shmb_subscriber *subscriber, struct shmb_record *record,
+			 struct shmb_peer **ret_peer)
+{
+	struct sub_lane *lane = subscriber->only;
+	int result = -EAGAIN;
+
+	if (shmb_likely(lane && shmb_member_is_settled(&subscriber->member)))
+		result = shmb_lane_peek(&lane->reader, record);
+	if (shmb_unlikely(result < 0))
+		result = look_any(subscriber, record, &lane);
+	else if (!result)
+		shmb_expect(&lane->reader, subscriber->view.len);
+	if (result > 0)
+		*ret_peer = &lane->peer;
+	return result;
+}
+
+bool shmb_subscriber_pass(struct shmb_subscriber *subscriber, struct shmb_peer *peer,
+			  const struct shmb_record *record)
+{
+	struct sub_lane *lane = shmb_container_of(peer, struct sub_lane, peer);
+
+	if (shmb_unlikely(was_overwritten(subscriber, lane)))
+		return false;
+	subscriber->view.len = record->len;
+	shmb_lane_skip(&lane->reader, record);
+	subscriber->received++;
+	store_cursor(subscriber, lane);
+	return true;
+}
+
+void shmb_subscriber_count_quick(struct shmb_subscriber *subscriber)
+{
+	subscriber->gap_ns -= subscriber->gap_ns / 8;
+}
+
+bool shmb_subscriber_spins(const struct shmb_subscriber *subscriber)
+{
+	return subscriber->spin_ns != 0;
+}
+
+void shmb_subscriber_accuse(struct shmb_subscriber *subscriber, struct shmb_peer *peer,
+			    uint32_t rule)
+{
+	struct sub_lane *lane = shmb_container_of(peer, struct sub_lane, peer);
+
+	lane->finished = true;
+	subscriber->only = NULL;
+	subscriber->member.noted_changes--;
+	if (!lane->gone)
+		shmb_member_report(&subscriber->member, lane->pair_id, rule);
+}
+
 /* ---- waiting ----------------------------------------------------------------------------------- */
 
 int shmb_subscriber_ready(struct shmb_subscriber *subscriber)
 {
 	struct shmb_record record;
-	int result = enter(subscriber);
+	int result;
 
+	if (subscriber && subscriber->private && shmb_member_is_news(&subscriber->member))
+		return shmb_member_enter(&subscriber->member) == -ECHILD ? -ECHILD : 1;
+	result = enter(subscriber);
 	if (result < 0)
 		return result;
 	/* Another thread of this client may have read what is for us. */
@@ -1671,6 +2137,10 @@ static void subscriber_on_move(struct shmb_member *member, struct shmb_map *befo
 	SHMB_STORE(&subscriber->cursor->sleeps, subscriber->sleeps);
 	SHMB_STORE(&subscriber->cursor->backstops, subscriber->backstops);
 	SHMB_STORE(&subscriber->cursor->credit, subscriber->credit);
+	/* Before a publisher believes that we look there: see shmb_cursor_start(). */
+	for (uint32_t i = 0; subscriber->holder && i <= SHMB_HOLDS_MAX; i++)
+		if (subscriber->holder->holds[i].words.block)
+			tell_hold(subscriber, &subscriber->holder->holds[i]);
 	on_doorbell(member);
 	/* We may be about to sleep: then the look that follows comes after this, as after any other. */
 	shmb_bell_announce(&subscriber->cursor->sleep, sleep);
@@ -1954,51 +2424,49 @@ static int open_queue(struct shmb_subscriber *subscriber, struct shmb_channel *c
 	return options->max_attempts ? open_dead(subscriber, channel) : 0;
 }
 
-SHMB_API int32_t shmb_subscriber_open(struct shmb_channel *channel,
-				      const struct shmb_subscriber_options *given,
-				      struct shmb_subscriber **ret_subscriber)
+static int open_subscriber(struct shmb_channel *channel,
+			   const struct shmb_subscriber_options *options, uint32_t flags,
+			   struct shmb_subscriber **ret_subscriber)
 {
-	uint32_t known =
-		SHMB_SUBSCRIBER_LOSSY | SHMB_SUBSCRIBER_NO_SPIN | SHMB_SUBSCRIBER_NO_HISTORY;
-	struct shmb_subscriber_options options;
 	struct shmb_subscriber *subscriber;
 	int result;
 
-	if (!channel || !ret_subscriber)
-		return shmb_fail(-EINVAL, "channel or ret_subscriber is NULL");
-	if (!*channel->client->fork_guard)
-		return shmb_fail(-ECHILD, "this channel belongs to the parent process");
-	result = shmb_options_take(&options, sizeof(options), given, "subscriber");
-	if (result < 0)
-		return result;
-	if (options.flags & ~known)
-		return shmb_fail(-EINVAL, "unknown subscriber flags 0x%x", options.flags);
 	subscriber = calloc(1, sizeof(*subscriber));
 	if (!subscriber)
 		return shmb_fail(-ENOMEM, "no memory for a subscriber");
-	subscriber->lossy = options.flags & SHMB_SUBSCRIBER_LOSSY;
-	if (!(options.flags & SHMB_SUBSCRIBER_NO_HISTORY))
-		subscriber->member.history = options.history ? options.history : UINT32_MAX;
-	subscriber->spin_ns = options.spin_ns ? options.spin_ns : SPIN_DEFAULT_NS;
-	if (options.flags & SHMB_SUBSCRIBER_NO_SPIN || one_cpu())
+	subscriber->private = channel->pattern == SHMB_PATTERN_CALL;
+	subscriber->lossy = options->flags & SHMB_SUBSCRIBER_LOSSY;
+	if (!(options->flags & SHMB_SUBSCRIBER_NO_HISTORY))
+		subscriber->member.history = options->history ? options->history : UINT32_MAX;
+	subscriber->spin_ns = options->spin_ns ? options->spin_ns : SPIN_DEFAULT_NS;
+	if (options->flags & SHMB_SUBSCRIBER_NO_SPIN || one_cpu())
 		subscriber->spin_ns = 0;
 	subscriber->gap_ns = SPIN_TRUST_NS;
 	subscriber->record_len = channel->record_len;
 	subscriber->member.role = SHMB_ROLE_SUBSCRIBER;
-	subscriber->member.flags = subscriber->lossy ? SHMB_MEMBER_LOSSY : 0;
+	subscriber->member.flags = flags | (subscriber->lossy ? SHMB_MEMBER_LOSSY : 0);
 	subscriber->member.on_pair = on_pair;
 	subscriber->member.on_unpair = on_unpair;
+	subscriber->member.on_arena = on_arena;
 	subscriber->member.on_doorbell = on_doorbell;
 	subscriber->member.on_prepare = subscriber_on_prepare;
 	subscriber->member.is_complete = subscriber_is_complete;
 	subscriber->member.on_move = subscriber_on_move;
 	subscriber->member.channel = channel;
 	if (channel->pattern == SHMB_PATTERN_QUEUE) {
-		result = open_queue(subscriber, channel, &options);
+		result = open_queue(subscriber, channel, options);
 		if (result < 0) {
 			free(subscriber);
 			return result;
 		}
+	}
+	if (channel->blocks.arena_len) {
+		subscriber->holder = calloc(1, sizeof(*subscriber->holder));
+		if (!subscriber->holder) {
+			free(subscriber);
+			return shmb_fail(-ENOMEM, "no memory for a subscriber");
+		}
+		subscriber->holder->limits = channel->blocks;
 	}
 	if (channel->pattern == SHMB_PATTERN_STATE) {
 		/* As if it always peeked: there is nothing to receive. */
@@ -2013,11 +2481,42 @@ SHMB_API int32_t shmb_subscriber_open(struct shmb_channel *channel,
 	if (result < 0) {
 		close_dead(subscriber);
 		shmb_state_reader_free(subscriber->state);
+		shmb_holder_free(subscriber->holder, false);
 		free(subscriber);
 		return result;
 	}
 	*ret_subscriber = subscriber;
 	return 0;
+}
+
+SHMB_API int32_t shmb_subscriber_open(struct shmb_channel *channel,
+				      const struct shmb_subscriber_options *given,
+				      struct shmb_subscriber **ret_subscriber)
+{
+	uint32_t known =
+		SHMB_SUBSCRIBER_LOSSY | SHMB_SUBSCRIBER_NO_SPIN | SHMB_SUBSCRIBER_NO_HISTORY;
+	struct shmb_subscriber_options options;
+	int result;
+
+	if (!channel || !ret_subscriber)
+		return shmb_fail(-EINVAL, "channel or ret_subscriber is NULL");
+	if (!*channel->client->fork_guard)
+		return shmb_fail(-ECHILD, "this channel belongs to the parent process");
+	result = shmb_options_take(&options, sizeof(options), given, "subscriber");
+	if (result < 0)
+		return result;
+	if (options.flags & ~known)
+		return shmb_fail(-EINVAL, "unknown subscriber flags 0x%x", options.flags);
+	if (channel->pattern == SHMB_PATTERN_CALL)
+		return shmb_fail(-EOPNOTSUPP, "a call channel has callers and servers");
+	return open_subscriber(channel, &options, 0, ret_subscriber);
+}
+
+int shmb_subscriber_open_private(struct shmb_channel *channel,
+				 const struct shmb_subscriber_options *options, uint32_t flags,
+				 struct shmb_subscriber **ret_subscriber)
+{
+	return open_subscriber(channel, options, flags, ret_subscriber);
 }
 
 /* Publishers need not wait for the broker, which may be gone, to know that nobody reads any more. */
@@ -2033,8 +2532,11 @@ static void leave(struct shmb_subscriber *subscriber)
 
 SHMB_API int32_t shmb_subscriber_close(struct shmb_subscriber *subscriber)
 {
+	bool abandon;
+
 	if (!subscriber)
 		return 0;
+	abandon = !*subscriber->member.fork_guard;
 	if (subscriber->waitset)
 		return shmb_fail(-EBUSY, "the subscriber is in a wait set: remove it first");
 	if (*subscriber->member.fork_guard)
@@ -2057,6 +2559,7 @@ SHMB_API int32_t shmb_subscriber_close(struct shmb_subscriber *subscriber)
 	free(subscriber->lanes);
 	close_dead(subscriber);
 	shmb_state_reader_free(subscriber->state);
+	shmb_holder_free(subscriber->holder, abandon);
 	free(subscriber);
 	return 0;
 }

@@ -2,7 +2,7 @@
 #ifndef SHMB_LIB_SUBSCRIBER_H
 #define SHMB_LIB_SUBSCRIBER_H
 
-/* What wait sets need of subscribers. */
+/* What wait sets, and calls, need of subscribers. */
 
 #include <shmbroker/shmbroker.h>
 
@@ -36,6 +36,64 @@ bool shmb_subscriber_any_left(const struct shmb_subscriber *subscriber);
 
 /* Unmaps what shmb_subscriber_lane() has found left. Returns whether there was anything. */
 bool shmb_subscriber_forget_left(struct shmb_subscriber *subscriber);
+
+/**
+ * struct shmb_peer - whose private lane it is
+ * @reply_to: its subscriber that waits for answers
+ * @uid:      user
+ * @pid:      process
+ * @gone:     it has gone; what it has left in the lane can still be read
+ * @link:     of whoever looks, NULL at first
+ */
+struct shmb_peer {
+	uint64_t reply_to;
+	uint32_t uid;
+	uint32_t pid;
+	bool gone;
+	void *link;
+};
+
+/* shmb_subscriber_open() for private lanes, SHMB_MEMBER_SERVER or 0. @options are only spin_ns and flags. */
+int shmb_subscriber_open_private(struct shmb_channel *channel,
+				 const struct shmb_subscriber_options *options, uint32_t flags,
+				 struct shmb_subscriber **ret_subscriber);
+
+/* Those whose lanes it reads: of as many as shmb_subscriber_n_lanes(); NULL: it is not read any more. */
+struct shmb_peer *shmb_subscriber_peer(struct shmb_subscriber *subscriber, uint32_t index);
+
+/*
+ * Takes in what there is, and regards it as noted. While shmb_member_is_news() nobody sleeps. Returns 0
+ * or -ECHILD.
+ */
+int shmb_subscriber_note(struct shmb_subscriber *subscriber);
+
+/**
+ * shmb_subscriber_look() - look at the next record where it lies
+ * @subscriber: for private lanes
+ * @record:	filled
+ * @ret_peer:	stores whose it is
+ *
+ * Load each of its bytes once. Until shmb_subscriber_pass() the subscriber is not used otherwise, or
+ * the record is looked at anew.
+ *
+ * Return: 1; 0: there is none; -ESTALE: the broker has thrown the subscriber out; -ECHILD.
+ */
+int shmb_subscriber_look(struct shmb_subscriber *subscriber, struct shmb_record *record,
+			 struct shmb_peer **ret_peer);
+
+/* Be done with the record. Returns false if it was overwritten meanwhile: what was read is void. */
+bool shmb_subscriber_pass(struct shmb_subscriber *subscriber, struct shmb_peer *peer,
+			  const struct shmb_record *record);
+
+/* What was waited for was there at once: polling is worth it. */
+void shmb_subscriber_count_quick(struct shmb_subscriber *subscriber);
+
+/* Does it poll before it sleeps? */
+bool shmb_subscriber_spins(const struct shmb_subscriber *subscriber);
+
+/* The peer broke the rules: it is not read any more, and the broker is told. @rule 0: we cannot serve it. */
+void shmb_subscriber_accuse(struct shmb_subscriber *subscriber, struct shmb_peer *peer,
+			    uint32_t rule);
 
 /* The member inside. */
 struct shmb_member *shmb_subscriber_member(struct shmb_subscriber *subscriber);

@@ -34,6 +34,7 @@ extern const struct argp_child common_json_children[];
 /* Into its .help_filter: leaves out what --help need not say. */
 char *command_help_filter(int key, const char *text, void *input);
 
+int command_call(int argc, char **argv);
 int command_cat(int argc, char **argv);
 int command_doctor(int argc, char **argv);
 int command_get(int argc, char **argv);

@@ -30,6 +30,8 @@ static uint32_t segment_kind(uint32_t entry_kind)
 		return SHMB_SEGMENT_LANE;
 	case SHMB_ENTRY_SUBSCRIBER:
 		return SHMB_SEGMENT_CURSOR;
+	case SHMB_ENTRY_ARENA:
+		return SHMB_SEGMENT_ARENA;
 	default:
 		return SHMB_SEGMENT_BELL;
 	}
@@ -247,7 +249,18 @@ static void read_cursor(const struct inspect *inspect, struct inspect_item *item
 		.sleep_mode = block.sleep & SHMB_SLEEP_MODE_MASK,
 		.credit = block.credit,
 	};
+	for (unsigned i = 0; i <= SHMB_HOLDS_MAX; i++)
+		if (block.holds[i].block & SHMB_HOLD_VALID)
+			item->cursor.holds[item->cursor.n_holds++] = block.holds[i];
 	item->is_read = true;
+}
+
+/* There are no numbers in it; but it must be what the registry says. */
+static void read_arena(const struct inspect *inspect, struct inspect_item *item)
+{
+	struct shmb_arena_segment block;
+
+	item->is_read = inspect_segment(inspect, item, 0, &block, sizeof(block), item->why) == 0;
 }
 
 /* Where a subscriber that has not stored anything yet will begin. */
@@ -357,6 +370,9 @@ void inspect_read_segments(struct inspect *inspect)
 		case SHMB_ENTRY_PAIR:
 			read_pair(inspect, item);
 			break;
+		case SHMB_ENTRY_ARENA:
+			read_arena(inspect, item);
+			break;
 		}
 		inspect->n_bad += item->why[0] != '\0';
 	}
@@ -385,6 +401,7 @@ static void sum_item(const struct inspect_item *item, struct inspect_sum *sum)
 		break;
 	case SHMB_ENTRY_SUBSCRIBER:
 		sum->n_subscribers++;
+		sum->n_servers += (item->entry.flags & SHMB_MEMBER_SERVER) != 0;
 		if (!item->is_read)
 			break;
 		sum->n_sleeping += item->cursor.sleep_mode != SHMB_SLEEP_AWAKE;

@@ -74,9 +74,10 @@ int inspect_pread(int fd, void *data, size_t len, uint64_t offset)
 
 static const char *kind_name(uint32_t kind)
 {
-	static const char *const names[] = { "an unknown segment", "a registry",
-					     "a channel",	   "a lane",
-					     "a cursor",	   "a bell" };
+	static const char *const names[] = {
+		"an unknown segment", "a registry", "a channel", "a lane",
+		"a cursor",	      "a bell",	    "an arena"
+	};
 
 	return names[kind < sizeof(names) / sizeof(names[0]) ? kind : 0];
 }
@@ -121,7 +122,7 @@ static bool is_sane(const struct shmb_registry_entry *entry, uint64_t instance)
 	size_t len = strnlen((const char *)entry->segment, sizeof(entry->segment));
 	char prefix[32];
 
-	if (entry->kind < SHMB_ENTRY_CLIENT || entry->kind > SHMB_ENTRY_PAIR || entry->id == 0 ||
+	if (entry->kind < SHMB_ENTRY_CLIENT || entry->kind > SHMB_ENTRY_ARENA || entry->id == 0 ||
 	    entry->name_len > sizeof(entry->name) || len == sizeof(entry->segment))
 		return false;
 	if (entry->kind == SHMB_ENTRY_CHANNEL &&
@@ -281,6 +282,19 @@ const struct inspect_item *inspect_next(const struct inspect *inspect,
 	for (; item < inspect->items + inspect->n_items; item++) {
 		if (item->entry.kind == kind &&
 		    (channel_id == 0 || item->entry.channel_id == channel_id))
+			return item;
+	}
+	return NULL;
+}
+
+const struct inspect_item *inspect_holdee(const struct inspect *inspect, uint64_t channel_id,
+					  const struct shmb_cursor_hold *hold)
+{
+	uint32_t slot = (hold->block & ~SHMB_HOLD_VALID) >> SHMB_HOLD_SLOT_SHIFT;
+	const struct inspect_item *item = NULL;
+
+	while ((item = inspect_next(inspect, item, SHMB_ENTRY_PUBLISHER, channel_id))) {
+		if (item->entry.slot == slot)
 			return item;
 	}
 	return NULL;

@@ -33,6 +33,8 @@ struct inspect_cursor {
 	uint32_t sleep_mode; /* SHMB_SLEEP_* */
 	uint32_t sleep; /* the word itself */
 	uint32_t credit; /* of a worker */
+	uint32_t n_holds;
+	struct shmb_cursor_hold holds[SHMB_HOLDS_MAX + 1]; /* those that there are */
 };
 
 /* How far a subscriber has read a lane. @lag_* are what the publisher's hints say: at least so much. */
@@ -117,6 +119,10 @@ void inspect_close(struct inspect *inspect);
 /* The item of that kind and id, or NULL. */
 const struct inspect_item *inspect_find(const struct inspect *inspect, uint32_t kind, uint64_t id);
 
+/* Whose block a hold of a channel's subscriber names, or NULL. */
+const struct inspect_item *inspect_holdee(const struct inspect *inspect, uint64_t channel_id,
+					  const struct shmb_cursor_hold *hold);
+
 /* The next item of @kind after @item (NULL: the first), of @channel_id unless 0; or NULL. */
 const struct inspect_item *inspect_next(const struct inspect *inspect,
 					const struct inspect_item *item, uint32_t kind,
@@ -147,6 +153,7 @@ int inspect_segment(const struct inspect *inspect, const struct inspect_item *it
 /**
  * struct inspect_sum - totals of a channel
  * @n_kept:	 lanes of publishers that have gone
+ * @n_servers:	 call channels: of @n_subscribers
  * @records:	 published by the publishers that are there now
  * @published_len: bytes of ring they took
  * @segments_len: bytes of all its segments
@@ -157,6 +164,7 @@ struct inspect_sum {
 	uint32_t n_publishers;
 	uint32_t n_kept;
 	uint32_t n_subscribers;
+	uint32_t n_servers;
 	uint32_t n_sleeping;
 	uint64_t records;
 	uint64_t published_len;

@@ -19,6 +19,7 @@ shmctl_SOURCES = \
 	%D%/ping.h %D%/ping.c %D%/ping-raw.c %D%/ping-peer.c \
 	%D%/doctor.h %D%/doctor.c %D%/doctor-kernel.c %D%/doctor-machine.c %D%/doctor-broker.c \
 	%D%/state.c \
+	%D%/call.c \
 	%D%/rm.c \
 	%D%/keygen.c \
 	%D%/shmctl.c

@@ -121,12 +121,27 @@ int look_broker(void)
 	return is_listening != -ECONNREFUSED && is_listening != -ENOENT;
 }
 
+const char *look_role(const struct inspect *inspect, const struct inspect_item *member)
+{
+	const struct inspect_item *channel =
+		inspect_find(inspect, SHMB_ENTRY_CHANNEL, member->entry.channel_id);
+	bool is_call = channel && channel->entry.pattern == SHMB_PATTERN_CALL;
+
+	if (member->entry.kind == SHMB_ENTRY_PUBLISHER)
+		return is_call ? "lane" : "publisher";
+	if (!is_call)
+		return "subscriber";
+	return member->entry.flags & SHMB_MEMBER_SERVER ? "server" : "caller";
+}
+
 void look_pattern(uint32_t pattern, char name[24])
 {
 	if (pattern == SHMB_PATTERN_STREAM)
 		strcpy(name, "stream");
 	else if (pattern == SHMB_PATTERN_QUEUE)
 		strcpy(name, "queue");
+	else if (pattern == SHMB_PATTERN_CALL)
+		strcpy(name, "call");
 	else if (pattern == SHMB_PATTERN_STATE)
 		strcpy(name, "state");
 	else
@@ -167,4 +182,43 @@ char *look_command_line(const struct shmb_registry_entry *client)
 			text[i] = ' ';
 	}
 	return print_escape(text, n);
+}
+
+/* Does this first line of an entry in /proc/PID/smaps speak of the segment? */
+static bool is_mapping_of(const char *line, const struct shmb_registry_entry *segment)
+{
+	const char *name = (const char *)segment->segment;
+	unsigned long long inode;
+
+	if (sscanf(line, "%*x-%*x %*s %*x %*x:%*x %llu", &inode) != 1)
+		return false;
+	if (!strncmp(name, "memfd:", 6))
+		return inode == strtoull(name + 6, NULL, 10) && strstr(line, "/memfd:");
+	return strstr(line, name) != NULL;
+}
+
+bool look_huge_len(const struct shmb_registry_entry *client,
+		   const struct shmb_registry_entry *segment, uint64_t *ret_len)
+{
+	char path[40], line[PATH_MAX + 128];
+	unsigned long long kib;
+	bool found = false, is_ours = false;
+	FILE *maps;
+
+	*ret_len = 0;
+	if (!look_is_alive(client))
+		return false;
+	snprintf(path, sizeof(path), "/proc/%" PRIu32 "/smaps", client->pid);
+	maps = fopen(path, "re");
+	while (maps && fgets(line, sizeof(line), maps)) {
+		if (sscanf(line, "ShmemPmdMapped: %llu", &kib) == 1) {
+			*ret_len += is_ours ? kib * 1024 : 0;
+			found |= is_ours;
+		} else if (strchr(line, '-') && !strstr(line, ": ")) {
+			is_ours = is_mapping_of(line, segment);
+		}
+	}
+	if (maps)
+		fclose(maps);
+	return found;
 }

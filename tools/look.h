@@ -19,6 +19,9 @@ int look_complain_about(const struct inspect *inspect, const struct inspect_item
 /* 0: nobody listens on the broker's socket; 1: somebody does, or cannot be asked. */
 int look_broker(void);
 
+/* What a member is called in its channel: "publisher", "server", ... */
+const char *look_role(const struct inspect *inspect, const struct inspect_item *member);
+
 /* "stream", or "pattern 7". */
 void look_pattern(uint32_t pattern, char name[24]);
 
@@ -27,6 +30,17 @@ const char *look_backing(const struct shmb_registry_entry *channel);
 
 /* Command line of a client, escaped, to free(); "" if it has gone or may not be seen. */
 char *look_command_line(const struct shmb_registry_entry *client);
+
+/**
+ * look_huge_len() - how much of a segment is in huge pages, as its writer maps it
+ * @client:  of the writer
+ * @segment: whose
+ * @ret_len: stores the bytes
+ *
+ * Return: false if the writer may not be looked at.
+ */
+bool look_huge_len(const struct shmb_registry_entry *client,
+		   const struct shmb_registry_entry *segment, uint64_t *ret_len);
 
 /* 1 the process of this client entry lives, 0 it has gone or its pid is another process's now. */
 int look_is_alive(const struct shmb_registry_entry *client);

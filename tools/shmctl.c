@@ -31,6 +31,7 @@ static const struct {
 	{ "get", command_get, "print latest values of a state channel" },
 	{ "set", command_set, "put a value on a state channel" },
 	{ "watch", command_watch, "print the values of a state channel as they change" },
+	{ "call", command_call, "call a server of a call channel" },
 	{ "rm", command_rm, "let retained channels go" },
 	{ "ping", command_ping, "measure wake-up and round-trip times on this machine" },
 	{ "doctor", command_doctor, "check this machine and the broker" },

@@ -77,6 +77,7 @@ static json_t *member_to_json(const struct inspect *inspect, const struct inspec
 
 	set_u64(object, "id", item->entry.id);
 	set_process(object, inspect, item->entry.client_id);
+	json_object_set_new(object, "role", json_string(look_role(inspect, item)));
 	json_object_set_new(object, "active", json_boolean(item->entry.flags & SHMB_MEMBER_ACTIVE));
 	set_u64(object, "slot", item->entry.slot);
 	set_segment(object, &item->entry);
@@ -100,10 +101,72 @@ static void set_kept(json_t *object, const struct inspect *inspect, const struct
 			    json_boolean(item->entry.flags & SHMB_MEMBER_HISTORY));
 }
 
+static json_t *blocks_to_json(const struct shmb_block_limits *limits)
+{
+	json_t *object = json_object();
+
+	set_u64(object, "record_len_max", limits->record_len_max);
+	set_u64(object, "inline_len_max", limits->inline_len_max);
+	set_u64(object, "arena_len", limits->arena_len);
+	set_u64(object, "max_holds", limits->max_holds);
+	json_object_set_new(object, "huge_pages",
+			    json_boolean(limits->flags & SHMB_ARENA_HUGE_PAGES));
+	if (limits->numa_node)
+		set_u64(object, "numa_node", limits->numa_node - 1);
+	return object;
+}
+
+static json_t *arenas_to_json(const struct inspect *inspect, const struct inspect_item *publisher)
+{
+	const struct inspect_item *item = NULL, *client;
+	json_t *arenas = json_array();
+	uint64_t huge_len;
+
+	client = inspect_find(inspect, SHMB_ENTRY_CLIENT, publisher->entry.client_id);
+	while ((item = inspect_next(inspect, item, SHMB_ENTRY_ARENA,
+				    publisher->entry.channel_id))) {
+		json_t *object;
+
+		if (item->entry.publisher_id != publisher->entry.id)
+			continue;
+		object = json_object();
+		set_u64(object, "number", item->entry.slot);
+		set_segment(object, &item->entry);
+		if (client && look_huge_len(&client->entry, &item->entry, &huge_len))
+			set_u64(object, "huge_len", huge_len);
+		json_array_append_new(arenas, object);
+	}
+	return arenas;
+}
+
+static json_t *holds_to_json(const struct inspect *inspect, const struct inspect_item *subscriber)
+{
+	json_t *holds = json_array();
+
+	for (uint32_t i = 0; i < subscriber->cursor.n_holds; i++) {
+		const struct shmb_cursor_hold *hold = &subscriber->cursor.holds[i];
+		const struct inspect_item *publisher =
+			inspect_holdee(inspect, subscriber->entry.channel_id, hold);
+		json_t *object = json_object();
+
+		if (publisher)
+			set_u64(object, "publisher", publisher->entry.id);
+		set_u64(object, "record", hold->sequence);
+		set_u64(object, "len", hold->len);
+		set_u64(object, "since_ns", hold->since_ns);
+		json_array_append_new(holds, object);
+	}
+	return holds;
+}
+
 static json_t *publisher_to_json(const struct inspect *inspect, const struct inspect_item *item)
 {
 	json_t *object = member_to_json(inspect, item);
 
+	if (item->entry.partner_id) {
+		set_u64(object, "partner", item->entry.partner_id);
+		set_u64(object, "reply_to", item->entry.reply_to);
+	}
 	json_object_set_new(object, "kept", json_boolean(inspect_is_kept(item)));
 	if (inspect_is_kept(item))
 		set_kept(object, inspect, item);
@@ -117,6 +180,7 @@ static json_t *publisher_to_json(const struct inspect *inspect, const struct ins
 	json_object_set_new(object, "trusting",
 			    json_boolean(item->entry.flags & SHMB_MEMBER_TRUSTING));
 	json_object_set_new(object, "waiting", json_boolean(item->lane.is_waiting));
+	json_object_set_new(object, "arenas", arenas_to_json(inspect, item));
 	return object;
 }
 
@@ -160,6 +224,7 @@ static json_t *subscriber_to_json(const struct inspect *inspect, const struct in
 		set_u64(object, "backstops", item->cursor.backstops);
 		if (is_queue)
 			set_u64(object, "credit", item->cursor.credit);
+		json_object_set_new(object, "holds", holds_to_json(inspect, item));
 	}
 	while ((pair = inspect_next(inspect, pair, SHMB_ENTRY_PAIR, item->entry.channel_id))) {
 		if (pair->entry.subscriber_id == item->entry.id)
@@ -193,6 +258,8 @@ int show_as_json(const struct inspect *inspect, const struct inspect_item *chann
 	set_u64(object, "history", entry->history);
 	if (entry->pattern == SHMB_PATTERN_STATE)
 		set_u64(object, "max_keys", entry->max_keys);
+	if (entry->blocks.arena_len)
+		json_object_set_new(object, "blocks", blocks_to_json(&entry->blocks));
 	set_u64(object, "memory", sum.segments_len);
 	set_segment(object, entry);
 	json_object_set_new(object, "schema", decode ? schema_to_json(decode) : json_null());

@@ -85,6 +85,18 @@ static void print_fields(const struct decode *decode)
 	table_deinit(&table);
 }
 
+static void print_blocks(const struct shmb_block_limits *limits)
+{
+	printf("  long records: at most %" PRIu32 " bytes, in blocks from %" PRIu32 " bytes on\n",
+	       limits->record_len_max, limits->inline_len_max + 1);
+	print_bytes("  blocks of each publisher: at most", limits->arena_len);
+	printf("  holds: at most %" PRIu32 " of each subscriber\n", limits->max_holds);
+	if (limits->flags & SHMB_ARENA_HUGE_PAGES)
+		puts("  huge pages: asked for");
+	if (limits->numa_node)
+		printf("  NUMA node: %" PRIu32 "\n", limits->numa_node - 1);
+}
+
 static void print_channel(const struct inspect *inspect, const struct inspect_item *channel,
 			  struct decode *decode)
 {
@@ -113,17 +125,28 @@ static void print_channel(const struct inspect *inspect, const struct inspect_it
 	       entry->segment_len);
 	if (channel->is_read)
 		printf("  epoch: %" PRIu64 "\n", channel->channel.epoch);
-	printf("  publishers: %" PRIu32 " of at most %" PRIu32 "\n  subscribers: %" PRIu32
-	       " of at most %" PRIu32 "\n",
-	       sum.n_publishers, entry->max_publishers, sum.n_subscribers, entry->max_subscribers);
+	if (entry->pattern == SHMB_PATTERN_CALL)
+		printf("  callers: %" PRIu32 ", servers: %" PRIu32 ", of at most %" PRIu32
+		       " together\n  private lanes: %" PRIu32 " of at most %" PRIu32 "\n",
+		       sum.n_subscribers - sum.n_servers, sum.n_servers, entry->max_subscribers,
+		       sum.n_publishers, entry->max_publishers);
+	else
+		printf("  publishers: %" PRIu32 " of at most %" PRIu32 "\n  subscribers: %" PRIu32
+		       " of at most %" PRIu32 "\n",
+		       sum.n_publishers, entry->max_publishers, sum.n_subscribers,
+		       entry->max_subscribers);
 	if (sum.n_kept)
 		printf("  kept: lanes of %" PRIu32 " publishers that have gone\n", sum.n_kept);
+	if (entry->blocks.arena_len)
+		print_blocks(&entry->blocks);
 	if (entry->pattern == SHMB_PATTERN_STREAM)
 		printf("  history: %" PRIu32 " records of each publisher\n", entry->history);
 	if (!decode) {
 		puts(entry->schema_len			    ? "  schema: unreadable"
 		     : entry->pattern == SHMB_PATTERN_STATE ? "  schema: none, values are bytes"
-							    : "  schema: none, records are bytes");
+		     : entry->pattern == SHMB_PATTERN_CALL
+			     ? "  schema: none, requests and replies are bytes"
+			     : "  schema: none, records are bytes");
 		return;
 	}
 	printf("  schema: %.48s, %" PRIu32 " bytes a record\n", decode->head.name,
@@ -185,10 +208,36 @@ static void print_owed(const struct inspect *inspect, const struct inspect_item 
 		puts("  kept for: late subscribers");
 }
 
+static void print_arenas(const struct inspect *inspect, const struct inspect_item *publisher)
+{
+	const struct inspect_item *client, *item = NULL;
+	uint64_t len = 0, huge_len;
+	uint32_t n = 0;
+
+	client = inspect_find(inspect, SHMB_ENTRY_CLIENT, publisher->entry.client_id);
+	while ((item = inspect_next(inspect, item, SHMB_ENTRY_ARENA,
+				    publisher->entry.channel_id))) {
+		if (item->entry.publisher_id != publisher->entry.id)
+			continue;
+		printf("  arena %" PRIu32 ": %s (%" PRIu64 " bytes", item->entry.slot,
+		       (const char *)item->entry.segment, item->entry.segment_len);
+		if (client && look_huge_len(&client->entry, &item->entry, &huge_len))
+			printf(", %" PRIu64 " of them in huge pages", huge_len);
+		puts(")");
+		len += item->entry.segment_len;
+		n++;
+	}
+	if (n)
+		print_bytes("  memory for blocks", len);
+}
+
 static void print_publisher(const struct inspect *inspect, const struct inspect_item *item,
 			    bool is_state)
 {
-	print_member(inspect, item, "publisher");
+	print_member(inspect, item, look_role(inspect, item));
+	if (item->entry.partner_id)
+		printf("  private: to %" PRIu64 ", answers go to %" PRIu64 "\n",
+		       item->entry.partner_id, item->entry.reply_to);
 	if (inspect_is_kept(item))
 		print_owed(inspect, item);
 	if (!item->is_read)
@@ -203,6 +252,27 @@ static void print_publisher(const struct inspect *inspect, const struct inspect_
 		       item->lane.is_waiting ? "; waits for space now" : "");
 	}
 	printf("  wake-ups sent: %" PRIu64 "\n", item->lane.rings);
+	print_arenas(inspect, item);
+}
+
+static void print_holds(const struct inspect *inspect, const struct inspect_item *subscriber)
+{
+	struct timespec now;
+	uint64_t now_ns;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	for (uint32_t i = 0; i < subscriber->cursor.n_holds; i++) {
+		const struct shmb_cursor_hold *hold = &subscriber->cursor.holds[i];
+		const struct inspect_item *publisher =
+			inspect_holdee(inspect, subscriber->entry.channel_id, hold);
+
+		printf("  holds: record %" PRIu64 " of publisher %" PRIu64 ", %" PRIu32 " bytes",
+		       hold->sequence, publisher ? publisher->entry.id : 0, hold->len);
+		if (hold->since_ns && hold->since_ns <= now_ns)
+			printf(", for %.1f s", (double)(now_ns - hold->since_ns) / 1e9);
+		putchar('\n');
+	}
 }
 
 /* How far a subscriber is with one publisher. */
@@ -237,7 +307,7 @@ static void print_subscriber(const struct inspect *inspect, const struct inspect
 {
 	const struct inspect_item *pair = NULL;
 
-	print_member(inspect, item, "subscriber");
+	print_member(inspect, item, look_role(inspect, item));
 	if (!item->is_read)
 		return;
 	printf("  state: %s; slept %" PRIu64 " times, %" PRIu64 " backstops\n",
@@ -245,6 +315,7 @@ static void print_subscriber(const struct inspect *inspect, const struct inspect
 	       item->cursor.backstops);
 	if (pattern == SHMB_PATTERN_QUEUE)
 		printf("  credit: %" PRIu32 " records of each publisher\n", item->cursor.credit);
+	print_holds(inspect, item);
 	while ((pair = inspect_next(inspect, pair, SHMB_ENTRY_PAIR, item->entry.channel_id))) {
 		if (pair->entry.subscriber_id == item->entry.id)
 			print_pair(pair, pattern);

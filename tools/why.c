@@ -141,11 +141,6 @@ static const struct inspect_item *client_of(const struct why *why,
 	return inspect_find(&why->now, SHMB_ENTRY_CLIENT, member->entry.client_id);
 }
 
-static const char *role_of(const struct inspect_item *member)
-{
-	return member->entry.kind == SHMB_ENTRY_PUBLISHER ? "publisher" : "subscriber";
-}
-
 /* "subscriber 17 (pid 4712 aggregate)" */
 static const char *print_who(char text[WHO_LEN], const struct why *why,
 			     const struct inspect_item *member)
@@ -153,11 +148,12 @@ static const char *print_who(char text[WHO_LEN], const struct why *why,
 	const struct inspect_item *client = client_of(why, member);
 
 	if (client)
-		snprintf(text, WHO_LEN, "%s %" PRIu64 " (pid %" PRIu32 " %.*s)", role_of(member),
-			 member->entry.id, client->entry.pid, (int)client->entry.name_len,
-			 (const char *)client->entry.name);
+		snprintf(text, WHO_LEN, "%s %" PRIu64 " (pid %" PRIu32 " %.*s)",
+			 look_role(&why->now, member), member->entry.id, client->entry.pid,
+			 (int)client->entry.name_len, (const char *)client->entry.name);
 	else
-		snprintf(text, WHO_LEN, "%s %" PRIu64, role_of(member), member->entry.id);
+		snprintf(text, WHO_LEN, "%s %" PRIu64, look_role(&why->now, member),
+			 member->entry.id);
 	return text;
 }
 
@@ -190,7 +186,7 @@ static void set_member(struct cause *cause, const struct why *why,
 	}
 	json_object_set_new(object, "process", json_string(process.word));
 	json_object_set_new(object, "doing", print_json_text(process.text, strlen(process.text)));
-	json_object_set_new(cause->json, role_of(member), object);
+	json_object_set_new(cause->json, look_role(&why->now, member), object);
 }
 
 /* ---- who is behind whom ------------------------------------------------------------------------- */
@@ -252,10 +248,14 @@ static uint64_t asleep_ns(const struct why *why, const struct inspect_item *subs
 
 /* ---- publishers that have no space --------------------------------------------------------------- */
 
-/* A record takes at most half of the ring: whoever is less behind holds nobody up. */
+/* A record in the lane takes at most half of it: whoever is less behind holds nobody up. */
 static bool is_held(const struct why *why, const struct inspect_item *publisher, uint64_t lag_len)
 {
-	return publisher->is_read && lag_len > why->channel->entry.lane_len / 2 &&
+	/* Of blocks there may be a few only. */
+	uint64_t enough =
+		why->channel->entry.blocks.arena_len ? 0 : why->channel->entry.lane_len / 2;
+
+	return publisher->is_read && lag_len > enough &&
 	       (publisher->lane.is_waiting || publisher->lane.full_since_ns);
 }
 
@@ -407,12 +407,56 @@ static void explain_slow(struct why *why, const struct inspect_item *subscriber,
 	set_u64(cause, "lag_records", backlog->records);
 }
 
+/* Who holds blocks of a publisher that has none left. */
+static void judge_holds(struct why *why, const struct inspect_item *subscriber)
+{
+	const struct inspect_item *publisher = NULL;
+
+	while (subscriber->is_read &&
+	       (publisher = inspect_next(&why->now, publisher, SHMB_ENTRY_PUBLISHER,
+					 why->channel->entry.id))) {
+		char who[WHO_LEN], whom[WHO_LEN], since[DURATION_LEN], held[DURATION_LEN];
+		uint64_t len = 0, longest_ns = 0;
+		struct process process;
+		struct cause *cause;
+		uint32_t n = 0;
+
+		for (uint32_t i = 0; i < subscriber->cursor.n_holds; i++) {
+			const struct shmb_cursor_hold *hold = &subscriber->cursor.holds[i];
+			uint64_t age_ns = age_of(hold->since_ns, why->now_ns);
+
+			if (inspect_holdee(&why->now, why->channel->entry.id, hold) != publisher)
+				continue;
+			len += hold->len;
+			longest_ns = age_ns > longest_ns ? age_ns : longest_ns;
+			n++;
+		}
+		if (!n || !publisher->is_read ||
+		    (!publisher->lane.is_waiting && !publisher->lane.full_since_ns))
+			continue;
+		look_process(why, subscriber, &process);
+		print_duration(since, age_of(publisher->lane.full_since_ns, why->now_ns));
+		cause = add_cause(why, RANK_FULL,
+				  "%s has had no room since %s: %s holds %" PRIu32
+				  " blocks of it (%" PRIu64 " bytes), one for %s; that process %s",
+				  print_who(who, why, publisher), since,
+				  print_who(whom, why, subscriber), n, len,
+				  print_duration(held, longest_ns), process.text);
+		set_member(cause, why, publisher);
+		set_member(cause, why, subscriber);
+		set_u64(cause, "held_blocks", n);
+		set_u64(cause, "held_bytes", len);
+		set_u64(cause, "held_ns", longest_ns);
+	}
+}
+
 static void judge_subscriber(struct why *why, const struct inspect_item *subscriber,
 			     const struct inspect_item *const *slowest)
 {
 	struct held held = held_by(why, subscriber, slowest);
 	struct backlog backlog = backlog_of(why, subscriber);
 
+	judge_holds(why, subscriber);
 	if (held.n)
 		explain_full(why, subscriber, &held);
 	else if (backlog.len && !backlog.read && backlog.is_old)
@@ -695,9 +739,34 @@ static void judge_values(struct why *why)
 	set_u64(cause, "values", put);
 }
 
+/* Who waits for whom is between them; whether anybody is there is not. */
+static void judge_calls(struct why *why)
+{
+	const struct inspect_sum *before = &why->sum[0], *now = &why->sum[1];
+	uint32_t n_callers = now->n_subscribers - now->n_servers;
+	uint64_t sent = now->records > before->records ? now->records - before->records : 0;
+
+	if (!now->n_subscribers)
+		add_cause(why, RANK_ALONE, "nobody is there: no caller and no server");
+	else if (!now->n_servers)
+		add_cause(why, RANK_ALONE, "there is no server, but %" PRIu32 " caller%s",
+			  n_callers, n_callers == 1 ? "" : "s");
+	else if (!n_callers)
+		add_cause(why, RANK_ALONE, "there is no caller");
+	if (sent)
+		set_u64(add_cause(why, RANK_FLOWS,
+				  "calls flow: %" PRIu64 " requests and replies were sent in the "
+				  "last %.1f s",
+				  sent, MOMENT_NS / 1e9),
+			"records", sent);
+	else if (now->n_servers && n_callers)
+		add_cause(why, RANK_IDLE, "no request and no reply was sent just now");
+}
+
 static void judge(struct why *why)
 {
 	bool is_state = why->channel->entry.pattern == SHMB_PATTERN_STATE;
+	bool is_call = why->channel->entry.pattern == SHMB_PATTERN_CALL;
 	const struct inspect_item *member = NULL;
 
 	if (why->channel->entry.pattern == SHMB_PATTERN_QUEUE)
@@ -713,6 +782,8 @@ static void judge(struct why *why)
 	judge_broker(why);
 	if (is_state)
 		judge_values(why);
+	else if (is_call)
+		judge_calls(why);
 	else
 		judge_traffic(why);
 	/* A lane that is full says already that nothing is published. */

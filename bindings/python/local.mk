@@ -3,6 +3,8 @@ EXTRA_DIST += \
 	%D%/README.md \
 	%D%/build_backend.py \
 	%D%/examples/publish.py \
+	%D%/examples/call.py \
+	%D%/examples/serve.py \
 	%D%/examples/set-state.py \
 	%D%/examples/subscribe.py \
 	%D%/examples/watch-state.py \
@@ -19,6 +21,7 @@ EXTRA_DIST += \
 	%D%/src/_core/queue.c \
 	%D%/src/_core/record.c \
 	%D%/src/_core/state.c \
+	%D%/src/_core/call.c \
 	%D%/src/_core/subscriber.c \
 	%D%/src/_core/waitset.c \
 	%D%/src/shmbroker/__init__.py \
@@ -32,6 +35,7 @@ EXTRA_DIST += \
 	%D%/src/shmbroker/queue.py \
 	%D%/src/shmbroker/schema.py \
 	%D%/src/shmbroker/state.py \
+	%D%/src/shmbroker/call.py \
 	%D%/src/shmbroker/subscriber.py \
 	%D%/src/shmbroker/waitset.py \
 	%D%/tests/build.sh \
@@ -39,6 +43,7 @@ EXTRA_DIST += \
 	%D%/tests/run.sh \
 	%D%/tests/support.py \
 	%D%/tests/test_aio.py \
+	%D%/tests/test_block.py \
 	%D%/tests/test_examples.py \
 	%D%/tests/test_leaks.py \
 	%D%/tests/test_memory.py \
@@ -49,4 +54,5 @@ EXTRA_DIST += \
 	%D%/tests/test_schema.py \
 	%D%/tests/test_send_recv.py \
 	%D%/tests/test_state.py \
+	%D%/tests/test_call.py \
 	%D%/tests/test_waitset.py

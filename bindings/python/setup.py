@@ -62,7 +62,8 @@ def extension():
     arguments = library()
     warnings = ["-std=gnu11", "-Wall", "-Wextra", "-fvisibility=hidden"]
     arguments["extra_compile_args"] = arguments.get("extra_compile_args", []) + warnings
-    sources = ["client", "lease", "module", "publisher", "queue", "record", "state", "subscriber"]
+    sources = ["call", "client", "lease", "module", "publisher", "queue", "record", "state"]
+    sources += ["subscriber"]
     sources += ["waitset"]
     return Extension(
         "shmbroker._core",

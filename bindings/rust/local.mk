@@ -11,14 +11,17 @@ EXTRA_DIST += \
 	%D%/shmbroker/Cargo.toml \
 	%D%/shmbroker/build.rs \
 	%D%/shmbroker/examples/aggregate.rs \
+	%D%/shmbroker/examples/call.rs \
 	%D%/shmbroker/examples/common/mod.rs \
 	%D%/shmbroker/examples/publish.rs \
+	%D%/shmbroker/examples/serve.rs \
 	%D%/shmbroker/examples/set-state.rs \
 	%D%/shmbroker/examples/submit.rs \
 	%D%/shmbroker/examples/subscribe.rs \
 	%D%/shmbroker/examples/watch-state.rs \
 	%D%/shmbroker/examples/work.rs \
 	%D%/shmbroker/src/broker.rs \
+	%D%/shmbroker/src/call.rs \
 	%D%/shmbroker/src/channel.rs \
 	%D%/shmbroker/src/client.rs \
 	%D%/shmbroker/src/error.rs \
@@ -29,6 +32,7 @@ EXTRA_DIST += \
 	%D%/shmbroker/src/state.rs \
 	%D%/shmbroker/src/subscriber.rs \
 	%D%/shmbroker/src/waitset.rs \
+	%D%/shmbroker/tests/call.rs \
 	%D%/shmbroker/tests/channels.rs \
 	%D%/shmbroker/tests/common/mod.rs \
 	%D%/shmbroker/tests/processes.rs \

@@ -15,7 +15,8 @@
  *	channel   | broker           | every client that has the channel open; values of those who have
  *		  |		     | gone, too, where the pattern is state
  *	lane      | its publisher    | the subscribers of its channel; cells instead of a ring where
- *		  |		     | the pattern is state
+ *		  |		     | the pattern is state; one subscriber where it is call
+ *	arena     | its publisher    | the subscribers of its channel
  *	cursor    | its subscriber   | the publishers of its channel
  *	bell      | the ringer       | the one sleeper
  *
@@ -47,6 +48,7 @@
 #define SHMB_SEGMENT_LANE     3u
 #define SHMB_SEGMENT_CURSOR   4u
 #define SHMB_SEGMENT_BELL     5u
+#define SHMB_SEGMENT_ARENA    6u
 
 /*
  * What lies behind a segment. Registry, channels and the broker's bells, which only the broker can
@@ -102,7 +104,7 @@ SHMB_SIZE(shmb_segment_header, 128);
 #define SHMB_RECORD_HEADER_LEN 8u
 #define SHMB_RECORD_LEN_MASK   0x0fffffffull /* bits 0-27: payload bytes */
 #define SHMB_RECORD_EXT	       (1ull << 28) /* 16 bytes come first, counted in the length: see queues */
-#define SHMB_RECORD_MORE       (1ull << 29) /* reserved: continued in the next record */
+#define SHMB_RECORD_BLOCK      (1ull << 29) /* the payload lies in a block: see arenas */
 #define SHMB_RECORD_PAD	       (1ull << 30) /* skip to the start of the ring */
 #define SHMB_RECORD_VALID      (1ull << 31) /* published */
 #define SHMB_RECORD_TYPE_SHIFT 32 /* bits 32-47: the application's record type */
@@ -129,6 +131,7 @@ struct shmb_lane_mark {
  * @rings:	    system calls made to wake subscribers
  * @full_sequence:  number of records published by then: more now, and it is not full any more
  * @intent:	    every byte before this position minus the ring's length may be overwritten
+ * @block_floor:    blocks of records that begin before this position may be in use again
  * @space_wait:	    the publisher's sleep word (see SHMB_SLEEP_*) while it waits for space
  * @doorbell_generation: the newest of its doorbell fds that the publisher listens to
  * @marks:	    where a lapped reader may go on
@@ -144,7 +147,8 @@ struct shmb_lane_segment {
 	uint64_t full_sequence;
 	uint8_t pad0[72];
 	uint64_t intent;
-	uint8_t pad1[120];
+	uint64_t block_floor;
+	uint8_t pad1[112];
 	uint32_t space_wait;
 	uint32_t doorbell_generation;
 	uint8_t pad2[120];
@@ -154,10 +158,84 @@ struct shmb_lane_segment {
 SHMB_AT(shmb_lane_segment, position_hint, 128);
 SHMB_AT(shmb_lane_segment, full_sequence, 176);
 SHMB_AT(shmb_lane_segment, intent, 256);
+SHMB_AT(shmb_lane_segment, block_floor, 264);
 SHMB_AT(shmb_lane_segment, space_wait, 384);
 SHMB_AT(shmb_lane_segment, doorbell_generation, 388);
 SHMB_AT(shmb_lane_segment, marks, 512);
 SHMB_SIZE(shmb_lane_segment, SHMB_BLOCK_LEN);
+
+/* ---- arenas: memory for long records --------------------------------------------------------- */
+
+/*
+ * A channel may allow records that are longer than its lanes could hold. Those longer than
+ * inline_len_max lie in a block: some pages of an arena, a segment of the publisher's of which there
+ * can be several. Their record in the lane has the flag SHMB_RECORD_BLOCK, and 16 bytes that say
+ * where the payload is. Which pages are free only the publisher knows.
+ *
+ * A block is used again once every reliable subscriber's position has passed its record and no hold of
+ * any subscriber names it. Before that the publisher stores @block_floor in its lane.
+ */
+#define SHMB_ARENA_PAGE_LEN	  4096u
+#define SHMB_ARENA_LEN_MAX	  (1ull << 38) /* all arenas of a publisher */
+#define SHMB_ARENA_NUMBER_MAX	  ((1u << 24) - 1)
+#define SHMB_ARENA_RECORD_LEN_MAX (1u << 30)
+#define SHMB_ARENA_HUGE_PAGES	  (1u << 0) /* as flags: in huge pages, where the kernel gives some */
+#define SHMB_ARENA_NUMA_NODE_MAX  1023u
+
+/**
+ * struct shmb_block_limits - what a channel says of blocks
+ * @arena_len:	    bytes of all arenas of a publisher; 0: there are no blocks
+ * @record_len_max: bytes of the longest record
+ * @inline_len_max: longer ones lie in blocks
+ * @max_holds:	    so many blocks each subscriber may hold, at most SHMB_HOLDS_MAX
+ * @flags:	    SHMB_ARENA_*
+ * @numa_node:	    1 + the node whose memory it is to be; 0: any
+ * @zero:	    reserved
+ */
+struct shmb_block_limits {
+	uint64_t arena_len;
+	uint32_t record_len_max;
+	uint32_t inline_len_max;
+	uint32_t max_holds;
+	uint32_t flags;
+	uint32_t numa_node;
+	uint32_t zero;
+};
+SHMB_AT(shmb_block_limits, record_len_max, 8);
+SHMB_AT(shmb_block_limits, numa_node, 24);
+SHMB_SIZE(shmb_block_limits, 32);
+
+/**
+ * struct shmb_block_descriptor - the payload of a record with SHMB_RECORD_BLOCK
+ * @arena: number of the arena among those of the publisher
+ * @page:  where in it the payload begins, counted from behind its first block
+ * @len:   bytes of the payload
+ * @zero:  reserved
+ */
+struct shmb_block_descriptor {
+	uint32_t arena;
+	uint32_t page;
+	uint32_t len;
+	uint32_t zero;
+};
+SHMB_AT(shmb_block_descriptor, len, 8);
+SHMB_SIZE(shmb_block_descriptor, 16);
+
+/**
+ * struct shmb_arena_segment - the first block of an arena; its pages follow
+ * @header: see there
+ * @number: counts the arenas of a publisher, from 0
+ * @retired: 1: no record refers to it any more that can still be read
+ */
+struct shmb_arena_segment {
+	struct shmb_segment_header header;
+	uint32_t number;
+	uint32_t retired;
+	uint8_t pad[SHMB_BLOCK_LEN - 136];
+};
+SHMB_AT(shmb_arena_segment, number, 128);
+SHMB_AT(shmb_arena_segment, retired, 132);
+SHMB_SIZE(shmb_arena_segment, SHMB_BLOCK_LEN);
 
 /* ---- cells: latest values of a state channel -------------------------------------------------- */
 
@@ -224,6 +302,29 @@ SHMB_AT(shmb_cursor_lane, doorbell_generation, 32);
 SHMB_SIZE(shmb_cursor_lane, 64);
 
 /**
+ * struct shmb_cursor_hold - a block that a subscriber holds although its position has passed it
+ * @block:    which: SHMB_HOLD_*; 0: none. Stored last
+ * @since_ns: CLOCK_MONOTONIC, for display
+ * @sequence: number of its record, for display
+ * @len:      bytes of its payload, for display
+ * @zero:     reserved
+ */
+struct shmb_cursor_hold {
+	uint64_t block;
+	uint64_t since_ns;
+	uint64_t sequence;
+	uint32_t len;
+	uint32_t zero;
+};
+SHMB_AT(shmb_cursor_hold, len, 24);
+SHMB_SIZE(shmb_cursor_hold, 32);
+
+#define SHMB_HOLDS_MAX	      64u
+#define SHMB_HOLD_VALID	      (1ull << 63)
+#define SHMB_HOLD_SLOT_SHIFT  50 /* bits 50-61: the publisher's slot */
+#define SHMB_HOLD_ARENA_SHIFT 26 /* bits 26-49: number of the arena; below it: the page */
+
+/**
  * struct shmb_cursor_segment - the first block of a cursor
  * @header:	see there
  * @sleep:	the subscriber's sleep word
@@ -233,6 +334,7 @@ SHMB_SIZE(shmb_cursor_lane, 64);
  * @backstops:	times the bounded sleep ended by itself and found data: each one is a lost wake-up
  * @updated_ns: CLOCK_MONOTONIC of the last sleep, for display
  * @credit:	queues: so many records of each publisher it may have that are not done
+ * @holds:	blocks that it holds; one more than it may, for the one that it looks at
  */
 struct shmb_cursor_segment {
 	struct shmb_segment_header header;
@@ -244,13 +346,16 @@ struct shmb_cursor_segment {
 	uint64_t backstops;
 	uint64_t updated_ns;
 	uint32_t credit;
-	uint8_t pad1[SHMB_BLOCK_LEN - 284];
+	uint8_t pad1[228];
+	struct shmb_cursor_hold holds[SHMB_HOLDS_MAX + 1];
+	uint8_t pad2[SHMB_BLOCK_LEN - 2592];
 };
 SHMB_AT(shmb_cursor_segment, sleep, 128);
 SHMB_AT(shmb_cursor_segment, doorbell_generation, 132);
 SHMB_AT(shmb_cursor_segment, left, 136);
 SHMB_AT(shmb_cursor_segment, sleeps, 256);
 SHMB_AT(shmb_cursor_segment, credit, 280);
+SHMB_AT(shmb_cursor_segment, holds, 512);
 SHMB_SIZE(shmb_cursor_segment, SHMB_BLOCK_LEN);
 
 /* ---- queues --------------------------------------------------------------------------------- */
@@ -301,7 +406,7 @@ SHMB_SIZE(shmb_cursor_work, 576);
  * @header:		 see there
  * @wake:		 the futex word: bumped before each wake-up
  * @backlog:		 broker's bells only: 1 while the control socket still owes messages
- * @broker_epoch:	 broker's bells only: as in the registry; a connection to a broker of another
+ * @broker_epoch:	 broker's bells only: as in the registry; a connection to a broker of a lower
  *			 epoch is of no use any more, even if that broker is still there
  * @attached:		 publisher's bells only: 1 once @start_position and @start_sequence hold
  * @doorbell_generation: publisher's bells only: which of the doorbell fds the ringer uses
@@ -330,7 +435,8 @@ SHMB_SIZE(shmb_bell_segment, SHMB_BLOCK_LEN);
 
 #define SHMB_PATTERN_STREAM 1u
 #define SHMB_PATTERN_QUEUE  2u /* each record is for one subscriber */
-#define SHMB_PATTERN_STATE  4u /* latest values by key; 3 is taken */
+#define SHMB_PATTERN_CALL   3u /* requests and replies, see below */
+#define SHMB_PATTERN_STATE  4u /* latest values by key */
 
 #define SHMB_STATE_KEY_LEN_MAX 64u
 #define SHMB_STATE_KEYS_MAX    4096u
@@ -359,6 +465,46 @@ SHMB_AT(shmb_state_key, key_len, 24);
 SHMB_AT(shmb_state_key, key, 64);
 SHMB_SIZE(shmb_state_key, 128);
 
+/*
+ * On a channel of the pattern SHMB_PATTERN_CALL the subscribers are its callers and its servers, and
+ * each lane is private: its publisher is the end of a caller that sends requests to one server, or the
+ * end of a server that sends replies to one caller. Nobody else can read it.
+ *
+ * The payload of each record begins with one word: which call it belongs to, as its caller numbers
+ * them, and in a request until when it is of use. The upper 4 bits of the record's type say what it
+ * is, the lower 12 are the application's.
+ */
+#define SHMB_CALL_HEADER_LEN	 8u
+#define SHMB_CALL_ID_MASK	 0xffffffffffull /* bits 0-39 of the word, never 0 */
+#define SHMB_CALL_DEADLINE_SHIFT 40 /* bits 40-63: CLOCK_MONOTONIC in ms; 0: none, or far away */
+#define SHMB_CALL_DEADLINE_MASK	 0xffffffu
+#define SHMB_CALL_KIND_SHIFT	 12
+#define SHMB_CALL_TYPE_MASK	 0xfffu
+#define SHMB_CALL_REQUEST	 0u
+#define SHMB_CALL_CANCEL	 1u /* the caller has no more use for the replies */
+#define SHMB_CALL_REPLY		 2u /* the last one */
+#define SHMB_CALL_MORE		 3u /* a reply, and it is not the last one */
+#define SHMB_CALL_END		 4u /* there is no reply any more */
+#define SHMB_CALL_FAILURE	 5u /* there is no reply any more: an i32 code, then a sentence */
+#define SHMB_CALLS_MAX		 4096u /* that a caller may have open at once */
+
+/**
+ * struct shmb_call_server - a server of the channel, written by the broker
+ * @id:	 of the subscriber with which it gets requests; stored last, 0: free
+ * @uid: user
+ * @pid: process
+ *
+ * @max_subscribers of them, by the slot of the subscriber, follow the schema of a call channel, at the
+ * next multiple of 64 bytes.
+ */
+struct shmb_call_server {
+	uint64_t id;
+	uint32_t uid;
+	uint32_t pid;
+};
+SHMB_AT(shmb_call_server, uid, 8);
+SHMB_SIZE(shmb_call_server, 16);
+
 /**
  * struct shmb_channel_segment - the first block of a channel; its schema follows, if it has one
  * @header:	    see there
@@ -371,12 +517,13 @@ SHMB_SIZE(shmb_state_key, 128);
  * @max_subscribers: limit
  * @schema_len:	    bytes at SHMB_BLOCK_LEN, 0: records are untyped
  * @name_len:	    bytes of @name
- * @n_publishers:   publishers active now
- * @n_subscribers:  subscribers active now
+ * @n_publishers:   publishers active now; call: callers
+ * @n_subscribers:  subscribers active now; call: servers
  * @history:	    records of each publisher that a late subscriber gets
  * @backing:	    SHMB_MEMORY_POSIX or _SEALED: of what is made for its members from now on
  * @max_keys:	    state: entries of the directory, cells of each publisher
  * @retained:	    1: it stays although nobody uses it
+ * @blocks:	    for records that are longer than a lane could hold
  * @name:	    not terminated
  */
 struct shmb_channel_segment {
@@ -396,7 +543,9 @@ struct shmb_channel_segment {
 	uint32_t backing;
 	uint32_t max_keys;
 	uint32_t retained;
-	uint8_t pad1[72];
+	uint8_t pad1[8];
+	struct shmb_block_limits blocks;
+	uint8_t pad3[32];
 	uint8_t name[SHMB_NAME_LEN_MAX];
 	uint8_t pad2[SHMB_BLOCK_LEN - 512];
 };
@@ -407,6 +556,7 @@ SHMB_AT(shmb_channel_segment, history, 296);
 SHMB_AT(shmb_channel_segment, backing, 300);
 SHMB_AT(shmb_channel_segment, max_keys, 304);
 SHMB_AT(shmb_channel_segment, retained, 308);
+SHMB_AT(shmb_channel_segment, blocks, 320);
 SHMB_AT(shmb_channel_segment, name, 384);
 SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
 
@@ -420,6 +570,7 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
 #define SHMB_ENTRY_PUBLISHER  3u
 #define SHMB_ENTRY_SUBSCRIBER 4u
 #define SHMB_ENTRY_PAIR	      5u
+#define SHMB_ENTRY_ARENA      6u
 
 #define SHMB_MEMBER_LOSSY  (1u << 0) /* subscriber: may be lapped, never holds a publisher back */
 #define SHMB_MEMBER_ACTIVE (1u << 1) /* its segment is allocated and announced */
@@ -429,15 +580,16 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
 #define SHMB_MEMBER_HISTORY (1u << 5) /* as KEPT: its lane is there for late subscribers, too */
 #define SHMB_ENTRY_RETAINED (1u << 6) /* channel: it stays although nobody uses it */
 #define SHMB_ENTRY_SEALED   (1u << 2) /* channel: what is made for its members is sealed by now */
+#define SHMB_MEMBER_SERVER  (1u << 8) /* subscriber of a call channel: it gets requests */
 
 /**
  * struct shmb_registry_entry - one thing the broker knows; an array of them at SHMB_BLOCK_LEN
  * @state:	    SHMB_ENTRY_LIVE is stored last; SHMB_ENTRY_FREE first
  * @kind:	    SHMB_ENTRY_*
  * @id:		    unique inside the instance
- * @channel_id:	    of a publisher, subscriber or pair
+ * @channel_id:	    of a publisher, subscriber, pair or arena
  * @client_id:	    of a publisher or subscriber; if it is KEPT that client may not exist
- * @publisher_id:   of a pair
+ * @publisher_id:   of a pair or arena
  * @subscriber_id:  of a pair
  * @segment_len:    bytes of @segment
  * @process_start:  client: start time of its process as in /proc/PID/stat
@@ -447,7 +599,7 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
  * @uid:	    client; publisher, subscriber: of its client; channel: the creator's
  * @gid:	    client
  * @flags:	    publisher, subscriber: SHMB_MEMBER_*; channel: SHMB_ENTRY_SEALED, _RETAINED
- * @slot:	    publisher, subscriber: its slot in the channel
+ * @slot:	    publisher, subscriber: its slot in the channel; arena: its number
  * @pattern:	    channel
  * @lane_len:	    channel
  * @max_publishers: channel
@@ -461,6 +613,9 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
  * @segment_id:	    of @segment; 0: @id
  * @backing:	    channel: SHMB_MEMORY_* as wanted; others: POSIX (or 0) or SEALED, of @segment
  * @max_keys:	    channel: as in its segment
+ * @blocks:	    channel: as in its segment
+ * @partner_id:	    publisher: the one subscriber that may read its lane; 0: all of the channel
+ * @reply_to:	    publisher with a partner: the subscriber of its client that gets the answers
  * @kept_id:	    publisher that is KEPT: higher than that of those who went before
  */
 struct shmb_registry_entry {
@@ -493,8 +648,11 @@ struct shmb_registry_entry {
 	uint64_t segment_id;
 	uint32_t backing;
 	uint32_t max_keys;
+	struct shmb_block_limits blocks;
+	uint64_t partner_id;
+	uint64_t reply_to;
 	uint64_t kept_id;
-	uint8_t pad1[136];
+	uint8_t pad1[88];
 };
 SHMB_AT(shmb_registry_entry, id, 8);
 SHMB_AT(shmb_registry_entry, pid, 80);
@@ -505,7 +663,9 @@ SHMB_AT(shmb_registry_entry, name, 224);
 SHMB_AT(shmb_registry_entry, segment_id, 352);
 SHMB_AT(shmb_registry_entry, backing, 360);
 SHMB_AT(shmb_registry_entry, max_keys, 364);
-SHMB_AT(shmb_registry_entry, kept_id, 368);
+SHMB_AT(shmb_registry_entry, blocks, 368);
+SHMB_AT(shmb_registry_entry, partner_id, 400);
+SHMB_AT(shmb_registry_entry, kept_id, 416);
 SHMB_SIZE(shmb_registry_entry, 512);
 
 /**

@@ -127,16 +127,17 @@ SHMB_SIZE(shmb_version_reject, 16);
 #define SHMB_MSG_OPEN	  3u /* struct shmb_msg_open, schema -> OPENED + channel */
 #define SHMB_MSG_CLOSE	  4u /* struct shmb_msg_id (channel; the client: for good) -> OK */
 #define SHMB_MSG_ATTACH	  5u /* struct shmb_msg_attach -> GRANT + lane or cursor, doorbell */
-#define SHMB_MSG_ACTIVATE 6u /* struct shmb_msg_id (member) -> OK; its segment is mapped */
-#define SHMB_MSG_DETACH	  7u /* struct shmb_msg_id (member) -> OK */
+#define SHMB_MSG_ACTIVATE 6u /* struct shmb_msg_id (member, arena) -> OK; its segment is mapped */
+#define SHMB_MSG_DETACH	  7u /* struct shmb_msg_id (member, arena) -> OK */
 #define SHMB_MSG_RESUME	  8u /* struct shmb_msg_resume, u64 ids -> GRANT + doorbell */
 #define SHMB_MSG_REPORT	  9u /* struct shmb_msg_report -> OK; a peer broke the layout */
 #define SHMB_MSG_PING	  10u /* empty -> OK */
 #define SHMB_MSG_CLAIM	  11u /* struct shmb_msg_claim -> CLAIMED */
 #define SHMB_MSG_SOURCE	  12u /* struct shmb_msg_key -> OK; its first value is in the cell */
 #define SHMB_MSG_DISCLAIM 13u /* struct shmb_msg_key -> OK */
-#define SHMB_MSG_DRAINED  14u /* struct shmb_msg_report -> OK; a lane that was kept is read */
-#define SHMB_MSG_REMOVE	  15u /* struct shmb_msg_remove -> OK; it is not retained any more */
+#define SHMB_MSG_EXTEND	  14u /* struct shmb_msg_extend -> GRANT + arena */
+#define SHMB_MSG_DRAINED  15u /* struct shmb_msg_report -> OK; a lane that was kept is read */
+#define SHMB_MSG_REMOVE	  16u /* struct shmb_msg_remove -> OK; it is not retained any more */
 /* broker to client: replies */
 #define SHMB_MSG_OK	 64u /* empty */
 #define SHMB_MSG_ERROR	 65u /* struct shmb_msg_error, then the channel's schema if code 7 */
@@ -148,6 +149,7 @@ SHMB_SIZE(shmb_version_reject, 16);
 #define SHMB_MSG_PAIR	 96u /* struct shmb_msg_pair + peer's segment, bell, doorbell */
 #define SHMB_MSG_UNPAIR	 97u /* struct shmb_msg_unpair */
 #define SHMB_MSG_EVICTED 98u /* struct shmb_msg_id (member): the broker has thrown it out */
+#define SHMB_MSG_ARENA	 99u /* struct shmb_msg_arena + arena of a publisher */
 
 struct shmb_message_header {
 	uint32_t type;
@@ -258,9 +260,10 @@ struct shmb_msg_open {
 	uint32_t history;
 	uint32_t backing; /* SHMB_MEMORY_* */
 	uint32_t max_keys; /* state: lane_len is so many cells; else 0 */
+	struct shmb_block_limits blocks; /* final, or all 0 */
 	uint8_t name[SHMB_NAME_LEN_MAX];
 };
-SHMB_SIZE(shmb_msg_open, 168);
+SHMB_SIZE(shmb_msg_open, 200);
 
 /* fds: channel segment (role PEER, read). Opening a channel twice gives the same id. */
 struct shmb_msg_opened {
@@ -273,8 +276,9 @@ struct shmb_msg_opened {
 	uint32_t schema_len;
 	uint32_t history;
 	uint32_t max_keys;
+	struct shmb_block_limits blocks;
 };
-SHMB_SIZE(shmb_msg_opened, 40);
+SHMB_SIZE(shmb_msg_opened, 72);
 
 /* A retained channel goes with its last user, as any other, and what publishers have left goes now. */
 struct shmb_msg_remove {
@@ -290,11 +294,24 @@ SHMB_SIZE(shmb_msg_remove, 136);
 struct shmb_msg_attach {
 	uint64_t channel_id;
 	uint32_t role; /* SHMB_ROLE_* */
-	uint32_t flags; /* SHMB_MEMBER_LOSSY, SHMB_MEMBER_TRUSTING */
+	uint32_t flags; /* SHMB_MEMBER_LOSSY, SHMB_MEMBER_TRUSTING, SHMB_MEMBER_SERVER */
 	uint32_t history; /* a subscriber wants at most so many records of the channel's history */
 	uint32_t zero;
 };
 SHMB_SIZE(shmb_msg_attach, 24);
+
+/**
+ * struct shmb_msg_attach_private - behind the ATTACH of a publisher: its lane is for one subscriber
+ * @partner_id: that subscriber, of the same channel
+ * @reply_to:	subscriber of the sender on that channel, at which it waits for answers
+ *
+ * Only, and always, on a call channel: one of the two is a server, the other is not.
+ */
+struct shmb_msg_attach_private {
+	uint64_t partner_id;
+	uint64_t reply_to;
+};
+SHMB_SIZE(shmb_msg_attach_private, 16);
 
 /**
  * struct shmb_msg_grant - reply to ATTACH and RESUME, and an event
@@ -315,6 +332,45 @@ struct shmb_msg_grant {
 	uint32_t doorbell_generation;
 };
 SHMB_SIZE(shmb_msg_grant, 24);
+
+/**
+ * struct shmb_msg_extend - a publisher wants one more arena
+ * @member_id:	 of the publisher
+ * @segment_len: bytes, a multiple of SHMB_ARENA_PAGE_LEN
+ * @number:	 higher than that of any arena it has had
+ * @zero:	 reserved
+ *
+ * The GRANT has the arena's id as @member_id and its number as @slot. The client allocates and maps
+ * it, then sends ACTIVATE with that id; once the broker answers OK the subscribers have it, or the
+ * word that there is more to come. DETACH ends it. Refused with SHMB_CODE_BUSY while the lane is to
+ * move. A lane that moves leaves its arenas to those who have them: they go with DETACH, once they are
+ * empty and somebody has come who cannot have them.
+ */
+struct shmb_msg_extend {
+	uint64_t member_id;
+	uint64_t segment_len;
+	uint32_t number;
+	uint32_t zero;
+};
+SHMB_SIZE(shmb_msg_extend, 24);
+
+/**
+ * struct shmb_msg_arena - an arena of the publisher of a pair
+ * @pair_id:	  of the pair, which the subscriber has been told of
+ * @member_id:	  the receiver's
+ * @publisher_id: whose it is; known by its number if told before, over another pair of the same two
+ * @number:	  of the arena
+ * @zero:	  reserved
+ * fds: arena (PEER, read)
+ */
+struct shmb_msg_arena {
+	uint64_t pair_id;
+	uint64_t member_id;
+	uint64_t publisher_id;
+	uint32_t number;
+	uint32_t zero;
+};
+SHMB_SIZE(shmb_msg_arena, 32);
 
 /**
  * struct shmb_msg_resume - after a broker restart, then @n_pairs u64 pair ids that are known here,
@@ -371,9 +427,11 @@ struct shmb_msg_key {
 };
 SHMB_SIZE(shmb_msg_key, 16);
 
-#define SHMB_PAIR_LOSSY (1u << 0) /* the subscriber is lossy */
-#define SHMB_PAIR_BLIND (1u << 1) /* to a publisher: the cursor comes with a later pair */
-#define SHMB_PAIR_GONE	(1u << 2) /* to a subscriber: the publisher has gone, its lane is kept */
+#define SHMB_PAIR_LOSSY	  (1u << 0) /* the subscriber is lossy */
+#define SHMB_PAIR_BLIND	  (1u << 1) /* to a publisher: the cursor comes with a later pair */
+#define SHMB_PAIR_MOVE	  (1u << 2) /* to a publisher: it has to move before the subscriber can read */
+#define SHMB_PAIR_PRIVATE (1u << 3) /* to a subscriber: a struct shmb_msg_pair_private follows */
+#define SHMB_PAIR_GONE	  (1u << 4) /* to a subscriber: the publisher has gone, its lane is kept */
 
 /**
  * struct shmb_msg_pair - a publisher and a subscriber of a channel now share memory
@@ -418,6 +476,19 @@ struct shmb_msg_pair {
 	uint32_t zero;
 };
 SHMB_SIZE(shmb_msg_pair, 56);
+
+/**
+ * struct shmb_msg_pair_private - behind the PAIR of a subscriber with a private lane
+ * @reply_to: as in the publisher's ATTACH
+ * @uid:      of the publisher's process
+ * @pid:      of the publisher's process
+ */
+struct shmb_msg_pair_private {
+	uint64_t reply_to;
+	uint32_t uid;
+	uint32_t pid;
+};
+SHMB_SIZE(shmb_msg_pair_private, 16);
 
 #define SHMB_GONE_DETACHED 1u
 #define SHMB_GONE_DIED	   2u

@@ -297,19 +297,20 @@ SHMB_INLINE void shmb_lane_zero_ahead(struct shmb_lane_writer *writer, uint64_t 
 }
 
 /**
- * shmb_lane_commit() - finish the claimed record
+ * shmb_lane_commit_as() - finish the claimed record, as one of a kind
  * @writer: writer
  * @len:    payload bytes, at most what was claimed
  * @type:   the application's record type, 16 bits
+ * @flags:  0; SHMB_RECORD_BLOCK: the payload is a descriptor
  * @more:   1: keep it invisible until shmb_lane_flush() or a commit without @more
  *
  * Context: wait-free.
  */
-SHMB_INLINE void shmb_lane_commit(struct shmb_lane_writer *writer, uint32_t len, uint32_t type,
-				  int more)
+SHMB_INLINE void shmb_lane_commit_as(struct shmb_lane_writer *writer, uint32_t len, uint32_t type,
+				     uint64_t flags, int more)
 {
 	uint64_t span = shmb_record_span(len);
-	uint64_t header = SHMB_RECORD_VALID | writer->record_flags | len |
+	uint64_t header = SHMB_RECORD_VALID | writer->record_flags | flags | len |
 			  (uint64_t)(type & 0xffff) << SHMB_RECORD_TYPE_SHIFT |
 			  writer->sequence << SHMB_RECORD_SEQ_SHIFT;
 	uint64_t position = writer->position;
@@ -333,6 +334,21 @@ SHMB_INLINE void shmb_lane_commit(struct shmb_lane_writer *writer, uint32_t len,
 	if (!more)
 		shmb_lane_flush(writer);
 	shmb_lane_zero_ahead(writer, span);
+}
+
+/**
+ * shmb_lane_commit() - finish the claimed record
+ * @writer: writer
+ * @len:    payload bytes, at most what was claimed
+ * @type:   the application's record type, 16 bits
+ * @more:   1: keep it invisible until shmb_lane_flush() or a commit without @more
+ *
+ * Context: wait-free.
+ */
+SHMB_INLINE void shmb_lane_commit(struct shmb_lane_writer *writer, uint32_t len, uint32_t type,
+				  int more)
+{
+	shmb_lane_commit_as(writer, len, type, 0, more);
 }
 
 /* ---- reader ------------------------------------------------------------------------------------ */
@@ -363,12 +379,14 @@ struct shmb_lane_reader {
  * @len:  its bytes
  * @type: the application's record type
  * @span: bytes it takes in the ring
+ * @flags: 0; SHMB_RECORD_BLOCK: the payload is a struct shmb_block_descriptor
  */
 struct shmb_record {
 	const uint8_t *data;
 	uint32_t len;
 	uint32_t type;
 	uint64_t span;
+	uint64_t flags;
 };
 
 /**
@@ -406,11 +424,12 @@ SHMB_INLINE void shmb_lane_reader_init(struct shmb_lane_reader *reader,
 SHMB_INLINE int shmb_lane_peek(struct shmb_lane_reader *reader, struct shmb_record *record)
 {
 	const uint64_t marks = SHMB_RECORD_VALID | SHMB_RECORD_PAD | SHMB_RECORD_EXT |
-			       SHMB_RECORD_MORE | (uint64_t)0xffff << SHMB_RECORD_SEQ_SHIFT;
+			       SHMB_RECORD_BLOCK | (uint64_t)0xffff << SHMB_RECORD_SEQ_SHIFT;
 	uint64_t offset, header, span;
 	uint32_t len;
 	int pads = 0;
 
+	record->flags = 0;
 	for (;;) {
 		offset = reader->position & reader->mask;
 		/* B: pairs with A in shmb_lane_commit(): the one load of this header. */
@@ -424,6 +443,13 @@ SHMB_INLINE int shmb_lane_peek(struct shmb_lane_reader *reader, struct shmb_reco
 			break;
 		if (!(header & SHMB_RECORD_VALID))
 			return 0;
+		if ((header & marks) ==
+			    (SHMB_RECORD_VALID | SHMB_RECORD_BLOCK | reader->record_flags |
+			     reader->sequence << SHMB_RECORD_SEQ_SHIFT) &&
+		    len == sizeof(struct shmb_block_descriptor)) {
+			record->flags = SHMB_RECORD_BLOCK;
+			break;
+		}
 		/* A pad reaches exactly to the end, so two in a row would be a loop. */
 		if (!(header & SHMB_RECORD_PAD) || span != reader->mask + 1 - offset || pads++)
 			return -EBADMSG;

@@ -32,6 +32,8 @@ struct shmb_client;
 struct shmb_channel;
 struct shmb_publisher;
 struct shmb_subscriber;
+struct shmb_caller;
+struct shmb_server;
 struct shmb_waitset;
 struct shmb_broker;
 
@@ -184,10 +186,14 @@ int32_t shmb_client_connected(struct shmb_client *client);
 #define SHMB_CHANNEL_EXCLUSIVE (1u << 1) /* with CREATE: -EEXIST if there is one */
 #define SHMB_CHANNEL_STREAM    1u /* pattern: records, each of which every subscriber gets */
 #define SHMB_CHANNEL_QUEUE     2u /* pattern: records, each of which one worker gets */
+#define SHMB_CHANNEL_CALL      3u /* pattern: requests and replies */
 #define SHMB_CHANNEL_STATE     4u /* pattern: the latest value of each key */
 
 #define SHMB_CHANNEL_ANY_SCHEMA (1u << 2) /* accept any schema; shmb_channel_schema() tells it */
 #define SHMB_CHANNEL_RETAIN	(1u << 3) /* it stays until it is removed, see shmb_channel_remove() */
+
+#define SHMB_BLOCKS_HUGE_PAGES \
+	(1u << 0) /* have them in huge pages, as far as the kernel gives some */
 
 #define SHMB_BACKING_AUTO   0u /* POSIX, until its members are of more than one user: then SEALED */
 #define SHMB_BACKING_POSIX  1u /* named objects in /dev/shm, which a restarted broker finds again */
@@ -200,18 +206,27 @@ int32_t shmb_client_connected(struct shmb_client *client);
  * @schema:	     a table as in schema.h; NULL: records are untyped
  * @schema_len:	     its bytes
  * @lane_len:	     bytes of each publisher's ring: a power of two from 4 KiB to 2 GiB; default
- *		     1 MiB. A record can have up to lane_len / 2 - 16 bytes. Used when the channel is
- *		     created, as are the limits
- * @max_publishers:  default 64, at most 4096
- * @max_subscribers: default 64, at most 4096
+ *		     1 MiB. A record can have up to lane_len / 2 - 16 bytes, unless @record_len_max
+ *		     allows more. Used when the channel is created, as are the limits
+ * @max_publishers:  default 64, at most 4096; call: lanes, of which there are two for each caller of
+ *		     each server, default 1024. A lane has 256 KiB there, if @lane_len is 0
+ * @max_subscribers: default 64, at most 4096; call: callers and servers, default 256
  * @history:	     how many of the last records of each publisher a late subscriber gets; at most so
  *		     many as fit into half a lane. Default: none
  * @backing:	     SHMB_BACKING_*; rules of the broker may decide otherwise
- * @pattern:	     SHMB_CHANNEL_STREAM, the default, SHMB_CHANNEL_QUEUE or SHMB_CHANNEL_STATE
+ * @pattern:	     SHMB_CHANNEL_STREAM, the default, _QUEUE, _CALL or _STATE
  * @max_keys:	     state: how many keys there can be, over the life of the channel; default 64, at
  *		     most 4096. Each publisher has a cell for each of them
  * @value_len:	     state: bytes of the longest value, if there is no schema; default 232
- * @pad:	     zero
+ * @record_len_max:  streams: bytes of the longest record, at most 1 GiB. Long ones then lie in blocks
+ *		     outside of the lanes. 0: there are no blocks
+ * @arena_len:	     blocks: bytes that those of each publisher may take; 0: eight times the longest
+ *		     record, but 4 MiB at least. A publisher gets them as it needs them
+ * @inline_len_max:  blocks: longer records lie in blocks, others in the lane; 0: 16 KiB, or as much
+ *		     as fits into the lane
+ * @max_holds:	     blocks: so many records may each subscriber hold, at most 64; 0: 4
+ * @block_flags:     blocks: SHMB_BLOCKS_*
+ * @numa_node:	     blocks: 1 + the NUMA node that their memory is to come from; 0: any
  */
 struct shmb_channel_options {
 	uint32_t options_len;
@@ -226,7 +241,12 @@ struct shmb_channel_options {
 	uint32_t pattern;
 	uint32_t max_keys;
 	uint32_t value_len;
-	uint32_t pad;
+	uint32_t record_len_max;
+	uint64_t arena_len;
+	uint32_t inline_len_max;
+	uint32_t max_holds;
+	uint32_t block_flags;
+	uint32_t numa_node;
 };
 
 /**
@@ -294,13 +314,18 @@ int32_t shmb_channel_schema(struct shmb_channel *channel, void *schema, uint32_t
  * @record_len:	       bytes of every record, 0 if untyped
  * @max_publishers:    limit
  * @max_subscribers:   limit
- * @n_publishers:      now
- * @n_subscribers:     now
+ * @n_publishers:      now; call: callers
+ * @n_subscribers:     now; call: servers
  * @history:	       how many records of each publisher a late subscriber gets
  * @backing:	       SHMB_BACKING_POSIX or _SEALED: of what is made from now on
- * @pattern:	       SHMB_CHANNEL_STREAM, SHMB_CHANNEL_QUEUE or SHMB_CHANNEL_STATE
+ * @pattern:	       SHMB_CHANNEL_STREAM, _QUEUE, _CALL or _STATE
  * @max_keys:	       state: limit
  * @value_len_max:     state: bytes of the longest value
+ * @arena_len:	       bytes that the blocks of each publisher may take; 0: there are no blocks
+ * @inline_len_max:    longer records lie in blocks
+ * @max_holds:	       so many records may each subscriber hold
+ * @block_flags:       SHMB_BLOCKS_* that were asked for
+ * @numa_node:	       1 + the NUMA node that was asked for; 0: any
  * @retained:	       1: it stays until it is removed
  * @pad:	       zero
  */
@@ -317,6 +342,11 @@ struct shmb_channel_info {
 	uint32_t pattern;
 	uint32_t max_keys;
 	uint32_t value_len_max;
+	uint64_t arena_len;
+	uint32_t inline_len_max;
+	uint32_t max_holds;
+	uint32_t block_flags;
+	uint32_t numa_node;
 	uint32_t retained;
 	uint32_t pad;
 };
@@ -336,8 +366,8 @@ int32_t shmb_channel_info(struct shmb_channel *channel, struct shmb_channel_info
 /**
  * shmb_channel_wait_members() - wait until enough members are there
  * @channel:	 channel
- * @publishers:	 at least so many publishers
- * @subscribers: at least so many subscribers
+ * @publishers:	 at least so many publishers, or callers
+ * @subscribers: at least so many subscribers, or servers
  * @timeout_ns:	 how long
  *
  * Context: any thread; blocks.
@@ -356,6 +386,8 @@ int32_t shmb_channel_wait_members(struct shmb_channel *channel, uint32_t publish
  * struct shmb_publisher_options - zeroes mean the default
  * @options_len: sizeof(struct shmb_publisher_options)
  * @flags:	 SHMB_PUBLISHER_*
+ * @arena_len:	 so many bytes of blocks are ready when it is open; 0: they come with the first record
+ *		 that needs one, which takes as long as opening does
  *
  * TRUSTING: some processors hand a cache line over faster to who could write it, too (AMD: 8 bytes there
  * and back in two thirds of the time). No subscriber writes there, but nothing stops one that has
@@ -364,6 +396,7 @@ int32_t shmb_channel_wait_members(struct shmb_channel *channel, uint32_t publish
 struct shmb_publisher_options {
 	uint32_t options_len;
 	uint32_t flags;
+	uint64_t arena_len;
 };
 
 /**
@@ -443,14 +476,15 @@ int32_t shmb_publisher_send_many(struct shmb_publisher *publisher, const void *d
 				 const uint32_t *lens, uint32_t count);
 
 /**
- * shmb_publisher_loan() - lend memory in the lane for one record
+ * shmb_publisher_loan() - lend memory for one record
  * @publisher: publisher
  * @len:       bytes wanted
  *
  * The view's data and len say where. Write the record there, then publish or cancel it. The
- * memory is aligned to 8 bytes and holds old bytes.
+ * memory is aligned to 8 bytes, that of a block to 4096, and holds old bytes.
  *
- * Context: wait-free, no system call.
+ * Context: wait-free, no system call; but for a block, if those that there are do not suffice, up to
+ * three round trips to the broker and the allocation of more.
  * Return: 0; -EAGAIN: full (DROP_NEWEST counts nothing here); -EMSGSIZE; -EBUSY: one loan is out
  *	   already; -ESTALE.
  */
@@ -523,7 +557,10 @@ int32_t shmb_publisher_send_wait(struct shmb_publisher *publisher, const void *d
  * @refused:	  calls that returned -EAGAIN
  * @rings:	  system calls made to wake subscribers
  * @n_subscribers: subscribers that this publisher serves now
+ * @n_blocks:	  blocks in use: published, and not passed by all reliable subscribers
+ * @n_held:	  blocks that were passed, but are held
  * @pad:	  zero
+ * @arena_len:	  bytes of memory for blocks that it has now
  */
 struct shmb_publisher_stats {
 	uint64_t publisher_id;
@@ -533,7 +570,10 @@ struct shmb_publisher_stats {
 	uint64_t refused;
 	uint64_t rings;
 	uint32_t n_subscribers;
+	uint32_t n_blocks;
+	uint32_t n_held;
 	uint32_t pad;
+	uint64_t arena_len;
 };
 
 /**
@@ -666,6 +706,32 @@ int32_t shmb_subscriber_peek(struct shmb_subscriber *subscriber, uint32_t max);
  *	   you looked: what you saw is void, it is counted as lost.
  */
 int32_t shmb_subscriber_release(struct shmb_subscriber *subscriber, uint32_t count);
+
+/**
+ * shmb_subscriber_hold() - keep the record that is peeked at, and go on reading
+ * @subscriber: subscriber, of a channel with blocks
+ *
+ * As shmb_subscriber_release() of one record, but its bytes stay where they are until
+ * shmb_subscriber_unhold(): the view's data and len say where. What lay in the lane is copied, and
+ * the view says where to. A block that is held stalls nobody; its publisher does without it, also if
+ * the subscriber is lossy.
+ *
+ * Context: wait-free, no system call; a record in the lane is copied to memory of its own.
+ * Return: the number of the hold; -EINVAL: nothing is peeked at; -EDQUOT: the channel does not allow
+ *	   more holds; -ESTALE: as shmb_subscriber_release(); -ENOMEM.
+ */
+int32_t shmb_subscriber_hold(struct shmb_subscriber *subscriber);
+
+/**
+ * shmb_subscriber_unhold() - be done with a record that is held
+ * @subscriber: subscriber
+ * @hold:	what shmb_subscriber_hold() has returned
+ *
+ * Context: wait-free, no system call unless a publisher waits for the block.
+ * Return: 0; -ENOENT: there is no such hold; -ESTALE: the broker has thrown this subscriber out
+ *	   meanwhile, and the bytes may have been overwritten since; the hold is gone.
+ */
+int32_t shmb_subscriber_unhold(struct shmb_subscriber *subscriber, uint32_t hold);
 
 /**
  * shmb_subscriber_wait() - wait for a record
@@ -1006,6 +1072,408 @@ int32_t shmb_subscriber_done_many(struct shmb_subscriber *subscriber, const uint
  * Return: as shmb_subscriber_done().
  */
 int32_t shmb_subscriber_fail(struct shmb_subscriber *subscriber, uint64_t job);
+/* ---- calls ------------------------------------------------------------------------------------ */
+
+/*
+ * On a channel of the pattern SHMB_CHANNEL_CALL callers send requests, and servers answer each with
+ * one reply, with several, or with a failure. Of several servers the one with the fewest open calls of
+ * this caller gets the request. What goes between a caller and a server nobody else can read.
+ *
+ * Each call ends exactly once: with its last reply, with the end of its replies, with a failure, at
+ * its deadline, when it is cancelled, or at once with -ECONNRESET if its server dies, is closed or is
+ * thrown out; nobody knows then whether the request was worked on. Replies that come later are dropped
+ * and counted. While there is no broker calls go on.
+ */
+
+/**
+ * struct shmb_call_view - process-private block of a caller or server that its calls fill
+ * @data:	 zero
+ * @len:	 bytes of the request, the reply or the failure's sentence
+ * @call:	 the call
+ * @type:	 the application's type of the request or reply
+ * @code:	 of a failure
+ * @more:	 1: other replies follow
+ * @pid:	 caller: of the server; server: of the caller
+ * @uid:	 of its user
+ * @pad0:	 zero
+ * @peer_id:	 unique in this broker's life and after
+ * @deadline_ns: server: CLOCK_MONOTONIC of when the caller gives up, to some milliseconds; 0: it does
+ *		 not say
+ * @pad1:	 zero
+ */
+struct shmb_call_view {
+	uint64_t data;
+	uint32_t len;
+	int32_t call;
+	uint32_t type;
+	int32_t code;
+	uint32_t more;
+	uint32_t pid;
+	uint32_t uid;
+	uint32_t pad0;
+	uint64_t peer_id;
+	uint64_t deadline_ns;
+	uint8_t pad1[8];
+};
+
+#define SHMB_CALLER_FAIL_FAST (1u << 0) /* no server is there: -EHOSTUNREACH at once */
+#define SHMB_CALLER_NO_SPIN   (1u << 1) /* do not poll before sleeping */
+#define SHMB_CALLER_TRUSTING  (1u << 2) /* as SHMB_PUBLISHER_TRUSTING, for requests */
+
+/**
+ * struct shmb_caller_options - zeroes mean the default
+ * @options_len: sizeof(struct shmb_caller_options)
+ * @flags:	 SHMB_CALLER_*
+ * @spin_ns:	 as in struct shmb_subscriber_options
+ * @pad:	 zero
+ */
+struct shmb_caller_options {
+	uint32_t options_len;
+	uint32_t flags;
+	uint32_t spin_ns;
+	uint32_t pad;
+};
+
+/**
+ * shmb_caller_open() - start to call on a channel
+ * @channel: channel
+ * @options: or NULL
+ * @ret_caller: stores the caller
+ *
+ * Context: any thread; blocks for two round trips to the broker, and two for each server.
+ * Return: as shmb_publisher_open(); -EOPNOTSUPP: it is no call channel.
+ */
+int32_t shmb_caller_open(struct shmb_channel *channel, const struct shmb_caller_options *options,
+			 struct shmb_caller **ret_caller);
+
+/**
+ * shmb_caller_close() - stop calling; open calls are cancelled
+ * @caller: or NULL
+ *
+ * Context: the thread that uses it; does not wait for the broker.
+ * Return: 0.
+ */
+int32_t shmb_caller_close(struct shmb_caller *caller);
+
+/**
+ * shmb_caller_view() - the caller's view block
+ * @caller: caller
+ *
+ * Context: any thread; does not block.
+ * Return: its address, the same for as long as the caller is open.
+ */
+struct shmb_call_view *shmb_caller_view(struct shmb_caller *caller);
+
+/**
+ * shmb_caller_call() - send a request and wait for its reply
+ * @caller:	caller
+ * @type:	0 to 4095, handed to the server: which method it is, say
+ * @request:	the request
+ * @len:	its bytes
+ * @reply:	room for the reply
+ * @cap:	bytes of @reply
+ * @timeout_ns:	how long at most, the wait for a server included
+ *
+ * Context: the thread that uses it; blocks. No system call if the server polls and answers at once.
+ * Return: bytes of the reply; -ETIMEDOUT: the server is told, and will find the call cancelled;
+ *	   -ECONNRESET; -EREMOTEIO: the server has failed, the view's code and len say how, and @reply
+ *	   is its sentence; -ENODATA: it has ended without a reply; -EPROTO: it replies more than once,
+ *	   see shmb_caller_start(); -EMSGSIZE: the request is longer than a record can be, or the reply
+ *	   than @cap, then the view's call and len are for shmb_caller_recv(); -EHOSTUNREACH: no
+ *	   server, with SHMB_CALLER_FAIL_FAST; -EBUSY: too many calls are open; -ESTALE; what kept us
+ *	   from opening a lane to a server: -EDQUOT, -ENOSPC, -EMFILE, -ENOMEM.
+ */
+int32_t shmb_caller_call(struct shmb_caller *caller, uint32_t type, const void *request,
+			 uint32_t len, void *reply, uint32_t cap, int64_t timeout_ns);
+
+/**
+ * shmb_caller_start() - send a request; replies are asked for later
+ * @caller:	caller
+ * @type:	as for shmb_caller_call()
+ * @request:	the request
+ * @len:	its bytes
+ * @timeout_ns:	after which time the call ends
+ *
+ * Context: the thread that uses it; blocks while there is no server or no room in the lanes of those
+ * that are there, until the timeout.
+ * Return: the call, at least 1; else as shmb_caller_call().
+ */
+int32_t shmb_caller_start(struct shmb_caller *caller, uint32_t type, const void *request,
+			  uint32_t len, int64_t timeout_ns);
+
+/**
+ * shmb_caller_wait() - wait until a request can be sent at once
+ * @caller:	caller
+ * @len:	its bytes
+ * @timeout_ns:	how long at most
+ *
+ * Context: the thread that uses it; blocks.
+ * Return: 0; -ETIMEDOUT: there is no server, or no room; else as shmb_caller_start().
+ */
+int32_t shmb_caller_wait(struct shmb_caller *caller, uint32_t len, int64_t timeout_ns);
+
+/**
+ * shmb_caller_recv() - wait for the next reply
+ * @caller:	caller
+ * @call:	of this call; 0: of any
+ * @reply:	room for it
+ * @cap:	bytes of @reply
+ * @timeout_ns:	how long at most
+ *
+ * The view says of which call it is, also if there is none because the call has ended, and whether it
+ * is the last one. After the last one, and after each result but -ETIMEDOUT, -EMSGSIZE, -ENOENT and
+ * -ESTALE, the call is no more.
+ *
+ * Context: the thread that uses it; blocks.
+ * Return: bytes of the reply; -ETIMEDOUT: none has come, the call goes on; -ETIME: the call's own time
+ *	   is up; -ENODATA: there is no reply any more; -ECONNRESET; -EREMOTEIO; -ENOBUFS: too much
+ *	   of it lay here unasked for; -EMSGSIZE: it is longer than @cap and can be asked for again;
+ *	   -ENOENT: there is no such call, or none at all; -ESTALE.
+ */
+int32_t shmb_caller_recv(struct shmb_caller *caller, int32_t call, void *reply, uint32_t cap,
+			 int64_t timeout_ns);
+
+/**
+ * shmb_caller_cancel() - end a call; its server is told
+ * @caller: caller
+ * @call:   call
+ *
+ * Context: the thread that uses it; does not block.
+ * Return: 0; -ENOENT: there is no such call.
+ */
+int32_t shmb_caller_cancel(struct shmb_caller *caller, int32_t call);
+
+/**
+ * shmb_caller_fd() - an fd for foreign event loops, as shmb_subscriber_fd()
+ * @caller: caller
+ *
+ * It tells of replies and of servers that have gone, not of deadlines.
+ *
+ * Context: any thread; does not block.
+ * Return: the fd; -EMFILE, -ENOMEM.
+ */
+int32_t shmb_caller_fd(struct shmb_caller *caller);
+
+/**
+ * shmb_caller_arm() - prepare to sleep on shmb_caller_fd()
+ * @caller: caller
+ *
+ * Context: the thread that uses it; does not block.
+ * Return: 0: armed, nothing there; 1: call shmb_caller_recv() with a timeout of 0 first.
+ */
+int32_t shmb_caller_arm(struct shmb_caller *caller);
+
+/**
+ * struct shmb_caller_stats - counters since the caller was opened
+ * @caller_id: unique in this broker's life and after
+ * @calls:     requests sent
+ * @replies:   received
+ * @late:      replies to calls that had ended
+ * @timeouts:  calls that ended because their time was up
+ * @resets:    calls that ended because their server had gone
+ * @n_open:    calls open now
+ * @n_servers: servers now
+ */
+struct shmb_caller_stats {
+	uint64_t caller_id;
+	uint64_t calls;
+	uint64_t replies;
+	uint64_t late;
+	uint64_t timeouts;
+	uint64_t resets;
+	uint32_t n_open;
+	uint32_t n_servers;
+};
+
+/**
+ * shmb_caller_stats() - read the counters
+ * @caller: caller
+ * @stats:  filled
+ * @cap:    sizeof(struct shmb_caller_stats)
+ *
+ * Context: the thread that uses it; does not block.
+ * Return: 0.
+ */
+int32_t shmb_caller_stats(struct shmb_caller *caller, struct shmb_caller_stats *stats,
+			  uint32_t cap);
+
+#define SHMB_SERVER_NO_SPIN  (1u << 0) /* do not poll before sleeping */
+#define SHMB_SERVER_TRUSTING (1u << 1) /* as SHMB_PUBLISHER_TRUSTING, for replies */
+
+/**
+ * struct shmb_server_options - zeroes mean the default
+ * @options_len: sizeof(struct shmb_server_options)
+ * @flags:	 SHMB_SERVER_*
+ * @spin_ns:	 as in struct shmb_subscriber_options
+ * @pad:	 zero
+ */
+struct shmb_server_options {
+	uint32_t options_len;
+	uint32_t flags;
+	uint32_t spin_ns;
+	uint32_t pad;
+};
+
+/**
+ * shmb_server_open() - start to serve on a channel
+ * @channel: channel
+ * @options: or NULL
+ * @ret_server: stores the server
+ *
+ * Several servers share the calls. One is used by one thread at a time: for several threads open
+ * several.
+ *
+ * Context: any thread; blocks for two round trips to the broker.
+ * Return: as shmb_publisher_open(); -EOPNOTSUPP: it is no call channel.
+ */
+int32_t shmb_server_open(struct shmb_channel *channel, const struct shmb_server_options *options,
+			 struct shmb_server **ret_server);
+
+/**
+ * shmb_server_close() - stop serving; open calls end with -ECONNRESET
+ * @server: or NULL
+ *
+ * Context: the thread that uses it; does not wait for the broker.
+ * Return: 0.
+ */
+int32_t shmb_server_close(struct shmb_server *server);
+
+/**
+ * shmb_server_view() - the server's view block
+ * @server: server
+ *
+ * Context: any thread; does not block.
+ * Return: its address, the same for as long as the server is open.
+ */
+struct shmb_call_view *shmb_server_view(struct shmb_server *server);
+
+/**
+ * shmb_server_recv() - wait for the next request
+ * @server:	server
+ * @data:	room for it
+ * @cap:	bytes of @data
+ * @timeout_ns:	how long at most
+ *
+ * The view has the call, its type, its deadline, and who the caller is. Requests whose deadline has
+ * passed or whose caller has gone are counted and not handed out, nor are those that are known to be
+ * cancelled; that comes behind a request, and shmb_server_cancelled() looks for it.
+ *
+ * Context: the thread that uses it; blocks. It opens a lane to each new caller: two round trips to the
+ * broker.
+ * Return: bytes of the request; -ETIMEDOUT; -EMSGSIZE: longer than @cap, it stays the next one and the
+ *	   view's len says its length; -EBUSY: 4096 calls are open; -ESTALE; -ENOMEM.
+ */
+int32_t shmb_server_recv(struct shmb_server *server, void *data, uint32_t cap, int64_t timeout_ns);
+
+#define SHMB_REPLY_MORE (1u << 0) /* it is not the last one */
+
+/**
+ * shmb_server_reply() - send a reply
+ * @server:	server
+ * @call:	call, from the view
+ * @type:	0 to 4095, handed to the caller
+ * @data:	the reply
+ * @len:	its bytes
+ * @flags:	SHMB_REPLY_MORE: others follow; else the call ends
+ * @timeout_ns:	how long to wait while the caller has a whole lane of replies to read
+ *
+ * Context: the thread that uses it; with a timeout of 0 wait-free but for the wake-up of a caller that
+ * sleeps, one system call.
+ * Return: 0; -ETIMEDOUT: no room, the call goes on; -ECANCELED: it was cancelled; -ECONNRESET: the
+ *	   caller has gone; the call has ended in both cases; -ENOENT: there is no such call;
+ *	   -EMSGSIZE: longer than a record can be; -ESTALE.
+ */
+int32_t shmb_server_reply(struct shmb_server *server, int32_t call, uint32_t type, const void *data,
+			  uint32_t len, uint32_t flags, int64_t timeout_ns);
+
+/**
+ * shmb_server_end() - end a call without another reply
+ * @server:	server
+ * @call:	call
+ * @timeout_ns:	as for shmb_server_reply()
+ *
+ * Context: as shmb_server_reply().
+ * Return: as shmb_server_reply().
+ */
+int32_t shmb_server_end(struct shmb_server *server, int32_t call, int64_t timeout_ns);
+
+/**
+ * shmb_server_fail() - end a call with a failure
+ * @server:	server
+ * @call:	call
+ * @code:	for the caller's program
+ * @text:	for people, @len bytes
+ * @len:	bytes of @text, at most 1024
+ * @timeout_ns:	as for shmb_server_reply()
+ *
+ * Context: as shmb_server_reply().
+ * Return: as shmb_server_reply().
+ */
+int32_t shmb_server_fail(struct shmb_server *server, int32_t call, int32_t code, const char *text,
+			 uint32_t len, int64_t timeout_ns);
+
+/**
+ * shmb_server_cancelled() - is it of no use any more to work on a call?
+ * @server: server
+ * @call:   call
+ *
+ * Looks at what callers have sent since: requests are kept for shmb_server_recv().
+ *
+ * Context: the thread that uses it; does not block.
+ * Return: 1: it was cancelled, its deadline has passed, or its caller has gone; 0; -ENOENT: there is no
+ *	   such call.
+ */
+int32_t shmb_server_cancelled(struct shmb_server *server, int32_t call);
+
+/**
+ * shmb_server_fd() - an fd for foreign event loops, as shmb_subscriber_fd()
+ * @server: server
+ *
+ * Context: any thread; does not block.
+ * Return: the fd; -EMFILE, -ENOMEM.
+ */
+int32_t shmb_server_fd(struct shmb_server *server);
+
+/**
+ * shmb_server_arm() - prepare to sleep on shmb_server_fd()
+ * @server: server
+ *
+ * Context: the thread that uses it; does not block.
+ * Return: 0: armed, nothing there; 1: call shmb_server_recv() with a timeout of 0 first.
+ */
+int32_t shmb_server_arm(struct shmb_server *server);
+
+/**
+ * struct shmb_server_stats - counters since the server was opened
+ * @server_id: unique in this broker's life and after
+ * @requests:  handed out
+ * @replies:   sent
+ * @expired:   requests that were not handed out because their deadline had passed
+ * @cancelled: calls that were cancelled, or whose caller went, before they were answered
+ * @n_open:    calls open now
+ * @n_callers: callers now
+ */
+struct shmb_server_stats {
+	uint64_t server_id;
+	uint64_t requests;
+	uint64_t replies;
+	uint64_t expired;
+	uint64_t cancelled;
+	uint32_t n_open;
+	uint32_t n_callers;
+};
+
+/**
+ * shmb_server_stats() - read the counters
+ * @server: server
+ * @stats:  filled
+ * @cap:    sizeof(struct shmb_server_stats)
+ *
+ * Context: the thread that uses it; does not block.
+ * Return: 0.
+ */
+int32_t shmb_server_stats(struct shmb_server *server, struct shmb_server_stats *stats,
+			  uint32_t cap);
 
 /* ---- wait set --------------------------------------------------------------------------------- */
 

@@ -2,7 +2,7 @@
 # Compares the tables of shmbroker-layout(5) with layout.golden: each field of the structs in shared
 # memory is in a table, with its offset and its size.
 FNR == NR {
-	if ($1 ~ /^shmb_(lane_segment|cursor_lane|queue_address|cursor_work|state_key|cell_slot|cursor_segment|bell_segment|channel_segment|registry_entry|registry_segment|segment_header|schema|schema_field)\./) {
+	if ($1 ~ /^shmb_(lane_segment|cursor_lane|queue_address|cursor_work|state_key|call_server|cell_slot|cursor_segment|bell_segment|arena_segment|block_limits|block_descriptor|cursor_hold|channel_segment|registry_entry|registry_segment|segment_header|schema|schema_field)\./) {
 		split($1, name, ".")
 		want[name[2] " " $2 " " $3] = $1
 	}
@@ -16,6 +16,10 @@ FNR == NR {
 		len = substr(type, RSTART + 1, RLENGTH - 2)
 	else if (type ~ /^mark/)
 		len = 256
+	else if (type ~ /^hold/)
+		len = 2080
+	else if (type ~ /^limits/)
+		len = 32
 	else {
 		len = type; sub(/^u/, "", len); len /= 8
 	}

@@ -291,6 +291,8 @@ void bench_add_shmb(void);
 void bench_add_local(void);
 void bench_add_queue(void);
 void bench_add_state(void);
+void bench_add_block(void);
+void bench_add_call(void);
 void bench_add_zmq(void);
 
 /* Sizes of records that are streamed, and of those that are sent to and fro. */

@@ -21,7 +21,9 @@ EXTRA_PROGRAMS = %D%/shmb-bench %D%/shmb-scale
 	%D%/work-kernel.c \
 	%D%/work-local.c \
 	%D%/work-queue.c \
-	%D%/work-state.c
+	%D%/work-state.c \
+	%D%/work-block.c \
+	%D%/work-call.c
 if HAVE_ZMQ
 %C%_shmb_bench_SOURCES += %D%/work-zmq.c
 else

@@ -168,6 +168,8 @@ static void add_all(void)
 	bench_add_local();
 	bench_add_queue();
 	bench_add_state();
+	bench_add_block();
+	bench_add_call();
 }
 
 /* Keeps what is asked for, and what that is compared with. */

@@ -21,7 +21,9 @@ static const struct {
 	{ "stream", "one way, ns per record", "lane" },
 	{ "fan", "one way, 56 bytes, ns per record published", "1:1" },
 	{ "queue", "jobs to 2 workers, taken and done, 56 bytes, ns per job", "1" },
+	{ "block", "long records, lent, there and back", "4 KiB" },
 	{ "local", "one process, ns per call", "" },
+	{ "copy", "long records, copied, one process", "memcpy" },
 };
 
 static void print_ns(double ns)
@@ -37,7 +39,8 @@ static void print_ns(double ns)
 static void print_row(uint32_t index, enum bench_class class)
 {
 	const struct bench_workload *work = &bench.works[index];
-	bool copies = !strcmp(work->group, "stream") || strstr(work->name, "memcpy");
+	bool copies = !strcmp(work->group, "stream") || !strcmp(work->group, "copy") ||
+		      strstr(work->name, "memcpy");
 	struct bench_stats stats;
 	double ratio;
 

@@ -93,6 +93,7 @@ static void prepare_stage(void)
 	publisher->member.fork_guard = &guard;
 	publisher->member.epoch = &epoch;
 	publisher->record_len_max = shmb_record_len_max(RING_LEN);
+	publisher->inline_len_max = UINT32_MAX;
 	publisher->pairs = stage.pairs;
 	publisher->sleepers = stage.sleepers;
 	publisher->n_pairs = N_PAIRS;

@@ -128,29 +128,29 @@ static const struct attack {
 	{ "everything scribbled", scribble_all },
 };
 
+static uint32_t running; /* of attacks */
+
+static void scribble(void *publisher)
+{
+	attacks[running].scribble(publisher);
+}
+
 static char attack(const char *address, uint32_t number)
 {
 	struct shmb_client *client = connect_client(address);
 	struct shmb_channel *channel = open_state(client);
-	uint64_t end = shmb_clock_now_ns() + ATTACK_NS;
 	struct shmb_publisher *publisher;
-	bool evicted = false;
 	uint64_t value = 1;
 	int32_t key;
+	char result;
 
+	running = number;
 	must(shmb_publisher_open(channel, NULL, &publisher), "publisher");
 	key = must(shmb_publisher_claim(publisher, "evil", 4), "claim");
 	must(shmb_publisher_put(publisher, (uint32_t)key, &value, sizeof(value)), "put");
-	while (!evicted && shmb_clock_now_ns() < end) {
-		for (uint32_t n = 0; n < 64; n++)
-			attacks[number].scribble(publisher);
-		evicted = shmb_member_enter(&publisher->member) == -ESTALE;
-	}
-	/* It goes as it came; what it has left is inherited. */
-	shmb_publisher_close(publisher);
-	shmb_channel_close(channel);
-	shmb_client_close(client);
-	return evicted ? EVIL_EVICTED : EVIL_GAVE_UP;
+	result = evil_scribble(&publisher->member, scribble, publisher, ATTACK_NS);
+	/* What it has left is inherited. */
+	return evil_leave(client, channel, publisher, NULL, result);
 }
 
 /* ---- the honest side --------------------------------------------------------------------------- */
@@ -249,51 +249,36 @@ static void succeed(struct shmb_publisher *honest, uint64_t number)
 		fail("a successor's value is not inherited");
 }
 
-static void withstand(struct shmb_broker *broker, uint32_t number, struct shmb_publisher *honest,
-		      uint64_t *n_sent)
+static uint64_t n_sent;
+
+static void withstand(struct honest_side *side, uint32_t number)
 {
 	char result = 0;
 
 	now_testing(attacks[number].name);
-	evil_attack(shmb_broker_address(broker), number);
+	evil_attack(shmb_broker_address(side->broker), number);
 	while (!result) {
-		put_honest(honest, honest_key, ++*n_sent);
-		get_honest(*n_sent);
+		put_honest(side->publisher, honest_key, ++n_sent);
+		get_honest(n_sent);
 		get_evil();
-		if (*n_sent % 8 == 0)
+		if (n_sent % 8 == 0)
 			look_at_all();
 		result = evil_result();
 	}
 	if (result == EVIL_GAVE_UP)
-		succeed(honest, *n_sent);
+		succeed(side->publisher, n_sent);
 }
 
 int main(void)
 {
-	struct shmb_broker *broker;
-	struct shmb_client *client;
-	struct shmb_channel *channel;
-	struct shmb_publisher *honest;
-	uint64_t n_sent = 0;
+	struct honest_side side = { 0 };
 
-	evil_start(attack);
-	must(shmb_broker_start(NULL, &broker), "broker");
-	client = connect_client(shmb_broker_address(broker));
-	channel = open_state(client);
-	must(shmb_publisher_open(channel, NULL, &honest), "publisher");
-	must(shmb_subscriber_open(channel, NULL, &reader), "subscriber");
-	honest_key = (uint32_t)must(shmb_publisher_claim(honest, "honest", 6), "claim");
-	put_honest(honest, honest_key, 0);
-	for (uint32_t round = n_rounds(4); round > 0; round--)
-		for (uint32_t i = 0; i < SHMB_ARRAY_LEN(attacks); i++)
-			withstand(broker, i, honest, &n_sent);
-	evil_stop();
-	must(shmb_client_ping(client, 5000000000), "the broker has died");
-	must(shmb_subscriber_close(reader), "close");
-	must(shmb_publisher_close(honest), "close");
-	must(shmb_channel_close(channel), "close");
-	must(shmb_client_close(client), "close");
-	must(shmb_broker_stop(broker), "stop");
+	honest_begin(&side, attack, open_state, false);
+	reader = side.subscribers[0];
+	honest_key = (uint32_t)must(shmb_publisher_claim(side.publisher, "honest", 6), "claim");
+	put_honest(side.publisher, honest_key, 0);
+	honest_withstand(&side, SHMB_ARRAY_LEN(attacks), withstand);
+	honest_end(&side);
 	printf("hostile-cell: %llu honest values, %llu looks at hostile ones, %llu calls, none of "
 	       "them late\n",
 	       (unsigned long long)n_sent, (unsigned long long)n_evil,

@@ -112,35 +112,36 @@ static const struct attack {
 	{ "everything scribbled", scribble_all, true },
 };
 
+static uint32_t running; /* of attacks */
+
+static void scribble(void *subscriber)
+{
+	attacks[running].scribble(subscriber);
+}
+
 static char attack(const char *address, uint32_t number)
 {
 	struct shmb_client *client = connect_client(address);
 	struct shmb_channel *channel = open_channel(client);
-	uint64_t end = shmb_clock_now_ns() + (attacks[number].is_crime ? 20 : 1) * ATTACK_NS;
+	uint64_t for_ns = (attacks[number].is_crime ? 20 : 1) * ATTACK_NS;
+	uint64_t end = shmb_clock_now_ns() + for_ns;
 	struct shmb_subscriber *subscriber;
 	uint8_t data[LANE_LEN];
-	bool evicted = false;
 	uint32_t received = 0;
+	char result;
 
+	running = number;
 	must(shmb_subscriber_open(channel, NULL, &subscriber), "subscriber");
 	/* Honest at first, until the publisher knows it and has seen it move. */
 	while (received < 200 && shmb_clock_now_ns() < end)
 		received += shmb_subscriber_recv(subscriber, data, sizeof(data)) >= 0;
-	while (!evicted && shmb_clock_now_ns() < end) {
-		for (uint32_t n = 0; n < 64; n++)
-			attacks[number].scribble(subscriber);
-		evicted = shmb_member_enter(&subscriber->member) == -ESTALE;
-	}
-	shmb_subscriber_close(subscriber);
-	shmb_channel_close(channel);
-	shmb_client_close(client);
-	return evicted ? EVIL_EVICTED : EVIL_GAVE_UP;
+	result = evil_scribble(&subscriber->member, scribble, subscriber, for_ns);
+	return evil_leave(client, channel, NULL, subscriber, result);
 }
 
 /* ---- the honest side --------------------------------------------------------------------------- */
 
-static struct shmb_publisher *honest;
-static struct shmb_subscriber *reader;
+static struct honest_side side;
 static uint64_t n_sent, n_received;
 
 /* Reads rarely, so that the publisher's limit is what keeps its records whole. */
@@ -151,7 +152,7 @@ static void receive_some(uint32_t n)
 
 	for (; n > 0 && result != -EAGAIN; n--) {
 		call_begins();
-		result = shmb_subscriber_recv(reader, &record, sizeof(record));
+		result = shmb_subscriber_recv(side.subscribers[0], &record, sizeof(record));
 		call_ends("recv");
 		if (result == -EAGAIN)
 			break;
@@ -169,8 +170,9 @@ static bool send_one(void)
 
 	fill_honest(&record, n_sent);
 	call_begins();
-	result = n_sent % 2 ? shmb_publisher_send(honest, &record, sizeof(record))
-			    : shmb_publisher_send_wait(honest, &record, sizeof(record), 100000);
+	result = n_sent % 2 ? shmb_publisher_send(side.publisher, &record, sizeof(record))
+			    : shmb_publisher_send_wait(side.publisher, &record, sizeof(record),
+						       100000);
 	call_ends("send");
 	if (result == -EAGAIN || result == -ETIMEDOUT)
 		return false;
@@ -179,12 +181,12 @@ static bool send_one(void)
 	return true;
 }
 
-static void withstand(struct shmb_broker *broker, uint32_t number)
+static void withstand(struct honest_side *all, uint32_t number)
 {
 	char result = 0;
 
 	now_testing(attacks[number].name);
-	evil_attack(shmb_broker_address(broker), number);
+	evil_attack(shmb_broker_address(all->broker), number);
 	while (!result) {
 		if (!send_one() || random_u64() % 40 == 0)
 			receive_some((uint32_t)(random_u64() % 60));
@@ -197,7 +199,8 @@ static void withstand(struct shmb_broker *broker, uint32_t number)
 	/* More than once round the lane: as soon as the broker says so, nobody is in the way. */
 	for (uint32_t i = 0; i < 2 * LANE_LEN / sizeof(struct honest); i++) {
 		receive_some(8);
-		must(shmb_publisher_wait(honest, sizeof(struct honest), 1000000000), "room");
+		must(shmb_publisher_wait(side.publisher, sizeof(struct honest), 1000000000),
+		     "room");
 		if (!send_one())
 			fail("the publisher is still held up");
 	}
@@ -209,26 +212,9 @@ static void withstand(struct shmb_broker *broker, uint32_t number)
 
 int main(void)
 {
-	struct shmb_broker *broker;
-	struct shmb_client *client;
-	struct shmb_channel *channel;
-
-	evil_start(attack);
-	must(shmb_broker_start(NULL, &broker), "broker");
-	client = connect_client(shmb_broker_address(broker));
-	channel = open_channel(client);
-	must(shmb_publisher_open(channel, NULL, &honest), "publisher");
-	must(shmb_subscriber_open(channel, NULL, &reader), "subscriber");
-	for (uint32_t round = n_rounds(4); round > 0; round--)
-		for (uint32_t i = 0; i < SHMB_ARRAY_LEN(attacks); i++)
-			withstand(broker, i);
-	evil_stop();
-	must(shmb_client_ping(client, 5000000000), "the broker has died");
-	must(shmb_subscriber_close(reader), "close");
-	must(shmb_publisher_close(honest), "close");
-	must(shmb_channel_close(channel), "close");
-	must(shmb_client_close(client), "close");
-	must(shmb_broker_stop(broker), "stop");
+	honest_begin(&side, attack, open_channel, false);
+	honest_withstand(&side, SHMB_ARRAY_LEN(attacks), withstand);
+	honest_end(&side);
 	printf("hostile-cursor: %llu records, %llu calls, none of them late\n",
 	       (unsigned long long)n_sent, (unsigned long long)n_calls());
 	return EXIT_SUCCESS;

@@ -61,7 +61,7 @@ static void forge_sequence(struct shmb_publisher *publisher)
 static void forge_flags(struct shmb_publisher *publisher)
 {
 	put(publisher, publisher->writer.position,
-	    header_of(publisher, 8) | SHMB_RECORD_EXT | SHMB_RECORD_MORE);
+	    header_of(publisher, 8) | SHMB_RECORD_EXT | SHMB_RECORD_BLOCK);
 }
 
 /* From every offset a pad to the end, and at the start one over all of the ring. */
@@ -159,27 +159,27 @@ static const struct attack {
 	{ "everything scribbled", scribble_all, true },
 };
 
+static uint32_t running; /* of attacks */
+
+static void scribble(void *publisher)
+{
+	attacks[running].scribble(publisher);
+}
+
 static char attack(const char *address, uint32_t number)
 {
 	struct shmb_client *client = connect_client(address);
 	struct shmb_channel *channel = open_channel(client);
-	uint64_t end = shmb_clock_now_ns() + (attacks[number].is_crime ? 20 : 1) * ATTACK_NS;
 	struct shmb_publisher *publisher;
-	bool evicted = false;
+	char result;
 
+	running = number;
 	must(shmb_publisher_open(channel, NULL, &publisher), "publisher");
 	for (uint32_t i = 0; i < 100; i++)
 		shmb_publisher_send(publisher, &i, sizeof(i));
-	for (uint32_t i = 0; !evicted && shmb_clock_now_ns() < end; i++) {
-		for (uint32_t n = 0; n < 64; n++)
-			attacks[number].scribble(publisher);
-		/* Honest calls in between would run in circles in what has been scribbled. */
-		evicted = shmb_member_enter(&publisher->member) == -ESTALE;
-	}
-	shmb_publisher_close(publisher);
-	shmb_channel_close(channel);
-	shmb_client_close(client);
-	return evicted ? EVIL_EVICTED : EVIL_GAVE_UP;
+	result = evil_scribble(&publisher->member, scribble, publisher,
+			       (attacks[number].is_crime ? 20 : 1) * ATTACK_NS);
+	return evil_leave(client, channel, publisher, NULL, result);
 }
 
 /* ---- the honest side --------------------------------------------------------------------------- */
@@ -298,18 +298,11 @@ static bool is_done(const struct reader *reader, uint64_t n_sent)
 	return reader->n_honest == n_sent && stats.n_publishers == 1;
 }
 
-static void open_reader(struct reader *reader, struct shmb_channel *channel, uint32_t flags,
-			const struct shmb_publisher *honest)
-{
-	struct shmb_subscriber_options options = { .options_len = sizeof(options), .flags = flags };
-
-	must(shmb_subscriber_open(channel, &options, &reader->subscriber), "subscriber");
-	reader->honest_id = honest->member.id;
-}
+static struct reader readers[2];
+static uint64_t n_sent;
 
 /* Until it has been thrown out or has given up; the honest go on all the time. */
-static void withstand(struct shmb_broker *broker, uint32_t number, struct shmb_publisher *honest,
-		      struct reader readers[2], uint64_t *n_sent)
+static void withstand(struct honest_side *side, uint32_t number)
 {
 	static uint32_t n_attackers;
 	struct honest record;
@@ -317,21 +310,21 @@ static void withstand(struct shmb_broker *broker, uint32_t number, struct shmb_p
 
 	now_testing(attacks[number].name);
 	n_attackers++;
-	evil_attack(shmb_broker_address(broker), number);
+	evil_attack(shmb_broker_address(side->broker), number);
 	while (!result) {
-		fill_honest(&record, *n_sent);
+		fill_honest(&record, n_sent);
 		call_begins();
-		if (shmb_publisher_send(honest, &record, sizeof(record)) == 0)
-			++*n_sent;
+		if (shmb_publisher_send(side->publisher, &record, sizeof(record)) == 0)
+			n_sent++;
 		call_ends("send");
 		for (int i = 0; i < 2; i++)
 			drain(&readers[i]);
 		result = evil_result();
 	}
 	for (int i = 0; i < 2; i++)
-		for (uint32_t k = 0; k < 10000 && !is_done(&readers[i], *n_sent); k++)
+		for (uint32_t k = 0; k < 10000 && !is_done(&readers[i], n_sent); k++)
 			drain(&readers[i]);
-	if (readers[0].n_honest != *n_sent || readers[1].n_honest != *n_sent)
+	if (readers[0].n_honest != n_sent || readers[1].n_honest != n_sent)
 		fail("honest records are missing");
 	/* One may be found out only while the next one is at work. */
 	for (int i = 0; i < 2; i++)
@@ -344,31 +337,14 @@ static void withstand(struct shmb_broker *broker, uint32_t number, struct shmb_p
 
 int main(void)
 {
-	struct shmb_broker *broker;
-	struct shmb_client *client;
-	struct shmb_channel *channel;
-	struct shmb_publisher *honest;
-	struct reader readers[2] = { { 0 } };
-	uint64_t n_sent = 0;
+	struct honest_side side = { 0 };
 
-	evil_start(attack);
-	must(shmb_broker_start(NULL, &broker), "broker");
-	client = connect_client(shmb_broker_address(broker));
-	channel = open_channel(client);
-	must(shmb_publisher_open(channel, NULL, &honest), "publisher");
-	open_reader(&readers[0], channel, 0, honest);
-	open_reader(&readers[1], channel, SHMB_SUBSCRIBER_LOSSY, honest);
-	for (uint32_t round = n_rounds(4); round > 0; round--)
-		for (uint32_t i = 0; i < SHMB_ARRAY_LEN(attacks); i++)
-			withstand(broker, i, honest, readers, &n_sent);
-	evil_stop();
-	must(shmb_client_ping(client, 5000000000), "the broker has died");
+	honest_begin(&side, attack, open_channel, true);
 	for (int i = 0; i < 2; i++)
-		must(shmb_subscriber_close(readers[i].subscriber), "close");
-	must(shmb_publisher_close(honest), "close");
-	must(shmb_channel_close(channel), "close");
-	must(shmb_client_close(client), "close");
-	must(shmb_broker_stop(broker), "stop");
+		readers[i] = (struct reader){ .subscriber = side.subscribers[i],
+					      .honest_id = side.publisher->member.id };
+	honest_withstand(&side, SHMB_ARRAY_LEN(attacks), withstand);
+	honest_end(&side);
 	printf("hostile-lane: %llu honest records, %llu calls, none of them late; %u and %u reports\n",
 	       (unsigned long long)n_sent, (unsigned long long)n_calls(), readers[0].n_accused,
 	       readers[1].n_accused);

@@ -234,13 +234,13 @@ static void take_honest(void)
 		must(len, "done");
 }
 
-static void withstand(struct shmb_broker *broker, uint32_t number)
+static void withstand(struct honest_side *side, uint32_t number)
 {
 	uint64_t before = n_taken;
 	char result = 0;
 
 	now_testing(attacks[number].name);
-	evil_attack(shmb_broker_address(broker), number);
+	evil_attack(shmb_broker_address(side->broker), number);
 	while (!result) {
 		for (int i = 0; i < 4; i++)
 			send_honest();
@@ -263,29 +263,16 @@ static void withstand(struct shmb_broker *broker, uint32_t number)
 
 int main(void)
 {
-	struct shmb_broker *broker;
-	struct shmb_client *client;
-	struct shmb_channel *channel;
+	struct honest_side side = { 0 };
 
-	evil_start(attack);
 	taken = calloc(1, N_MAX);
 	if (!taken)
 		return EXIT_FAILURE;
-	must(shmb_broker_start(NULL, &broker), "broker");
-	client = connect_client(shmb_broker_address(broker));
-	channel = open_queue(client);
-	must(shmb_publisher_open(channel, NULL, &honest), "publisher");
-	must(shmb_subscriber_open(channel, NULL, &worker), "worker");
-	for (uint32_t round = n_rounds(4); round > 0; round--)
-		for (uint32_t i = 0; i < SHMB_ARRAY_LEN(attacks); i++)
-			withstand(broker, i);
-	evil_stop();
-	must(shmb_client_ping(client, 5000000000), "the broker has died");
-	must(shmb_subscriber_close(worker), "close");
-	must(shmb_publisher_close(honest), "close");
-	must(shmb_channel_close(channel), "close");
-	must(shmb_client_close(client), "close");
-	must(shmb_broker_stop(broker), "stop");
+	honest_begin(&side, attack, open_queue, false);
+	honest = side.publisher;
+	worker = side.subscribers[0];
+	honest_withstand(&side, SHMB_ARRAY_LEN(attacks), withstand);
+	honest_end(&side);
 	free(taken);
 	printf("hostile-queue: %llu honest records, %llu done here, %llu hostile ones, %llu calls, none "
 	       "of them late\n",

@@ -2,7 +2,7 @@
 
 /* What the tests with a hostile process share. */
 
-#include "hostile.h"
+#include "tests/hostile/hostile.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +16,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/clock.h"
+
 #define CALL_NS_MAX 100000000ull
+#define N_ROUNDS    4u
 
 struct order {
 	uint32_t number;
@@ -190,9 +193,71 @@ uint64_t n_calls(void)
 	return calls;
 }
 
-uint32_t n_rounds(uint32_t all)
+char evil_scribble(struct shmb_member *member, void (*scribble)(void *handle), void *handle,
+		   uint64_t for_ns)
+{
+	uint64_t end = shmb_clock_now_ns() + for_ns;
+
+	while (shmb_clock_now_ns() < end) {
+		for (uint32_t n = 0; n < 64; n++)
+			scribble(handle);
+		if (shmb_member_enter(member) == -ESTALE)
+			return EVIL_EVICTED;
+	}
+	return EVIL_GAVE_UP;
+}
+
+char evil_leave(struct shmb_client *client, struct shmb_channel *channel,
+		struct shmb_publisher *publisher, struct shmb_subscriber *subscriber, char result)
+{
+	shmb_subscriber_close(subscriber);
+	shmb_publisher_close(publisher);
+	shmb_channel_close(channel);
+	shmb_client_close(client);
+	return result;
+}
+
+void honest_begin(struct honest_side *side, char (*attack)(const char *address, uint32_t number),
+		  struct shmb_channel *(*open)(struct shmb_client *client), bool lossy)
+{
+	struct shmb_subscriber_options options = { .options_len = sizeof(options),
+						   .flags = SHMB_SUBSCRIBER_LOSSY };
+
+	evil_start(attack);
+	must(shmb_broker_start(NULL, &side->broker), "broker");
+	side->client = connect_client(shmb_broker_address(side->broker));
+	side->channel = open(side->client);
+	must(shmb_publisher_open(side->channel, NULL, &side->publisher), "publisher");
+	must(shmb_subscriber_open(side->channel, NULL, &side->subscribers[0]), "subscriber");
+	if (lossy)
+		must(shmb_subscriber_open(side->channel, &options, &side->subscribers[1]),
+		     "lossy subscriber");
+}
+
+/* SHMB_TEST_QUICK=1: one round instead of several. */
+static uint32_t n_rounds(void)
 {
 	const char *quick = getenv("SHMB_TEST_QUICK");
 
-	return quick && !strcmp(quick, "1") ? 1 : all;
+	return quick && !strcmp(quick, "1") ? 1 : N_ROUNDS;
+}
+
+void honest_withstand(struct honest_side *side, uint32_t n,
+		      void (*withstand)(struct honest_side *side, uint32_t number))
+{
+	for (uint32_t round = n_rounds(); round > 0; round--)
+		for (uint32_t i = 0; i < n; i++)
+			withstand(side, i);
+}
+
+void honest_end(struct honest_side *side)
+{
+	evil_stop();
+	must(shmb_client_ping(side->client, 5000000000), "the broker has died");
+	for (int i = 0; i < 2; i++)
+		must(shmb_subscriber_close(side->subscribers[i]), "close");
+	must(shmb_publisher_close(side->publisher), "close");
+	must(shmb_channel_close(side->channel), "close");
+	must(shmb_client_close(side->client), "close");
+	must(shmb_broker_stop(side->broker), "stop");
 }

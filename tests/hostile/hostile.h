@@ -13,6 +13,8 @@
 
 #include <shmbroker/shmbroker.h>
 
+#include "lib/member.h"
+
 #define CHANNEL	 "test/hostile"
 #define LANE_LEN 4096u
 
@@ -42,6 +44,16 @@ char evil_result(void);
 /* It must not have crashed. */
 void evil_stop(void);
 
+/*
+ * In that process: scribbles, until it is thrown out or that much time has passed. No honest calls in
+ * between: they would run in circles in what has been scribbled. Returns EVIL_*.
+ */
+char evil_scribble(struct shmb_member *member, void (*scribble)(void *handle), void *handle,
+		   uint64_t for_ns);
+/* It goes as it came. */
+char evil_leave(struct shmb_client *client, struct shmb_channel *channel,
+		struct shmb_publisher *publisher, struct shmb_subscriber *subscriber, char result);
+
 struct shmb_client *connect_client(const char *address);
 struct shmb_channel *open_channel(struct shmb_client *client);
 
@@ -53,7 +65,29 @@ void call_begins(void);
 void call_ends(const char *what);
 uint64_t n_calls(void);
 
-/* SHMB_TEST_QUICK=1: one round instead of several. */
-uint32_t n_rounds(uint32_t all);
+/**
+ * struct honest_side - who has to withstand it
+ * @broker:	 its own
+ * @client:	 of the honest process
+ * @channel:	 of the test
+ * @publisher:	 that nobody may disturb
+ * @subscribers: those who read; the second one is lossy, or NULL
+ */
+struct honest_side {
+	struct shmb_broker *broker;
+	struct shmb_client *client;
+	struct shmb_channel *channel;
+	struct shmb_publisher *publisher;
+	struct shmb_subscriber *subscribers[2];
+};
+
+/* Starts a hostile process and all of the honest side. */
+void honest_begin(struct honest_side *side, char (*attack)(const char *address, uint32_t number),
+		  struct shmb_channel *(*open)(struct shmb_client *client), bool lossy);
+/* Withstands each of @n attacks, in rounds. */
+void honest_withstand(struct honest_side *side, uint32_t n,
+		      void (*withstand)(struct honest_side *side, uint32_t number));
+/* The hostile process has not crashed, the broker lives, and all can be closed. */
+void honest_end(struct honest_side *side);
 
 #endif

@@ -143,7 +143,7 @@ int main(int argc, char **argv)
 	uint32_t n_kills = 0;
 
 	world_begin(&step);
-	world_start_broker();
+	world_start_broker(&(struct world_broker){ .uring = true });
 	world_open_pair();
 	world_take_baseline();
 	explore(quick);

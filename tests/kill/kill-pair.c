@@ -434,6 +434,7 @@ static void prepare_publisher(bool lossy)
 	publisher->member.fork_guard = &stage->fork_guard;
 	publisher->member.epoch = &stage->epoch;
 	publisher->record_len_max = shmb_record_len_max(RING_LEN);
+	publisher->inline_len_max = UINT32_MAX;
 	publisher->full_sequence = UINT64_MAX;
 	stage->pair[0] = (struct pub_pair){ .id = 1,
 					    .peer_id = SUBSCRIBER_ID,

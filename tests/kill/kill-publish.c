@@ -258,6 +258,7 @@ static void reset_stage(uint32_t offset)
 	publisher->member.fork_guard = &stage->fork_guard;
 	publisher->member.epoch = &stage->epoch;
 	publisher->record_len_max = shmb_record_len_max(RING_LEN);
+	publisher->inline_len_max = UINT32_MAX;
 	shmb_lane_writer_init(writer, lane, RING_LEN);
 	writer->position = POSITION + offset;
 	writer->sequence = SEQUENCE;

@@ -3,6 +3,7 @@ step_files = %D%/step.c %D%/step.h %D%/step-machine.c %D%/step-machine.h %D%/mut
 
 pair_wraps = -Wl,--wrap=shmb_client_drain -Wl,--wrap=shmb_event_free
 world_files = %D%/world.c %D%/world.h $(step_files)
+succession_files = %D%/succession.c %D%/succession.h %D%/stranger.c %D%/stranger.h $(world_files)
 
 kill_tests =
 # They have nothing but memory and instructions, or a broker on epoll.
@@ -20,9 +21,18 @@ kill_once_tests += %D%/kill-pair
 kill_tests += %D%/kill-attach
 %C%_kill_attach_SOURCES = %D%/kill-attach.c $(world_files)
 %C%_kill_attach_LDADD = daemon/libbroker.la lib/libshmb.la
+kill_once_tests += %D%/kill-call
+%C%_kill_call_SOURCES = %D%/kill-call.c $(world_files)
+%C%_kill_call_LDADD = daemon/libbroker.la lib/libshmb.la
 kill_once_tests += %D%/kill-broker
-%C%_kill_broker_SOURCES = %D%/kill-broker.c $(world_files)
+%C%_kill_broker_SOURCES = %D%/kill-broker.c $(succession_files)
 %C%_kill_broker_LDADD = daemon/libbroker.la lib/libshmb.la
+kill_once_tests += %D%/zombie-broker
+%C%_zombie_broker_SOURCES = %D%/zombie-broker.c $(succession_files)
+%C%_zombie_broker_LDADD = daemon/libbroker.la lib/libshmb.la
+kill_once_tests += %D%/zombie-member
+%C%_zombie_member_SOURCES = %D%/zombie-member.c $(world_files)
+%C%_zombie_member_LDADD = daemon/libbroker.la lib/libshmb.la
 
 kill_tests += %D%/kill-cell
 %C%_kill_cell_SOURCES = %D%/kill-cell.c $(step_files)
@@ -95,29 +105,50 @@ kill_mutants += %D%/mutant-pair-prepare
 %C%_mutant_pair_prepare_LDFLAGS = $(AM_LDFLAGS) $(pair_wraps)
 %C%_mutant_pair_prepare_LDADD = lib/libshmb.la
 kill_mutants += %D%/mutant-broker-sweep
-%C%_mutant_broker_sweep_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(world_files)
+%C%_mutant_broker_sweep_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(succession_files)
 %C%_mutant_broker_sweep_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=shm_unlink
 %C%_mutant_broker_sweep_LDADD = daemon/libbroker.la lib/libshmb.la
 kill_mutants += %D%/mutant-broker-flags
-%C%_mutant_broker_flags_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(world_files)
+%C%_mutant_broker_flags_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(succession_files)
 %C%_mutant_broker_flags_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=registry_set_flags
 %C%_mutant_broker_flags_LDADD = daemon/libbroker.la lib/libshmb.la
 kill_mutants += %D%/mutant-broker-adopt
-%C%_mutant_broker_adopt_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(world_files)
+%C%_mutant_broker_adopt_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(succession_files)
 %C%_mutant_broker_adopt_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=member_adopt
 %C%_mutant_broker_adopt_LDADD = daemon/libbroker.la lib/libshmb.la
 kill_mutants += %D%/mutant-broker-announce
-%C%_mutant_broker_announce_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(world_files)
+%C%_mutant_broker_announce_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(succession_files)
 %C%_mutant_broker_announce_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=adopt_announce
 %C%_mutant_broker_announce_LDADD = daemon/libbroker.la lib/libshmb.la
 kill_mutants += %D%/mutant-broker-gate
-%C%_mutant_broker_gate_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(world_files)
+%C%_mutant_broker_gate_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(succession_files)
 %C%_mutant_broker_gate_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=registry_is_superseded
 %C%_mutant_broker_gate_LDADD = daemon/libbroker.la lib/libshmb.la
 kill_mutants += %D%/mutant-broker-resume
-%C%_mutant_broker_resume_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(world_files)
+%C%_mutant_broker_resume_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(succession_files)
 %C%_mutant_broker_resume_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=member_resume
 %C%_mutant_broker_resume_LDADD = daemon/libbroker.la lib/libshmb.la
+kill_mutants += %D%/mutant-broker-entry
+%C%_mutant_broker_entry_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(succession_files)
+%C%_mutant_broker_entry_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=registry_add
+%C%_mutant_broker_entry_LDADD = daemon/libbroker.la lib/libshmb.la
+kill_mutants += %D%/mutant-broker-unlink
+%C%_mutant_broker_unlink_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(succession_files)
+%C%_mutant_broker_unlink_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=registry_remove
+%C%_mutant_broker_unlink_LDADD = daemon/libbroker.la lib/libshmb.la
+kill_mutants += %D%/mutant-broker-order
+%C%_mutant_broker_order_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(succession_files)
+%C%_mutant_broker_order_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=pair_new
+%C%_mutant_broker_order_LDADD = daemon/libbroker.la lib/libshmb.la
+kill_mutants += %D%/mutant-broker-keep
+%C%_mutant_broker_keep_SOURCES = %D%/zombie-broker.c %D%/mutate-broker.c $(succession_files)
+%C%_mutant_broker_keep_CPPFLAGS = $(AM_CPPFLAGS) -DSHMB_MUTATE_KEEP
+%C%_mutant_broker_keep_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=registry_remove
+%C%_mutant_broker_keep_LDADD = daemon/libbroker.la lib/libshmb.la
+kill_mutants += %D%/mutant-broker-zombie
+%C%_mutant_broker_zombie_SOURCES = %D%/zombie-broker.c %D%/mutate-broker.c $(succession_files)
+%C%_mutant_broker_zombie_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=registry_is_superseded
+%C%_mutant_broker_zombie_LDADD = daemon/libbroker.la lib/libshmb.la
 
 kill_mutants += %D%/mutant-term
 %C%_mutant_term_SOURCES = %D%/kill-cell.c $(step_files)

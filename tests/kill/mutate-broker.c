@@ -3,10 +3,13 @@
 /* Mistakes of a broker, by functions that the linker puts in the place of its own. */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "daemon/adopt.h"
 #include "daemon/member.h"
+#include "daemon/pair.h"
 
 #include "tests/kill/world.h"
 
@@ -20,6 +23,74 @@ int __wrap_member_adopt(struct channel *channel, struct client *client,
 void __wrap_adopt_announce(struct broker *broker);
 bool __wrap_registry_is_superseded(const struct registry *registry);
 int __wrap_member_resume(struct member *member);
+int __real_registry_add(struct registry *registry, const struct shmb_registry_entry *entry,
+			uint32_t *ret_slot) __attribute__((__weak__));
+int __wrap_registry_add(struct registry *registry, const struct shmb_registry_entry *entry,
+			uint32_t *ret_slot);
+bool __real_registry_remove(struct registry *registry, uint32_t slot) __attribute__((__weak__));
+bool __wrap_registry_remove(struct registry *registry, uint32_t slot);
+int __real_pair_new(struct member *publisher, struct member *subscriber, struct quota_user *user)
+	__attribute__((__weak__));
+int __wrap_pair_new(struct member *publisher, struct member *subscriber, struct quota_user *user);
+
+/* A sample hits system calls; this much of it is enough. */
+static void linger(void)
+{
+	for (int i = 0; i < 8; i++)
+		getppid();
+}
+
+/* There is an entry before its segment is complete. */
+int __wrap_registry_add(struct registry *registry, const struct shmb_registry_entry *entry,
+			uint32_t *ret_slot)
+{
+	static const uint8_t empty[SHMB_BLOCK_LEN];
+	uint8_t whole[SHMB_BLOCK_LEN];
+	int r, fd = shm_open((const char *)entry->segment, O_RDWR, 0);
+
+	if (fd < 0)
+		return __real_registry_add(registry, entry, ret_slot);
+	if (pread(fd, whole, sizeof(whole), 0) != sizeof(whole) ||
+	    pwrite(fd, empty, sizeof(empty), 0) != sizeof(empty))
+		return -EIO;
+	r = __real_registry_add(registry, entry, ret_slot);
+	linger();
+	if (pwrite(fd, whole, sizeof(whole), 0) != sizeof(whole))
+		r = -EIO;
+	close(fd);
+	return r;
+}
+
+#ifdef SHMB_MUTATE_KEEP
+/* A broker that was stopped and replaced gives up what its successor has. */
+bool __wrap_registry_remove(struct registry *registry, uint32_t slot)
+{
+	__real_registry_remove(registry, slot);
+	return true;
+}
+#else
+/* A segment is removed before its entry. */
+bool __wrap_registry_remove(struct registry *registry, uint32_t slot)
+{
+	struct shmb_registry_entry entry;
+
+	if (slot != REGISTRY_NO_ENTRY && registry->map && registry_get(registry, slot, &entry)) {
+		shm_unlink((const char *)entry.segment);
+		linger();
+	}
+	return __real_registry_remove(registry, slot);
+}
+#endif
+
+/* A publisher moves on to a new pair whether or not its subscriber has heard of it. */
+int __wrap_pair_new(struct member *publisher, struct member *subscriber, struct quota_user *user)
+{
+	int r = __real_pair_new(publisher, subscriber, user);
+
+	if (r == 0)
+		pair_find(publisher, subscriber)->replaces = false;
+	return r;
+}
 
 /* Nobody hears of a successor: the epochs stay as they were. */
 void __wrap_adopt_announce(struct broker *broker)

@@ -11,6 +11,7 @@
 #include "tests/kill/step-machine.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -137,13 +138,21 @@ bool step_next(struct step *step)
 	return !step->shared->done;
 }
 
+/* Behind the end of the body it has come to the breakpoint: as after step_start(). */
+static bool has_returned(struct step *step)
+{
+	if (step->shared->done == 1)
+		step->shared->done = 2;
+	return step->shared->done;
+}
+
 bool step_syscall(struct step *step)
 {
 	step->n_points++;
 	if (ptrace(PTRACE_SYSCALL, step->pid, NULL, NULL) < 0)
 		step_fail(step, "PTRACE_SYSCALL: %s", strerror(errno));
 	step_wait(step);
-	return !step->shared->done;
+	return !has_returned(step);
 }
 
 void step_finish(struct step *step)
@@ -158,9 +167,26 @@ void step_finish(struct step *step)
 	step->shared->done = 2; /* as after step_start() */
 }
 
+/* Does it wait for something else than a processor? */
+static bool is_asleep(const struct step *step)
+{
+	char path[32], text[256] = "";
+	const char *state;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)step->pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0 && read(fd, text, sizeof(text) - 1) < 0)
+		text[0] = '\0';
+	if (fd >= 0)
+		close(fd);
+	state = strrchr(text, ')');
+	return state && state[1] && state[2] == 'S';
+}
+
 int step_syscall_within(struct step *step, uint32_t timeout_ms)
 {
-	uint64_t end = shmb_clock_now_ns() + timeout_ms * 1000000ull;
+	uint64_t timeout_ns = timeout_ms * 1000000ull, end = shmb_clock_now_ns() + timeout_ns;
 	siginfo_t info = { 0 };
 
 	if (!step->running && ptrace(PTRACE_SYSCALL, step->pid, NULL, NULL) < 0)
@@ -169,14 +195,17 @@ int step_syscall_within(struct step *step, uint32_t timeout_ms)
 	/* On one CPU it runs while we yield. */
 	while (waitid(P_PID, (id_t)step->pid, &info, WSTOPPED | WEXITED | WNOHANG | WNOWAIT) == 0 &&
 	       info.si_pid == 0) {
-		if (shmb_clock_now_ns() > end)
-			return -ETIMEDOUT;
+		if (shmb_clock_now_ns() > end) {
+			if (is_asleep(step))
+				return -ETIMEDOUT;
+			end = shmb_clock_now_ns() + timeout_ns;
+		}
 		sched_yield();
 	}
 	step_wait(step);
 	step->running = false;
 	step->n_points++;
-	return !step->shared->done;
+	return !has_returned(step);
 }
 
 bool step_in_syscall(const struct step *step)
@@ -198,9 +227,17 @@ void step_interrupt(struct step *step)
 	int status;
 
 	kill(step->pid, SIGSTOP);
-	if (waitpid(step->pid, &status, 0) != step->pid || !WIFSTOPPED(status) ||
-	    WSTOPSIG(status) != SIGSTOP)
-		step_fail(step, "it cannot be stopped");
+	for (;;) {
+		if (waitpid(step->pid, &status, 0) != step->pid || !WIFSTOPPED(status))
+			step_fail(step, "it cannot be stopped");
+		if (WSTOPSIG(status) == SIGSTOP)
+			break;
+		/* On its way to the next system call, or out of the one that was interrupted. */
+		if (!step->running || (WSTOPSIG(status) & 0x7f) != SIGTRAP)
+			step_fail(step, "it stops for signal %d", WSTOPSIG(status));
+		step_release(step);
+	}
+	step->running = false;
 }
 
 void step_kill(struct step *step)
@@ -209,6 +246,12 @@ void step_kill(struct step *step)
 	waitpid(step->pid, NULL, 0);
 	step->pid = 0;
 	step->running = false;
+}
+
+void step_forget(struct step *step)
+{
+	munmap(step->shared, sizeof(*step->shared));
+	*step = (struct step){ 0 };
 }
 
 void step_table(const char *test, const struct step_row *rows, uint32_t n_rows, uint32_t divisor)

@@ -141,6 +141,9 @@ bool step_at_syscall(const struct step *step);
 /* Kills the child where it stands, and reaps it. */
 void step_kill(struct step *step);
 
+/* The child has ended by itself. */
+void step_forget(struct step *step);
+
 /* Prints a sentence with the scenario and the instruction at which the child stands, and fails the test. */
 void step_fail(const struct step *step, const char *format, ...)
 	__attribute__((format(printf, 2, 3), noreturn));

@@ -20,7 +20,9 @@
 #include "daemon/registry.h"
 #include "lib/client.h"
 #include "lib/clock.h"
+#include "lib/member.h"
 #include "lib/runtime.h"
+#include "lib/subscriber.h"
 
 #define LANE_LEN    4096u
 #define N_HISTORY   4u
@@ -28,6 +30,11 @@
 #define N_WATCHED   64u
 #define WATCHED_LEN (3u * 4096)
 #define LATE_NS	    10000000000ull
+#define START_NS    60000000000ull
+/* A channel whose opener died together with the broker is soon gone, too. */
+#define AWAY_NS	    1500000000ull
+#define N_KEYS	    4u
+#define N_STRANGERS 8u
 
 struct watched {
 	char name[256];
@@ -49,7 +56,12 @@ static struct shmb_client *client;
 static struct shmb_channel *channel;
 static struct shmb_publisher *publisher;
 static struct shmb_subscriber *subscriber;
-static uint64_t n_sent, stranger_next;
+static uint64_t n_sent;
+static struct {
+	uint64_t id;
+	uint64_t next;
+} strangers[N_STRANGERS];
+static uint32_t *started; /* shared with a broker that is not stepped */
 static struct watched watched[N_WATCHED];
 static uint32_t n_watched;
 
@@ -80,33 +92,55 @@ struct shmb_client *world_connect(void)
 	return connected;
 }
 
-static struct shmb_channel *open_channel(struct shmb_client *of, const char *name, uint32_t backing)
+static int32_t open_stream(struct shmb_client *of, const char *name, uint32_t backing,
+			   struct shmb_channel **ret_channel)
 {
 	struct shmb_channel_options options = { .options_len = sizeof(options),
 						.flags = SHMB_CHANNEL_CREATE,
 						.lane_len = LANE_LEN,
 						.history = N_HISTORY,
 						.backing = backing };
-	struct shmb_channel *opened = NULL;
 
-	world_must(shmb_channel_open(of, name, (uint32_t)strlen(name), &options, &opened),
-		   "channel");
-	return opened;
+	return shmb_channel_open(of, name, (uint32_t)strlen(name), &options, ret_channel);
+}
+
+int32_t world_try_open(struct shmb_client *of, bool state, struct shmb_channel **ret_channel)
+{
+	struct shmb_channel_options options = { .options_len = sizeof(options),
+						.flags = SHMB_CHANNEL_CREATE,
+						.pattern = SHMB_CHANNEL_STATE,
+						.max_keys = N_KEYS,
+						.value_len = sizeof(struct world_record) };
+
+	if (!state)
+		return open_stream(of, CHANNEL, SHMB_BACKING_AUTO, ret_channel);
+	return shmb_channel_open(of, CHANNEL "/state", strlen(CHANNEL "/state"), &options,
+				 ret_channel);
 }
 
 struct shmb_channel *world_open_channel(struct shmb_client *of)
 {
-	return open_channel(of, CHANNEL, SHMB_BACKING_AUTO);
+	struct shmb_channel *opened = NULL;
+
+	world_must(world_try_open(of, false, &opened), "channel");
+	return opened;
+}
+
+struct shmb_channel *world_open_state(struct shmb_client *of)
+{
+	struct shmb_channel *opened = NULL;
+
+	world_must(world_try_open(of, true, &opened), "state channel");
+	return opened;
 }
 
 struct shmb_channel *world_open_sealed(struct shmb_client *of)
 {
-	return open_channel(of, CHANNEL "/sealed", SHMB_BACKING_SEALED);
-}
+	struct shmb_channel *opened = NULL;
 
-struct shmb_channel *world_open_apart(struct shmb_client *of)
-{
-	return open_channel(of, CHANNEL "/apart", SHMB_BACKING_POSIX);
+	world_must(open_stream(of, CHANNEL "/sealed", SHMB_BACKING_SEALED, &opened),
+		   "sealed channel");
+	return opened;
 }
 
 /* ---- the broker -------------------------------------------------------------------------------- */
@@ -155,6 +189,10 @@ void world_begin(struct step *step)
 	if (stop_fd < 0 || !mkdtemp(directory))
 		step_fail(step, "no place: %s", strerror(errno));
 	atexit(clean_up);
+	started = mmap(NULL, sizeof(*started), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		       -1, 0);
+	if (started == MAP_FAILED)
+		step_fail(step, "mmap: %s", strerror(errno));
 	snprintf(world.address, sizeof(world.address), "%s/" SHMB_SOCKET_FILE, directory);
 }
 
@@ -168,6 +206,7 @@ void world_serve(void *context)
 {
 	static struct policy policy = { .single_user = true };
 	const struct world_broker *how = context;
+	int log_fd = getenv("SHMB_TEST_LOG") ? STDERR_FILENO : -1;
 	struct broker_config config = {
 		.directory = directory,
 		.socket_mode = 0600,
@@ -177,14 +216,15 @@ void world_serve(void *context)
 		.policy = &policy,
 		.replace = how->replace,
 		.replace_ns = 1, /* it never goes by itself */
-		.log = { .fd = -1 },
+		.away_ns = AWAY_NS,
+		.log = { .fd = log_fd },
 	};
 	struct loop_watch *watch;
+	int result;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (broker) {
-		int result = broker_run(broker);
-
+		result = broker_run(broker);
 		/* It was stopped, and another one has taken its place. */
 		if (result != -ESTALE)
 			world_must(result, "the broker runs");
@@ -198,7 +238,10 @@ void world_serve(void *context)
 	close_range(4, ~0u, 0);
 	policy.uid = geteuid();
 	quota_limits_user(&config.limits);
-	world_must(broker_new(&config, &broker), "the broker starts");
+	result = broker_new(&config, &broker);
+	if (how->late && (result == -ESTALE || result == -EADDRINUSE))
+		_exit(EXIT_SUCCESS);
+	world_must(result, "the broker starts");
 	world_must(loop_watch(broker->loop, stop_fd, true, on_stop, NULL, &watch), "watch");
 }
 
@@ -207,25 +250,47 @@ bool world_serves(void)
 	return broker != NULL;
 }
 
-void world_start_broker(void)
+/*
+ * On a busy machine a key exchange may take longer than the broker's patience: then it is tried
+ * again. What went wrong last is said.
+ */
+static void await_service(uint64_t end)
 {
-	struct world_broker how = { .uring = true };
-	uint64_t end = shmb_clock_now_ns() + 30000000000ull;
 	struct shmb_client_options options = { .options_len = sizeof(options),
 					       .address = world.address,
 					       .address_len = (uint32_t)strlen(world.address) };
 	struct shmb_client *first = NULL;
+	int32_t result;
+
+	while ((result = shmb_client_open(&options, &first)) < 0)
+		if (shmb_clock_now_ns() > end || usleep(20000) < 0)
+			world_must(result, "the broker has started, but does not serve");
+	world_must(shmb_client_close(first), "close");
+}
+
+void world_start_broker(const struct world_broker *how)
+{
+	uint64_t end = shmb_clock_now_ns() + START_NS;
+	struct world_broker own = *how;
+	int status;
 
 	fflush(NULL);
+	__atomic_store_n(started, 0, __ATOMIC_RELAXED);
 	world.broker_pid = fork();
 	if (world.broker_pid == 0) {
-		world_serve(&how);
-		world_serve(&how);
+		world_serve(&own);
+		__atomic_store_n(started, 1, __ATOMIC_RELEASE);
+		world_serve(&own);
 	}
-	while (shmb_client_open(&options, &first) < 0)
-		if (shmb_clock_now_ns() > end || usleep(1000) < 0)
-			step_fail(world.step, "the broker does not start");
-	world_must(shmb_client_close(first), "close");
+	while (!__atomic_load_n(started, __ATOMIC_ACQUIRE)) {
+		if (waitpid(world.broker_pid, &status, WNOHANG) != 0)
+			step_fail(world.step, "the broker ended with status 0x%x while it started",
+				  (unsigned int)status);
+		if (shmb_clock_now_ns() > end || usleep(200) < 0)
+			step_fail(world.step, "the broker is not ready after %llu s",
+				  (unsigned long long)START_NS / 1000000000);
+	}
+	await_service(end);
 }
 
 void world_stop_broker(pid_t pid)
@@ -262,17 +327,76 @@ uint32_t world_count_files(const char *path, const char *begin)
 	return n;
 }
 
-static uint32_t count_entries(void)
+/* Calls @visit for each. Returns how many there are. */
+static uint32_t for_each_entry(void (*visit)(const struct shmb_registry_entry *entry, int fd,
+					     off_t at))
 {
 	struct shmb_registry_entry entry;
 	int fd = shm_open(registry, O_RDONLY, 0);
 	uint32_t n = 0;
 
 	for (off_t at = SHMB_BLOCK_LEN; pread(fd, &entry, sizeof(entry), at) == sizeof(entry);
-	     at += (off_t)sizeof(entry))
-		n += entry.state == SHMB_ENTRY_LIVE;
+	     at += (off_t)sizeof(entry)) {
+		if (entry.state != SHMB_ENTRY_LIVE)
+			continue;
+		n++;
+		if (visit)
+			visit(&entry, fd, at);
+	}
 	close(fd);
 	return n;
+}
+
+/* A channel's is written before anybody hears of it. */
+static bool is_channel(int fd, const struct shmb_registry_entry *entry)
+{
+	struct shmb_channel_segment head;
+
+	return pread(fd, &head, sizeof(head), 0) == sizeof(head) && head.channel_id == entry->id &&
+	       head.pattern == entry->pattern && head.lane_len == entry->lane_len &&
+	       head.schema_len == entry->schema_len && head.name_len == entry->name_len &&
+	       !memcmp(head.name, entry->name, entry->name_len);
+}
+
+/* What is wrong with its segment, or NULL. */
+static const char *find_fault(const struct shmb_registry_entry *entry)
+{
+	uint64_t id = entry->segment_id ? entry->segment_id : entry->id;
+	struct shmb_segment_header header;
+	struct stat stat;
+	bool whole;
+	int fd;
+
+	/* A memfd goes with its broker. */
+	if (entry->segment[0] != '/')
+		return NULL;
+	fd = shm_open((const char *)entry->segment, O_RDONLY, 0);
+	if (fd < 0)
+		return "has no segment";
+	whole = fstat(fd, &stat) == 0 && (uint64_t)stat.st_size == entry->segment_len &&
+		pread(fd, &header, sizeof(header), 0) == sizeof(header) &&
+		header.magic == SHMB_SEGMENT_MAGIC && header.segment_id == id &&
+		(entry->kind != SHMB_ENTRY_CHANNEL || is_channel(fd, entry));
+	close(fd);
+	return whole ? NULL : "has a segment that is not finished";
+}
+
+static void check_entry(const struct shmb_registry_entry *entry, int fd, off_t at)
+{
+	const char *fault = find_fault(entry);
+	struct shmb_registry_entry again;
+
+	/* A broker that runs may have removed both, the entry first. */
+	if (!fault || pread(fd, &again, sizeof(again), at) != sizeof(again) ||
+	    again.state != SHMB_ENTRY_LIVE || again.id != entry->id)
+		return;
+	step_fail(world.step, "entry %llu of kind %u %s", (unsigned long long)entry->id,
+		  entry->kind, fault);
+}
+
+void world_check_registry(void)
+{
+	for_each_entry(check_entry);
 }
 
 static struct inventory take_inventory(void)
@@ -282,31 +406,47 @@ static struct inventory take_inventory(void)
 
 	snprintf(fds, sizeof(fds), "/proc/%d/fd", (int)world.broker_pid);
 	inventory.n_segments = world_count_files("/dev/shm", prefix);
-	inventory.n_entries = count_entries();
+	inventory.n_entries = for_each_entry(NULL);
 	inventory.n_fds = world_count_files(fds, "");
 	return inventory;
 }
 
 /* ---- the honest pair --------------------------------------------------------------------------- */
 
-/* The records of strangers come in order, too, from whichever stranger. */
+/* The records of each stranger come in order, too. */
+static void check_stranger(uint64_t from, uint64_t number)
+{
+	static uint32_t turn;
+	uint32_t i = 0;
+
+	while (i < N_STRANGERS && strangers[i].id != from)
+		i++;
+	if (i == N_STRANGERS) {
+		i = turn++ % N_STRANGERS;
+		strangers[i].id = from;
+		strangers[i].next = 0;
+	}
+	if (number != strangers[i].next)
+		step_fail(world.step, "the stranger's record %llu is not the next",
+			  (unsigned long long)number);
+	strangers[i].next++;
+	world.n_strangers++;
+}
+
 static void check_received(const struct world_record *record)
 {
 	uint64_t from = shmb_subscriber_view(subscriber)->publisher_id;
 
 	if (record->mixed != world_mix(record->number))
 		step_fail(world.step, "a record is torn");
-	if (from == shmb_publisher_view(publisher)->publisher_id) {
+	if (from == world.publisher_id) {
 		if (record->number != world.n_received++)
 			step_fail(world.step, "record %llu came, not %llu",
 				  (unsigned long long)record->number,
 				  (unsigned long long)world.n_received - 1);
 		return;
 	}
-	if (record->number && record->number != stranger_next)
-		step_fail(world.step, "the stranger's record %llu is not the next",
-			  (unsigned long long)record->number);
-	stranger_next = record->number + 1;
+	check_stranger(from, record->number);
 }
 
 static void receive_all(void)
@@ -346,11 +486,41 @@ void world_open_pair(void)
 	channel = world_open_channel(client);
 	world_must(shmb_publisher_open(channel, NULL, &publisher), "publisher");
 	world_must(shmb_subscriber_open(channel, NULL, &subscriber), "subscriber");
+	world.publisher_id = shmb_publisher_view(publisher)->publisher_id;
 	/* The name of each segment begins with the broker's instance. */
 	registry_name(client->instance, registry);
 	snprintf(prefix, sizeof(prefix), "%s", registry[0] == '/' ? registry + 1 : registry);
 	strcpy(strrchr(prefix, '.'), ".");
 	world_exchange(10);
+}
+
+bool world_evict_by(struct shmb_member *accuser, uint64_t spared_id)
+{
+	uint64_t pair = 0;
+
+	for (uint32_t i = 0; i < accuser->inbox.n_pairs; i++)
+		if (accuser->inbox.pairs[i].peer_id != spared_id)
+			pair = accuser->inbox.pairs[i].id;
+	if (!pair)
+		return false;
+	shmb_member_report(accuser, pair, EBADMSG);
+	return true;
+}
+
+bool world_evict(bool a_publisher)
+{
+	/* It is the first thing in both. */
+	struct shmb_member *own = (struct shmb_member *)(void *)publisher;
+	bool done;
+
+	shmb_subscriber_ready(subscriber);
+	world_exchange(1);
+	if (a_publisher)
+		done = world_evict_by(shmb_subscriber_member(subscriber), own->id);
+	else
+		done = world_evict_by(own, shmb_subscriber_member(subscriber)->id);
+	world_ping();
+	return done;
 }
 
 void world_close_pair(void)
@@ -388,25 +558,6 @@ static void print_fds(void)
 	}
 }
 
-static void print_entries(void)
-{
-	struct shmb_registry_entry entry;
-	int fd = shm_open(registry, O_RDONLY, 0);
-
-	for (off_t at = SHMB_BLOCK_LEN; pread(fd, &entry, sizeof(entry), at) == sizeof(entry);
-	     at += (off_t)sizeof(entry))
-		if (entry.state == SHMB_ENTRY_LIVE)
-			fprintf(stderr,
-				"entry %llu: kind %u, pid %u, channel %llu, client %llu, pair of %llu "
-				"and %llu, flags 0x%x\n",
-				(unsigned long long)entry.id, entry.kind, entry.pid,
-				(unsigned long long)entry.channel_id,
-				(unsigned long long)entry.client_id,
-				(unsigned long long)entry.publisher_id,
-				(unsigned long long)entry.subscriber_id, entry.flags);
-	close(fd);
-}
-
 /* Nothing of the victim is left, and the pair is not held up any more. Returns how long it took. */
 uint64_t world_wait_clean(void)
 {
@@ -419,7 +570,6 @@ uint64_t world_wait_clean(void)
 			struct inventory now = take_inventory();
 
 			print_fds();
-			print_entries();
 			step_fail(world.step,
 				  "left: %u segments, %u entries, %u fds; before: %u, %u, %u",
 				  now.n_segments, now.n_entries, now.n_fds, baseline.n_segments,

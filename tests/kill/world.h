@@ -16,6 +16,8 @@
 
 #include "tests/kill/step.h"
 
+struct shmb_member;
+
 /* What is sent. Strangers number their records from 0. */
 struct world_record {
 	uint64_t number;
@@ -33,6 +35,7 @@ struct inventory {
 struct world_broker {
 	bool uring; /* if the kernel has it */
 	bool replace; /* one that is there, and does not go */
+	bool late; /* it may find that another one has taken its place while it began */
 };
 
 /**
@@ -41,7 +44,9 @@ struct world_broker {
  * @address:	of the broker
  * @broker_pid: its process
  * @n_members:	subscribers of the channel, and publishers of it, when all strangers have gone
+ * @publisher_id: of the honest one
  * @n_received: records that the honest pair has exchanged
+ * @n_strangers: records of others that its subscriber has had
  * @latest_ns:	the longest that world_wait_clean() has taken
  */
 extern struct world {
@@ -49,7 +54,9 @@ extern struct world {
 	char address[128];
 	pid_t broker_pid;
 	uint32_t n_members;
+	uint64_t publisher_id;
 	uint64_t n_received;
+	uint64_t n_strangers;
 	uint64_t latest_ns;
 } world;
 
@@ -64,8 +71,8 @@ void world_serve(void *context);
 /* In its process: has it started? */
 bool world_serves(void);
 
-/* Starts one that is not stepped. */
-void world_start_broker(void);
+/* Starts one that is not stepped, and waits until it serves. */
+void world_start_broker(const struct world_broker *how);
 
 /* Stops a broker whose clients have gone. It must leave nothing behind but its keys. */
 void world_stop_broker(pid_t pid);
@@ -78,8 +85,9 @@ int32_t world_must(int32_t result, const char *what);
 struct shmb_client *world_connect(void);
 struct shmb_channel *world_open_channel(struct shmb_client *of);
 struct shmb_channel *world_open_sealed(struct shmb_client *of);
-/* One that the honest pair is not on. */
-struct shmb_channel *world_open_apart(struct shmb_client *of);
+struct shmb_channel *world_open_state(struct shmb_client *of);
+/* One of those, without failing the test. */
+int32_t world_try_open(struct shmb_client *of, bool state, struct shmb_channel **ret_channel);
 uint64_t world_mix(uint64_t number);
 
 /* The honest pair. */
@@ -89,8 +97,19 @@ void world_close_pair(void);
 /* Sends records, and receives them. Returns how many could be sent. */
 uint32_t world_exchange(uint32_t n);
 
+/*
+ * Has a publisher or a subscriber that is not its own thrown out: the one that came last. Returns
+ * false if there is none.
+ */
+bool world_evict(bool a_publisher);
+/* The same, with another accuser than the honest pair; not the one that is to be spared. */
+bool world_evict_by(struct shmb_member *accuser, uint64_t spared_id);
+
 /* Speak to the broker: come back to it, if it is another one. */
 void world_ping(void);
+
+/* Each entry of the registry has its segment, whole. */
+void world_check_registry(void);
 
 /* From now on this is what world_wait_clean() waits for. */
 void world_take_baseline(void);

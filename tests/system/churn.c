@@ -169,6 +169,13 @@ static int must(int32_t result, int code)
 	_exit(code);
 }
 
+/* All clients fit into one channel. */
+static const struct shmb_channel_options crowded = { .options_len = sizeof(crowded),
+						     .flags = SHMB_CHANNEL_CREATE,
+						     .lane_len = LANE_LEN,
+						     .max_publishers = 128,
+						     .max_subscribers = 128 };
+
 /* SIGKILL after so many microseconds, at whatever instruction. */
 static void kill_me_after(uint64_t us)
 {
@@ -209,11 +216,6 @@ static _Noreturn void live(enum end end)
 						       (uint32_t)strlen(daemon_process.address) };
 	uint32_t flags = next_random() % 2 ? SHMB_SUBSCRIBER_LOSSY : 0;
 	struct shmb_subscriber_options how = { .options_len = sizeof(how), .flags = flags };
-	struct shmb_channel_options create = { .options_len = sizeof(create),
-					       .flags = SHMB_CHANNEL_CREATE,
-					       .lane_len = LANE_LEN,
-					       .max_publishers = 128,
-					       .max_subscribers = 128 };
 	struct shmb_subscriber *subscriber = NULL;
 	struct shmb_publisher *publisher = NULL;
 	struct shmb_channel *channel;
@@ -224,7 +226,7 @@ static _Noreturn void live(enum end end)
 		kill_me_after(next_random() % KILL_WITHIN_US);
 	snprintf(name, sizeof(name), "churn/%u", (unsigned)(next_random() % N_CHANNELS));
 	must(shmb_client_open(&options, &own), 1);
-	must(shmb_channel_open(own, name, (uint32_t)strlen(name), &create, &channel), 2);
+	must(shmb_channel_open(own, name, (uint32_t)strlen(name), &crowded, &channel), 2);
 	if (next_random() % 4)
 		must(shmb_subscriber_open(channel, &how, &subscriber), 3);
 	if (next_random() % 3 == 0)
@@ -275,17 +277,40 @@ static int bury(int flags)
 	return n;
 }
 
-/* The stream that must not suffer: what is sent arrives, between records of the others. */
-static void pass_one(struct shmb_publisher *publisher, struct shmb_subscriber *subscriber)
+/* The stream that must not suffer. */
+static struct {
+	struct shmb_channel *channel;
+	struct shmb_publisher *publisher;
+	struct shmb_subscriber *subscriber;
+} stream;
+
+static void begin_stream(void)
+{
+	client = connect_to(daemon_process.address);
+	ok(shmb_channel_open(client, "churn/0", 7, &crowded, &stream.channel));
+	stream.publisher = publisher_of(stream.channel, 0);
+	stream.subscriber = subscriber_of(stream.channel, 0);
+}
+
+static void end_stream(void)
+{
+	ok(shmb_subscriber_close(stream.subscriber));
+	ok(shmb_publisher_close(stream.publisher));
+	ok(shmb_channel_close(stream.channel));
+	ok(shmb_client_close(client));
+}
+
+/* What is sent arrives, between records of the others. */
+static void pass_one(void)
 {
 	uint8_t sent[RECORD_MAX], record[RECORD_MAX];
 	uint32_t len = make_record(sent);
 	int32_t got;
 
-	ok(shmb_publisher_send_wait(publisher, sent, len, TIMEOUT));
+	ok(shmb_publisher_send_wait(stream.publisher, sent, len, TIMEOUT));
 	for (;;) {
-		ok(shmb_subscriber_wait(subscriber, TIMEOUT));
-		got = shmb_subscriber_recv(subscriber, record, sizeof(record));
+		ok(shmb_subscriber_wait(stream.subscriber, TIMEOUT));
+		got = shmb_subscriber_recv(stream.subscriber, record, sizeof(record));
 		if (got == -EAGAIN)
 			continue;
 		ok(got);
@@ -295,8 +320,7 @@ static void pass_one(struct shmb_publisher *publisher, struct shmb_subscriber *s
 	}
 }
 
-static void churn_for(uint64_t ms, struct shmb_publisher *publisher,
-		      struct shmb_subscriber *subscriber)
+static void churn_for(uint64_t ms)
 {
 	uint64_t end = process_now_ms() + ms;
 	int n_alive = 0, n_all = 0;
@@ -305,19 +329,18 @@ static void churn_for(uint64_t ms, struct shmb_publisher *publisher,
 		for (int i = 0; n_alive < N_CLIENTS && i < 10; i++, n_alive++, n_all++)
 			start_one(0);
 		for (int i = 0; i < 20; i++)
-			pass_one(publisher, subscriber);
+			pass_one();
 		n_alive -= bury(WNOHANG);
 	}
 	while (n_alive > 0) {
-		pass_one(publisher, subscriber);
+		pass_one();
 		n_alive -= bury(WNOHANG);
 	}
 	printf("%d clients came and went\n", n_all);
 }
 
 /* So many clients die at any instruction of whatever they do. */
-static int kill_clients(int wanted, struct shmb_publisher *publisher,
-			struct shmb_subscriber *subscriber)
+static int kill_clients(int wanted)
 {
 	uint64_t end = process_now_ms() + AMOUNT_MS;
 	int n_alive = 0, n_all = 0;
@@ -328,11 +351,11 @@ static int kill_clients(int wanted, struct shmb_publisher *publisher,
 			n_alive++;
 			n_all++;
 		}
-		pass_one(publisher, subscriber);
+		pass_one();
 		n_alive -= bury(WNOHANG);
 	}
 	while (n_alive > 0) {
-		pass_one(publisher, subscriber);
+		pass_one();
 		n_alive -= bury(WNOHANG);
 	}
 	return n_all;
@@ -452,71 +475,43 @@ static void tear_down_churn(void)
 START_TEST(a_hundred_clients_at_once_come_and_go_and_leave_nothing)
 {
 	const char *given = getenv("SHMB_TEST_SEED");
-	struct shmb_channel_options create = { .options_len = sizeof(create),
-					       .flags = SHMB_CHANNEL_CREATE,
-					       .lane_len = LANE_LEN,
-					       .max_publishers = 128,
-					       .max_subscribers = 128 };
-	struct shmb_subscriber *subscriber;
-	struct shmb_publisher *publisher;
-	struct shmb_channel *channel;
 	struct usage before;
 
 	seed = given ? strtoull(given, NULL, 0) : process_now_ms() * 1000003 + (uint64_t)getpid();
 	printf("SHMB_TEST_SEED=%llu\n", (unsigned long long)seed);
 	fflush(stdout);
-	client = connect_to(daemon_process.address);
-	ok(shmb_channel_open(client, "churn/0", 7, &create, &channel));
-	publisher = publisher_of(channel, 0);
-	subscriber = subscriber_of(channel, 0);
+	begin_stream();
 	/* The first round fills caches: what is kept for later is no leak. */
-	churn_for(300, publisher, subscriber);
+	churn_for(300);
 	ok(shmb_client_ping(client, TIMEOUT));
 	usleep(300000);
 	before = measure();
-	churn_for(is_quick ? 1500 : 5000, publisher, subscriber);
+	churn_for(is_quick ? 1500 : 5000);
 	nothing_is_left(&before);
-	ok(shmb_subscriber_close(subscriber));
-	ok(shmb_publisher_close(publisher));
-	ok(shmb_channel_close(channel));
-	ok(shmb_client_close(client));
+	end_stream();
 }
 END_TEST
 
 START_TEST(a_thousand_clients_are_killed_and_leave_nothing)
 {
-	struct shmb_channel_options create = { .options_len = sizeof(create),
-					       .flags = SHMB_CHANNEL_CREATE,
-					       .lane_len = LANE_LEN,
-					       .max_publishers = 128,
-					       .max_subscribers = 128 };
-	struct shmb_subscriber *subscriber;
-	struct shmb_publisher *publisher;
-	struct shmb_channel *channel;
 	struct usage before;
 	uint64_t start;
 	int n, wanted = is_quick ? 100 : 1000;
 
 	seed = process_now_ms() * 1000003 + (uint64_t)getpid();
-	client = connect_to(daemon_process.address);
-	ok(shmb_channel_open(client, "churn/0", 7, &create, &channel));
-	publisher = publisher_of(channel, 0);
-	subscriber = subscriber_of(channel, 0);
-	kill_clients(50, publisher, subscriber);
+	begin_stream();
+	kill_clients(50);
 	ok(shmb_client_ping(client, TIMEOUT));
 	usleep(300000);
 	before = measure();
 	start = process_now_ms();
-	n = kill_clients(wanted, publisher, subscriber);
+	n = kill_clients(wanted);
 	printf("counted: %d clients killed\nin %llu ms\n", n,
 	       (unsigned long long)(process_now_ms() - start));
 	fflush(stdout);
 	ck_assert_int_ge(n, process_is_sanitized() ? 50 : wanted);
 	nothing_is_left(&before);
-	ok(shmb_subscriber_close(subscriber));
-	ok(shmb_publisher_close(publisher));
-	ok(shmb_channel_close(channel));
-	ok(shmb_client_close(client));
+	end_stream();
 }
 END_TEST
 

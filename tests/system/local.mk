@@ -10,6 +10,7 @@ system_tests = \
 	%D%/shmctl-live.sys \
 	%D%/shmctl-queue.sys \
 	%D%/shmctl-state.sys \
+	%D%/shmctl-call.sys \
 	%D%/shmctl-ping.sys \
 	%D%/shmctl-keygen.sys \
 	%D%/shmctl-doctor.sys \
@@ -62,7 +63,8 @@ stress_tests =
 stress_once_tests =
 # With io_uring and with epoll in one run; first, because it takes longest.
 stress_once_tests += %D%/test-faults
-%C%_test_faults_SOURCES = %D%/test-faults.c %D%/inject.c %D%/inject.h %D%/process.h \
+%C%_test_faults_SOURCES = %D%/test-faults.c %D%/fault-worker.c %D%/fault-worker.h %D%/inject.c \
+	%D%/inject.h %D%/newcomer.c %D%/newcomer.h %D%/held.c %D%/held.h %D%/process.h \
 	tests/unit/fixture.h tests/unit/gate.h
 %C%_test_faults_LDADD = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 stress_once_tests += %D%/scale

@@ -49,10 +49,14 @@ unit_tests += %D%/test-stream
 %C%_test_stream_SOURCES = %D%/test-stream.c %D%/fixture.h
 unit_tests += %D%/test-history
 %C%_test_history_SOURCES = %D%/test-history.c %D%/fixture.h
+unit_tests += %D%/test-block
+%C%_test_block_SOURCES = %D%/test-block.c %D%/fixture.h
 unit_tests += %D%/test-state
 %C%_test_state_SOURCES = %D%/test-state.c %D%/fixture.h
 unit_tests += %D%/test-queue
 %C%_test_queue_SOURCES = %D%/test-queue.c %D%/fixture.h
+unit_tests += %D%/test-call
+%C%_test_call_SOURCES = %D%/test-call.c %D%/fixture.h
 unit_tests += %D%/test-waitset
 %C%_test_waitset_SOURCES = %D%/test-waitset.c %D%/fixture.h
 unit_tests += %D%/test-kept
@@ -87,8 +91,10 @@ unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_client_LDADD = $(unit_ldadd)
 %C%_test_stream_LDADD = $(unit_ldadd)
 %C%_test_history_LDADD = $(unit_ldadd)
+%C%_test_block_LDADD = $(unit_ldadd)
 %C%_test_state_LDADD = $(unit_ldadd)
 %C%_test_queue_LDADD = $(unit_ldadd)
+%C%_test_call_LDADD = $(unit_ldadd)
 %C%_test_waitset_LDADD = $(unit_ldadd)
 %C%_test_waitset_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=epoll_ctl
 %C%_test_restart_LDADD = $(unit_ldadd)
@@ -99,8 +105,11 @@ unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 check_PROGRAMS += $(long_unit_tests) $(unit_tests)
 # The same programs once more, with what the channels' memory is made of.
 sealed_tests = %D%/sealed-stream.sh %D%/sealed-waitset.sh %D%/sealed-history.sh \
-	%D%/sealed-state.sh %D%/sealed-queue.sh %D%/sealed-kept.sh %D%/sealed-retained.sh
-long_tests += $(long_unit_tests) %D%/sealed-restart.sh
-TESTS += $(unit_tests) $(sealed_tests)
-dist_check_SCRIPTS += %D%/sealed-restart.sh $(sealed_tests)
+	%D%/sealed-state.sh %D%/sealed-queue.sh %D%/sealed-block.sh %D%/sealed-call.sh \
+	%D%/sealed-kept.sh %D%/sealed-retained.sh
+# And once more, with all records in blocks.
+block_tests = %D%/blocks-stream.sh %D%/blocks-history.sh %D%/blocks-waitset.sh
+long_tests += $(long_unit_tests) %D%/sealed-restart.sh %D%/blocks-restart.sh
+TESTS += $(unit_tests) $(sealed_tests) $(block_tests)
+dist_check_SCRIPTS += %D%/sealed-restart.sh $(sealed_tests) %D%/blocks-restart.sh $(block_tests)
 endif

@@ -187,6 +187,39 @@ START_TEST(survives_kills)
 }
 END_TEST
 
+START_TEST(notes_nothing_once_it_was_replaced)
+{
+	struct shmb_registry_entry entry = entry_new(&registry), got;
+	struct registry next, late;
+	uint32_t slot, other;
+
+	registry_start(&registry, "/a");
+	ck_assert_int_eq(registry_add(&registry, &entry, &slot), 0);
+	ck_assert_int_eq(registry_load(&next, instance), 0);
+	ck_assert_int_eq(registry_load(&late, instance), 0);
+	ck_assert(!registry_is_superseded(&registry));
+	registry_start(&next, "/a");
+	ck_assert(registry_is_superseded(&registry));
+	ck_assert(!registry_is_superseded(&next));
+	/* Stopped while it left an object of its own, for one. */
+	ck_assert_int_eq(registry_supersede(&registry), -ESTALE);
+	ck_assert_int_eq(registry_supersede(&next), 0);
+	ck_assert_int_eq(registry_add(&registry, &entry, &other), -ESTALE);
+	ck_assert(!registry_remove(&registry, slot));
+	ck_assert(registry_get(&next, slot, &got));
+	/* One that starts on an object that has no name any more. */
+	registry_start(&late, "/a");
+	ck_assert(!registry_is_superseded(&late));
+	ck_assert_int_eq(registry_supersede(&late), -ESTALE);
+	registry_destroy(&late);
+	/* The name is the other's by now. */
+	registry_destroy(&registry);
+	registry = next;
+	reload();
+	ck_assert(registry_get(&registry, slot, &got));
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("registry");
@@ -201,6 +234,7 @@ int main(void)
 	tcase_add_test(tcase, refuses_what_is_none);
 	tcase_add_test(tcase, drops_entries_that_make_no_sense);
 	tcase_add_test(tcase, ignores_use_after_release);
+	tcase_add_test(tcase, notes_nothing_once_it_was_replaced);
 	tcase_add_loop_test(tcase, survives_kills, 0, 20);
 	suite_add_tcase(suite, tcase);
 	srunner_run_all(runner, CK_ENV);

@@ -476,7 +476,7 @@ START_TEST(each_rule_of_a_header_is_kept)
 	must(survive(RING_LEN - 64, good | 56) == 1);
 	must(survive(RING_LEN - 64, good | 57) == -EBADMSG);
 	must(survive(0, good | 8 | SHMB_RECORD_EXT) == -EBADMSG);
-	must(survive(0, good | 8 | SHMB_RECORD_MORE) == -EBADMSG);
+	must(survive(0, good | 8 | SHMB_RECORD_BLOCK) == -EBADMSG);
 	must(survive(0, good + (1ull << SHMB_RECORD_SEQ_SHIFT)) == -EBADMSG);
 	must(survive(0, good - (1ull << SHMB_RECORD_SEQ_SHIFT)) == -EBADMSG);
 	/* A pad must reach exactly to the end. */

@@ -98,6 +98,17 @@ class Examples(BrokerTest):
                 self.assertIsNone(process.poll())
                 time.sleep(0.01)
 
+    def test_call_and_serve(self):
+        serve = self.example("serve.py", "3")
+        call = self.example("call.py", "world")
+        self.assertEqual(call.communicate(timeout=30), ("WORLD\n1\n2\n3\n4\n5\n", ""))
+        self.assertEqual(call.returncode, 0)
+        with self.client.calls("example/calls") as channel, channel.caller() as caller:
+            with self.assertRaisesRegex(shmbroker.RemoteError, "no such method"):
+                caller.call(b"", 3, timeout=20)
+        self.assertEqual(serve.communicate(timeout=30), ("", ""))
+        self.assertEqual(serve.returncode, 0)
+
     def test_telemetry(self):
         with tempfile.NamedTemporaryFile() as file:
             content = os.urandom(300001)

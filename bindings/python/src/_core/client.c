@@ -154,20 +154,24 @@ static PyObject *channel_new(PyTypeObject *type, PyObject *args, PyObject *Py_UN
 	const char *name, *schema;
 	Py_ssize_t name_len, schema_len;
 	struct shmb_channel *channel = NULL;
+	unsigned long long arena_len;
 	struct handle *client;
 	PyObject *client_object, *self;
 	PyThreadState *thread;
 	int32_t r;
 
-	if (!PyArg_ParseTuple(args, "O!s#z#IIIIIIIII:Channel", client_type, &client_object, &name,
+	if (!PyArg_ParseTuple(args, "O!s#z#IIIIIIIIIIKIIII:Channel", client_type, &client_object, &name,
 			      &name_len, &schema, &schema_len, &options.flags, &options.lane_len,
 			      &options.max_publishers, &options.max_subscribers, &options.history,
 			      &options.backing, &options.pattern, &options.max_keys,
-			      &options.value_len))
+			      &options.value_len, &options.record_len_max, &arena_len,
+			      &options.inline_len_max, &options.max_holds, &options.block_flags,
+			      &options.numa_node))
 		return NULL;
 	client = CAST(handle, client_object);
 	if (handle_check(client) < 0)
 		return NULL;
+	options.arena_len = arena_len;
 	options.schema = schema;
 	options.schema_len = (uint32_t)schema_len;
 	self = PyType_GenericAlloc(type, 0);
@@ -217,8 +221,9 @@ static PyObject *channel_info(PyObject *self, PyObject *Py_UNUSED(ignored))
 					  info.max_publishers, info.max_subscribers,
 					  info.n_publishers, info.n_subscribers, info.history,
 					  info.backing, info.pattern, info.max_keys,
-					  info.value_len_max, info.retained },
-			    13);
+					  info.value_len_max, info.arena_len, info.inline_len_max,
+					  info.max_holds, info.retained },
+			    16);
 }
 
 struct members {
@@ -298,9 +303,12 @@ static PyStructSequence_Field info_fields[] = {
 	{ "n_subscribers", "now" },
 	{ "history", "records of each publisher that a late subscriber gets" },
 	{ "backing", "what is made for its members from now on: 1 posix, 2 sealed" },
-	{ "pattern", "1 stream, 2 queue, 4 state" },
+	{ "pattern", "1 stream, 2 queue, 3 call, 4 state" },
 	{ "max_keys", "state: limit" },
 	{ "value_len_max", "state: bytes of the longest value" },
+	{ "arena_len", "bytes that the blocks of each publisher may take; 0: there are none" },
+	{ "inline_len_max", "longer records lie in blocks" },
+	{ "max_holds", "so many records may each subscriber hold" },
 	{ "retained", "1: it stays until it is removed" },
 	{ NULL, NULL },
 };
@@ -309,7 +317,7 @@ static PyStructSequence_Desc info_desc = {
 	.name = "shmbroker.ChannelInfo",
 	.doc = "What a channel is and who is there.",
 	.fields = info_fields,
-	.n_in_sequence = 13,
+	.n_in_sequence = 16,
 };
 
 /* ---- embedded broker -------------------------------------------------------------------------------------- */

@@ -71,6 +71,7 @@ struct lease;
  * @children: those that are open, borrowed
  * @next:     among the parent's children
  * @lease:    the loan or peek that is out, borrowed
+ * @holds:    those that are out, borrowed
  */
 struct handle {
 	PyObject_HEAD void *ptr;
@@ -81,6 +82,7 @@ struct handle {
 	struct handle *children;
 	struct handle *next;
 	struct lease *lease;
+	struct lease *holds;
 };
 
 /* Takes @ptr in. */
@@ -149,10 +151,10 @@ PyObject *record_view(PyTypeObject *type, struct layout *layout, PyObject *owner
 /* Where its bytes are, or NULL with an exception. */
 char *record_bytes(struct record *record, bool write);
 
-/* ---- leases: memory of a lane that a loan or peek lends (lease.c) ------------------------------- */
+/* ---- leases: memory that a loan, peek or hold lends (lease.c) ------------------------------- */
 
 /**
- * struct lease - a Loan or a Peek
+ * struct lease - a Loan, a Peek or a Hold
  * @handle:  the publisher or subscriber, strong
  * @data:    first payload
  * @len:     bytes of each
@@ -168,6 +170,8 @@ char *record_bytes(struct record *record, bool write);
  * @type:    of the first record
  * @sequence: of the first record
  * @publisher_id: whose it is
+ * @hold:    of a Hold: its number
+ * @next:    of a Hold: among the handle's
  */
 struct lease {
 	PyObject_HEAD struct handle *handle;
@@ -185,17 +189,24 @@ struct lease {
 	uint32_t type;
 	uint64_t sequence;
 	uint64_t publisher_id;
+	uint32_t hold;
+	struct lease *next;
 	PyObject *entered; /* memoryview that __enter__ of a raw loan gave out */
 };
 
 extern PyTypeObject *loan_type;
 extern PyTypeObject *peek_type;
+extern PyTypeObject *hold_type;
 
 int lease_init_module(PyObject *module);
 PyObject *lease_new(PyTypeObject *type, struct handle *handle, const struct shmb_view *view,
 		    PyTypeObject *record, struct layout *layout);
 /* The memory goes away with its handle. */
 void lease_void(struct lease *lease);
+/* Buffers that somebody holds of what a handle has lent. */
+Py_ssize_t lease_exports(const struct handle *handle);
+/* All of it goes away with the handle. */
+void lease_void_all(struct handle *handle);
 bool lease_is(PyObject *object);
 
 /* ---- the other nouns ---------------------------------------------------------------------------- */
@@ -253,6 +264,7 @@ typedef int32_t (*subscriber_recv_fn)(struct shmb_subscriber *subscriber, void *
 PyObject *subscriber_receive(PyObject *self, subscriber_recv_fn recv, int64_t timeout_ns);
 /* The next record, or None. */
 PyObject *subscriber_try(PyObject *self, subscriber_recv_fn recv);
+int call_init_module(PyObject *module);
 
 /* Bytes of a record or of anything with a buffer, as the channel wants them. Returns 0 or -1 raised. */
 int payload_get(struct publisher *publisher, PyObject *object, Py_buffer *buffer);

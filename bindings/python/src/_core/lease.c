@@ -9,11 +9,13 @@
 
 PyTypeObject *loan_type;
 PyTypeObject *peek_type;
+PyTypeObject *hold_type;
 static PyTypeObject *row_type;
 
 bool lease_is(PyObject *object)
 {
-	return Py_TYPE(object) == peek_type || Py_TYPE(object) == loan_type;
+	return Py_TYPE(object) == peek_type || Py_TYPE(object) == loan_type ||
+	       Py_TYPE(object) == hold_type;
 }
 
 PyObject *lease_new(PyTypeObject *type, struct handle *handle, const struct shmb_view *view,
@@ -38,22 +40,62 @@ PyObject *lease_new(PyTypeObject *type, struct handle *handle, const struct shmb
 	lease->sequence = view->sequence;
 	lease->publisher_id = view->publisher_id;
 	lease->live = true;
-	handle->lease = lease;
+	if (type == hold_type) {
+		lease->count = 1;
+		lease->stride = lease->len;
+		lease->next = handle->holds;
+		handle->holds = lease;
+	} else {
+		handle->lease = lease;
+	}
 	return (PyObject *)lease;
+}
+
+static bool is_hold(const struct lease *lease)
+{
+	return Py_TYPE((PyObject *)lease) == hold_type;
+}
+
+static const char *noun_of(const struct lease *lease)
+{
+	return lease->write ? "loan" : is_hold(lease) ? "hold" : "peek";
 }
 
 void lease_void(struct lease *lease)
 {
-	if (lease->live)
+	struct lease **at = &lease->handle->holds;
+
+	if (lease->live && !is_hold(lease))
 		lease->handle->lease = NULL;
+	while (lease->live && is_hold(lease) && *at != lease)
+		at = &(*at)->next;
+	if (lease->live && is_hold(lease))
+		*at = lease->next;
 	lease->live = false;
+}
+
+Py_ssize_t lease_exports(const struct handle *handle)
+{
+	Py_ssize_t n = handle->lease ? handle->lease->exports : 0;
+
+	for (const struct lease *at = handle->holds; at; at = at->next)
+		n += at->exports;
+	return n;
+}
+
+void lease_void_all(struct handle *handle)
+{
+	if (handle->lease)
+		lease_void(handle->lease);
+	while (handle->holds)
+		lease_void(handle->holds);
 }
 
 static int check_live(struct lease *lease)
 {
 	if (lease->live)
 		return handle_check(lease->handle);
-	core_fail_buffer("this %s has been given back", lease->write ? "loan" : "peek");
+	core_fail_buffer("this %s has been given back", noun_of(lease));
 	return -1;
 }
 
@@ -63,8 +105,7 @@ static int check_exports(struct lease *lease)
 		return -1;
 	if (lease->exports == 0)
 		return 0;
-	core_fail_buffer("%zd view(s) of this %s still exist", lease->exports,
-			 lease->write ? "loan" : "peek");
+	core_fail_buffer("%zd view(s) of this %s still exist", lease->exports, noun_of(lease));
 	return -1;
 }
 
@@ -75,6 +116,8 @@ static void lease_dealloc(PyObject *self)
 
 	if (lease->live && lease->write)
 		shmb_publisher_cancel(handle->ptr);
+	else if (lease->live && is_hold(lease))
+		shmb_subscriber_unhold(handle->ptr, lease->hold);
 	else if (lease->live)
 		shmb_subscriber_release(handle->ptr, 0);
 	lease_void(lease);
@@ -97,7 +140,7 @@ static int lease_getbuffer(PyObject *self, Py_buffer *view, int flags)
 	if (check_live(lease) < 0)
 		return -1;
 	if ((flags & PyBUF_WRITABLE) && !lease->write) {
-		core_fail_buffer("what is peeked at is read-only");
+		core_fail_buffer("what is peeked at or held is read-only");
 		return -1;
 	}
 	if (!packed && (flags & PyBUF_STRIDES) != PyBUF_STRIDES) {
@@ -313,11 +356,40 @@ static PyObject *peek_exit(PyObject *self, PyObject *args)
 	return result;
 }
 
+static PyObject *peek_hold(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+	struct lease *lease = CAST(lease, self);
+	struct handle *handle = lease->handle;
+	PyObject *hold;
+	int32_t r;
+
+	if (check_exports(lease) < 0)
+		return NULL;
+	r = shmb_subscriber_hold(handle->ptr);
+	if (r < 0 && r != -ESTALE)
+		return core_fail(r, SIDE_SUBSCRIBER);
+	lease_void(lease);
+	if (r < 0)
+		return core_fail(r, SIDE_SUBSCRIBER);
+	hold = lease_new(hold_type, handle, shmb_subscriber_view(handle->ptr), lease->record,
+			 lease->layout);
+	if (hold)
+		CAST(lease, hold)->hold = (uint32_t)r;
+	else
+		shmb_subscriber_unhold(handle->ptr, (uint32_t)r);
+	return hold;
+}
+
 static PyMethodDef peek_methods[] = {
 	{ "release", peek_release, METH_VARARGS,
 	  "release(count=None)\n--\n\nBe done with the first count records, by default all; 0 keeps\n"
 	  "them for the next call. BufferError: views of the memory still exist. Overwritten: the\n"
 	  "subscriber is lossy and was lapped meanwhile, what was seen is void." },
+	{ "hold", peek_hold, METH_NOARGS,
+	  "hold()\n--\n\nBe done with the first record, but keep it: a Hold, whose memory stays as it\n"
+	  "is until it is released, while the subscriber goes on. The others are the next records.\n"
+	  "Error: the channel does not allow more holds, or has no blocks. BufferError and\n"
+	  "Overwritten as release()." },
 	{ "__enter__", peek_enter, METH_NOARGS, NULL },
 	{ "__exit__", peek_exit, METH_VARARGS,
 	  "Releases all records; after an exception keeps them for the next call." },
@@ -353,6 +425,79 @@ static PyType_Spec peek_spec = {
 	.basicsize = sizeof(struct lease),
 	.flags = Py_TPFLAGS_DEFAULT,
 	.slots = peek_slots,
+};
+
+/* ---- hold ----------------------------------------------------------------------------------------------- */
+
+static PyObject *hold_release(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+	struct lease *lease = CAST(lease, self);
+	int32_t r;
+
+	if (check_exports(lease) < 0)
+		return NULL;
+	r = shmb_subscriber_unhold(lease->handle->ptr, lease->hold);
+	lease_void(lease);
+	if (r < 0)
+		return core_fail(r, SIDE_SUBSCRIBER);
+	Py_RETURN_NONE;
+}
+
+static PyObject *hold_exit(PyObject *self, PyObject *args)
+{
+	struct lease *lease = CAST(lease, self);
+	PyObject *type, *value, *traceback;
+
+	if (!PyArg_ParseTuple(args, "OOO:__exit__", &type, &value, &traceback))
+		return NULL;
+	/* The exception matters more than views that hang in its traceback. */
+	if (!lease->live || (type != Py_None && lease->exports))
+		Py_RETURN_NONE;
+	return hold_release(self, NULL);
+}
+
+static PyObject *hold_record(PyObject *self, void *Py_UNUSED(ignored))
+{
+	return check_live(CAST(lease, self)) < 0 ? NULL : item_at(CAST(lease, self), 0);
+}
+
+static PyMethodDef hold_methods[] = {
+	{ "release", hold_release, METH_NOARGS,
+	  "release()\n--\n\nBe done with the record. BufferError: views of the memory still exist.\n"
+	  "Overwritten: the broker has thrown the subscriber out meanwhile, and the record may have\n"
+	  "been overwritten since." },
+	{ "__enter__", peek_enter, METH_NOARGS, NULL },
+	{ "__exit__", hold_exit, METH_VARARGS, "Releases the record." },
+	{ NULL, NULL, 0, NULL },
+};
+
+static PyGetSetDef hold_getset[] = {
+	{ "record", hold_record, NULL, "The record; on a raw channel a read-only memoryview.",
+	  NULL },
+	NUMBER(len, "Bytes of the record."),
+	NUMBER(type, "Type of the record."),
+	LONG(sequence, "Sequence number of the record."),
+	LONG(publisher_id, "Whose it is."),
+	{ NULL, NULL, NULL, NULL, NULL },
+};
+
+static PyType_Slot hold_slots[] = {
+	{ Py_tp_dealloc, lease_dealloc },
+	{ Py_tp_methods, hold_methods },
+	{ Py_tp_getset, hold_getset },
+	{ Py_bf_getbuffer, lease_getbuffer },
+	{ Py_bf_releasebuffer, lease_releasebuffer },
+	{ Py_tp_doc,
+	  "A record that is kept while the subscriber goes on, read-only: a buffer for memoryview\n"
+	  "and numpy. See Peek.hold()." },
+	{ 0, NULL },
+};
+
+static PyType_Spec hold_spec = {
+	.name = "shmbroker._core.Hold",
+	.basicsize = sizeof(struct lease),
+	.flags = Py_TPFLAGS_DEFAULT,
+	.slots = hold_slots,
 };
 
 /* ---- loan ----------------------------------------------------------------------------------------------- */
@@ -497,6 +642,7 @@ int lease_init_module(PyObject *module)
 {
 	peek_type = core_add_type(module, &peek_spec, NULL);
 	loan_type = core_add_type(module, &loan_spec, NULL);
+	hold_type = core_add_type(module, &hold_spec, NULL);
 	row_type = core_add_type(module, &row_spec, NULL);
-	return peek_type && loan_type && row_type ? 0 : -1;
+	return peek_type && loan_type && hold_type && row_type ? 0 : -1;
 }

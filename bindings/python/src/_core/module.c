@@ -19,7 +19,16 @@ static const char *class_of(int32_t result, enum side side)
 	case EAGAIN:
 		return side == SIDE_SUBSCRIBER ? "Empty" : "Full";
 	case ETIMEDOUT:
+	case ETIME:
 		return "Timeout";
+	case EREMOTEIO:
+		return "RemoteError";
+	case ECONNRESET:
+		return "PeerGone";
+	case EHOSTUNREACH:
+		return "NoServer";
+	case ECANCELED:
+		return "Cancelled";
 	case EPROTOTYPE:
 		return "SchemaMismatch";
 	case EBADMSG:
@@ -278,9 +287,9 @@ static int may_close(struct handle *handle)
 {
 	if (handle->busy)
 		return handle_check(handle);
-	if (handle->lease && handle->lease->exports) {
+	if (lease_exports(handle)) {
 		core_fail_buffer("%zd view(s) of this %s's memory still exist",
-				 handle->lease->exports, handle->noun);
+				 lease_exports(handle), handle->noun);
 		return -1;
 	}
 	for (struct handle *child = handle->children; child; child = child->next) {
@@ -299,8 +308,7 @@ static int32_t close_now(struct handle *handle)
 		if (r < 0 && first == 0)
 			first = r;
 	}
-	if (handle->lease)
-		lease_void(handle->lease);
+	lease_void_all(handle);
 	/* It may run Python code, which must not come back here. */
 	handle->busy++;
 	r = handle->close(handle);
@@ -454,7 +462,8 @@ PyMODINIT_FUNC PyInit__core(void)
 	if (record_init_module(module) < 0 || lease_init_module(module) < 0 ||
 	    client_init_module(module) < 0 || publisher_init_module(module) < 0 ||
 	    subscriber_init_module(module) < 0 || waitset_init_module(module) < 0 ||
-	    state_init_module(module) < 0 || queue_init_module(module) < 0) {
+	    state_init_module(module) < 0 || queue_init_module(module) < 0 ||
+	    call_init_module(module) < 0) {
 		Py_DECREF(module);
 		return NULL;
 	}

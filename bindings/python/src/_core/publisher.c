@@ -15,13 +15,15 @@ static PyObject *publisher_new(PyTypeObject *type, PyObject *args, PyObject *Py_
 	struct shmb_publisher *ptr = NULL;
 	struct publisher *publisher;
 	PyObject *channel_object, *record, *self;
+	unsigned long long arena_len = 0;
 	struct handle *channel;
 	PyThreadState *thread;
 	int32_t r;
 
-	if (!PyArg_ParseTuple(args, "O!OI:Publisher", channel_type, &channel_object, &record,
-			      &options.flags))
+	if (!PyArg_ParseTuple(args, "O!OI|K:Publisher", channel_type, &channel_object, &record,
+			      &options.flags, &arena_len))
 		return NULL;
+	options.arena_len = arena_len;
 	channel = CAST(handle, channel_object);
 	if (handle_check(channel) < 0)
 		return NULL;
@@ -417,8 +419,9 @@ static PyObject *publisher_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
 	return core_numbers(stats_type,
 			    (uint64_t[]){ stats.publisher_id, stats.published, stats.published_len,
 					  stats.dropped, stats.refused, stats.rings,
-					  stats.n_subscribers },
-			    7);
+					  stats.n_subscribers, stats.n_blocks, stats.n_held,
+					  stats.arena_len },
+			    10);
 }
 
 static PyMethodDef publisher_methods[] = {
@@ -480,6 +483,9 @@ static PyStructSequence_Field stats_fields[] = {
 	{ "refused", "calls that found the lane full" },
 	{ "rings", "system calls made to wake subscribers" },
 	{ "n_subscribers", "subscribers that it serves now" },
+	{ "n_blocks", "blocks in use: not passed by all reliable subscribers" },
+	{ "n_held", "blocks that were passed, but are held" },
+	{ "arena_len", "bytes of memory for blocks that it has now" },
 	{ NULL, NULL },
 };
 
@@ -487,7 +493,7 @@ static PyStructSequence_Desc stats_desc = {
 	.name = "shmbroker.PublisherStats",
 	.doc = "Counters of a publisher since it was opened.",
 	.fields = stats_fields,
-	.n_in_sequence = 7,
+	.n_in_sequence = 10,
 };
 
 int publisher_init_module(PyObject *module)

@@ -18,18 +18,22 @@ Names and meanings are those of the C library: see shmbroker(7). All times are i
 """
 
 from shmbroker._core import (
+    CallerStats,
     ChannelInfo,
     Loan,
     Peek,
     PublisherStats,
+    ServerStats,
     SubscriberStats,
     abi_version,
     version,
 )
-from shmbroker.channel import Channel, QueueChannel, StateChannel
+from shmbroker.call import Call, Caller, Request, Server
+from shmbroker.channel import CallChannel, Channel, QueueChannel, StateChannel
 from shmbroker.client import Broker, Client, connect
 from shmbroker.errors import (
     Busy,
+    Cancelled,
     Closed,
     CorruptPeer,
     Denied,
@@ -40,9 +44,12 @@ from shmbroker.errors import (
     Forked,
     Full,
     Invalid,
+    NoServer,
     NotConnected,
     NotFound,
     Overwritten,
+    PeerGone,
+    RemoteError,
     SchemaMismatch,
     Timeout,
 )
@@ -79,6 +86,11 @@ __all__ = [
     "Array",
     "Broker",
     "Busy",
+    "Call",
+    "CallChannel",
+    "Caller",
+    "CallerStats",
+    "Cancelled",
     "Channel",
     "ChannelInfo",
     "Client",
@@ -95,17 +107,23 @@ __all__ = [
     "Invalid",
     "Job",
     "Loan",
+    "NoServer",
     "NotConnected",
     "NotFound",
     "Overwritten",
     "Peek",
+    "PeerGone",
     "Publisher",
     "PublisherStats",
     "QueueChannel",
     "QueuePublisher",
     "QueueSubscriber",
     "Record",
+    "RemoteError",
+    "Request",
     "SchemaMismatch",
+    "Server",
+    "ServerStats",
     "StateChannel",
     "StatePublisher",
     "StateSubscriber",

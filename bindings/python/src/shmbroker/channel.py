@@ -4,6 +4,7 @@
 from typing import TYPE_CHECKING, Any, Optional, Type
 
 from shmbroker import _core
+from shmbroker.call import Caller, Server
 from shmbroker.publisher import Publisher
 from shmbroker.queue import QueuePublisher, QueueSubscriber
 from shmbroker.schema import ANY, Record, record_from_schema, resolve
@@ -15,11 +16,12 @@ if TYPE_CHECKING:
 
 CREATE, EXCLUSIVE, ANY_SCHEMA, RETAIN = 1, 2, 4, 8
 BACKINGS = ("auto", "posix", "sealed")
-STREAM, QUEUE, STATE = 1, 2, 4
-PATTERNS = {STREAM: "stream", QUEUE: "queue", STATE: "state"}
+STREAM, QUEUE, CALL, STATE = 1, 2, 3, 4
+PATTERNS = {STREAM: "stream", QUEUE: "queue", CALL: "call", STATE: "state"}
 DROP_NEWEST = 1
 TRUSTING = 2
 LOSSY, NO_HISTORY = 1, 4
+FAIL_FAST, CALLER_TRUSTING, SERVER_TRUSTING = 1, 4, 2
 
 
 class Channel(_core.Channel):
@@ -34,7 +36,7 @@ class Channel(_core.Channel):
     arrays: bool
     """It was opened with a numpy dtype: batches are arrays."""
     pattern: str
-    """What it is: stream, queue or state."""
+    """What it is: stream, queue, call or state."""
 
     @classmethod
     def _open(
@@ -44,9 +46,9 @@ class Channel(_core.Channel):
         schema: Any,
         create: bool,
         exclusive: bool,
-        retain: bool,
         backing: str,
         pattern: int = STREAM,
+        retain: bool = False,
         **limits: int,
     ) -> "Channel":
         if backing not in BACKINGS:
@@ -67,6 +69,12 @@ class Channel(_core.Channel):
             pattern,
             limits.get("max_keys", 0),
             limits.get("value_len", 0),
+            limits.get("record_len_max", 0),
+            limits.get("arena_len", 0),
+            limits.get("inline_len_max", 0),
+            limits.get("max_holds", 0),
+            limits.get("block_flags", 0),
+            limits.get("numa_node", 0),
         )
         if schema is ANY and self.schema:
             record = record_from_schema(self.schema)
@@ -89,17 +97,21 @@ class Channel(_core.Channel):
         """Wait until at least n subscribers are there. Timeout."""
         self.wait_members(subscribers=n, timeout=timeout)
 
-    def publisher(self, *, drop_newest: bool = False, trusting: bool = False) -> Publisher:
+    def publisher(
+        self, *, drop_newest: bool = False, trusting: bool = False, arena_len: int = 0
+    ) -> Publisher:
         """Start to publish.
 
         drop_newest: a record that finds no room is dropped and counted; nothing ever waits.
         trusting: subscribers of the same user may map the lane writable. None writes there, but
         nothing stops one that has lost its way; some processors are much faster with it.
+        arena_len: so many bytes of blocks are ready from the start; otherwise they come with the
+        first record that needs one.
 
         Denied, Error: no place, quota or memory left; NotConnected; Timeout.
         """
         flags = (DROP_NEWEST if drop_newest else 0) | (TRUSTING if trusting else 0)
-        return Publisher(self, self.record, flags)
+        return Publisher(self, self.record, flags, arena_len)
 
     def subscriber(
         self, *, lossy: bool = False, spin: float = 0.0, history: Optional[int] = None
@@ -182,3 +194,35 @@ class StateChannel(Channel):
         subscriber.arrays = self.arrays
         subscriber._keys = {}
         return subscriber
+
+
+class CallChannel(Channel):
+    """A call channel that is open. Made by Client.calls()."""
+
+    __slots__ = ()
+
+    def caller(
+        self, *, fail_fast: bool = False, trusting: bool = False, spin: float = 0.0
+    ) -> Caller:
+        """Start to call.
+
+        fail_fast: do not wait for a server if there is none. trusting: servers of the same user may
+        map the lanes of requests writable; see Channel.publisher(). spin: seconds to poll before
+        sleeping; 0: the library's default.
+
+        Denied, Error: no place, quota or memory left; NotConnected; Timeout.
+        """
+        flags = (FAIL_FAST if fail_fast else 0) | (CALLER_TRUSTING if trusting else 0)
+        return Caller(self, flags, int(spin * 1e9))
+
+    def server(self, *, trusting: bool = False, spin: float = 0.0) -> Server:
+        """Start to serve. Arguments and errors as caller()."""
+        return Server(self, SERVER_TRUSTING if trusting else 0, int(spin * 1e9))
+
+    def wait_for_callers(self, n: int = 1, timeout: Optional[float] = None) -> None:
+        """Wait until at least n callers are there. Timeout."""
+        self.wait_members(publishers=n, timeout=timeout)
+
+    def wait_for_servers(self, n: int = 1, timeout: Optional[float] = None) -> None:
+        """Wait until at least n servers are there. Timeout."""
+        self.wait_members(subscribers=n, timeout=timeout)

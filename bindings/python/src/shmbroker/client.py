@@ -5,7 +5,15 @@ import os
 from typing import Any, Optional, Union
 
 from shmbroker import _core
-from shmbroker.channel import QUEUE, STATE, Channel, QueueChannel, StateChannel
+from shmbroker.channel import (
+    CALL,
+    QUEUE,
+    STATE,
+    CallChannel,
+    Channel,
+    QueueChannel,
+    StateChannel,
+)
 
 
 class Client(_core.Client):
@@ -25,6 +33,12 @@ class Client(_core.Client):
         max_subscribers: int = 0,
         history: int = 0,
         backing: str = "auto",
+        record_len_max: int = 0,
+        arena_len: int = 0,
+        inline_len_max: int = 0,
+        max_holds: int = 0,
+        huge_pages: bool = False,
+        numa_node: Optional[int] = None,
         retain: bool = False,
     ) -> Channel:
         """Open a channel, creating it if there is none.
@@ -40,6 +54,13 @@ class Client(_core.Client):
         retain: the channel stays until remove(), and its history is also that of publishers that
         have gone.
 
+        record_len_max: records of up to so many bytes, 1 GiB at most: those of more than
+        inline_len_max bytes, 16 KiB unless said, lie in blocks outside of the lanes, and can be
+        held. Without it there are no blocks. arena_len: bytes that the blocks of each publisher
+        may take, eight times the longest record unless said. max_holds: so many records may each
+        subscriber hold, 4 unless said. huge_pages: have blocks in huge pages, as far as the kernel
+        gives some; numa_node: on that node.
+
         SchemaMismatch: the channel has another schema; Denied, Invalid, NotConnected, Timeout.
         """
         return Channel._open(
@@ -53,6 +74,12 @@ class Client(_core.Client):
             max_subscribers=max_subscribers,
             history=history,
             backing=backing,
+            record_len_max=record_len_max,
+            arena_len=arena_len,
+            inline_len_max=inline_len_max,
+            max_holds=max_holds,
+            block_flags=1 if huge_pages else 0,
+            numa_node=0 if numa_node is None else numa_node + 1,
             retain=retain,
         )
 
@@ -129,6 +156,41 @@ class Client(_core.Client):
             max_subscribers=max_subscribers,
         )
         assert isinstance(channel, StateChannel)
+        return channel
+
+    def calls(
+        self,
+        name: str,
+        *,
+        create: bool = True,
+        exclusive: bool = False,
+        lane_len: int = 0,
+        max_lanes: int = 0,
+        max_members: int = 0,
+        backing: str = "auto",
+    ) -> CallChannel:
+        """Open a call channel: requests to servers, and their replies.
+
+        create, exclusive, backing: as channel(). lane_len: bytes of each lane, 256 KiB unless said;
+        a request or reply can have up to half of it. max_lanes: there are two for each caller of
+        each server; 1024 unless said. max_members: callers and servers; 256 unless said. These
+        count only when the channel is created.
+
+        SchemaMismatch: the channel has another pattern; Denied, Invalid, NotConnected, Timeout.
+        """
+        channel = CallChannel._open(
+            self,
+            name,
+            None,
+            create=create,
+            exclusive=exclusive,
+            backing=backing,
+            pattern=CALL,
+            lane_len=lane_len,
+            max_publishers=max_lanes,
+            max_subscribers=max_members,
+        )
+        assert isinstance(channel, CallChannel)
         return channel
 
 

@@ -65,5 +65,23 @@ class Busy(Error):
     """Somebody else has claimed the key, or another thread is using the object."""
 
 
+class RemoteError(Error):
+    """The server has failed. `code` is its code, `str()` tells its sentence."""
+
+    code: int = 0
+
+
+class PeerGone(Error, ConnectionResetError):
+    """The server has gone, and nobody knows whether it worked on the request; or the caller has."""
+
+
+class NoServer(Error, ConnectionError):
+    """The channel has no server."""
+
+
+class Cancelled(Error):
+    """The caller does not wait for the reply any more."""
+
+
 class Closed(Error, ValueError):
     """The object has been closed."""

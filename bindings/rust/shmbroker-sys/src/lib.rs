@@ -24,7 +24,10 @@ macro_rules! opaque {
         }
     )+};
 }
-opaque! { shmb_client shmb_channel shmb_publisher shmb_subscriber shmb_waitset shmb_broker }
+opaque! {
+    shmb_client shmb_channel shmb_publisher shmb_subscriber shmb_caller shmb_server shmb_waitset
+    shmb_broker
+}
 
 /// Process-private block of a publisher or subscriber that its calls fill.
 #[repr(C)]
@@ -74,7 +77,12 @@ pub struct shmb_channel_options {
     pub pattern: u32,
     pub max_keys: u32,
     pub value_len: u32,
-    pub pad: u32,
+    pub record_len_max: u32,
+    pub arena_len: u64,
+    pub inline_len_max: u32,
+    pub max_holds: u32,
+    pub block_flags: u32,
+    pub numa_node: u32,
 }
 
 /// What a channel is and who is there.
@@ -93,6 +101,11 @@ pub struct shmb_channel_info {
     pub pattern: u32,
     pub max_keys: u32,
     pub value_len_max: u32,
+    pub arena_len: u64,
+    pub inline_len_max: u32,
+    pub max_holds: u32,
+    pub block_flags: u32,
+    pub numa_node: u32,
     pub retained: u32,
     pub pad: u32,
 }
@@ -114,6 +127,7 @@ pub struct shmb_state_value {
 pub struct shmb_publisher_options {
     pub options_len: u32,
     pub flags: u32,
+    pub arena_len: u64,
 }
 
 /// Counters since the publisher was opened.
@@ -127,7 +141,10 @@ pub struct shmb_publisher_stats {
     pub refused: u64,
     pub rings: u64,
     pub n_subscribers: u32,
+    pub n_blocks: u32,
+    pub n_held: u32,
     pub pad: u32,
+    pub arena_len: u64,
 }
 
 /// Subscriber options; zeroes mean the default.
@@ -154,6 +171,71 @@ pub struct shmb_subscriber_stats {
     pub pending: u64,
     pub n_publishers: u32,
     pub pad: u32,
+}
+
+/// Process-private block of a caller or server that its calls fill.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct shmb_call_view {
+    pub data: u64,
+    pub len: u32,
+    pub call: i32,
+    pub type_: u32,
+    pub code: i32,
+    pub more: u32,
+    pub pid: u32,
+    pub uid: u32,
+    pub pad0: u32,
+    pub peer_id: u64,
+    pub deadline_ns: u64,
+    pub pad1: [u8; 8],
+}
+
+/// Caller options; zeroes mean the default.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct shmb_caller_options {
+    pub options_len: u32,
+    pub flags: u32,
+    pub spin_ns: u32,
+    pub pad: u32,
+}
+
+/// Counters of a caller.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct shmb_caller_stats {
+    pub caller_id: u64,
+    pub calls: u64,
+    pub replies: u64,
+    pub late: u64,
+    pub timeouts: u64,
+    pub resets: u64,
+    pub n_open: u32,
+    pub n_servers: u32,
+}
+
+/// Server options; zeroes mean the default.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct shmb_server_options {
+    pub options_len: u32,
+    pub flags: u32,
+    pub spin_ns: u32,
+    pub pad: u32,
+}
+
+/// Counters of a server.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct shmb_server_stats {
+    pub server_id: u64,
+    pub requests: u64,
+    pub replies: u64,
+    pub expired: u64,
+    pub cancelled: u64,
+    pub n_open: u32,
+    pub n_callers: u32,
 }
 
 /// One thing that is ready.
@@ -206,16 +288,24 @@ pub const SHMB_CHANNEL_CREATE: u32 = 1 << 0;
 pub const SHMB_CHANNEL_EXCLUSIVE: u32 = 1 << 1;
 pub const SHMB_CHANNEL_ANY_SCHEMA: u32 = 1 << 2;
 pub const SHMB_CHANNEL_RETAIN: u32 = 1 << 3;
+pub const SHMB_BLOCKS_HUGE_PAGES: u32 = 1 << 0;
 pub const SHMB_BACKING_AUTO: u32 = 0;
 pub const SHMB_BACKING_POSIX: u32 = 1;
 pub const SHMB_BACKING_SEALED: u32 = 2;
 pub const SHMB_CHANNEL_STREAM: u32 = 1;
 pub const SHMB_CHANNEL_QUEUE: u32 = 2;
+pub const SHMB_CHANNEL_CALL: u32 = 3;
 pub const SHMB_CHANNEL_STATE: u32 = 4;
 pub const SHMB_PUBLISHER_DROP_NEWEST: u32 = 1 << 0;
 pub const SHMB_PUBLISHER_TRUSTING: u32 = 1 << 1;
 pub const SHMB_SUBSCRIBER_LOSSY: u32 = 1 << 0;
 pub const SHMB_SUBSCRIBER_NO_HISTORY: u32 = 1 << 2;
+pub const SHMB_CALLER_FAIL_FAST: u32 = 1 << 0;
+pub const SHMB_CALLER_NO_SPIN: u32 = 1 << 1;
+pub const SHMB_CALLER_TRUSTING: u32 = 1 << 2;
+pub const SHMB_SERVER_NO_SPIN: u32 = 1 << 0;
+pub const SHMB_SERVER_TRUSTING: u32 = 1 << 1;
+pub const SHMB_REPLY_MORE: u32 = 1 << 0;
 pub const SHMB_READY_SUBSCRIBER: u32 = 1;
 pub const SHMB_READY_FD: u32 = 2;
 
@@ -270,13 +360,18 @@ macro_rules! layout {
 }
 layout! { shmb_view, 64, data: 0, len: 8, count: 12, stride: 16, type_: 20, sequence: 24, lost: 32, publisher_id: 40, term: 48, attempt: 56, pad: 60 }
 layout! { shmb_client_options, 56, options_len: 0, flags: 4, address: 8, address_len: 16, label_len: 20, label: 24, key_file: 32, broker_key_file: 40, connect_timeout_ns: 48 }
-layout! { shmb_channel_options, 56, options_len: 0, flags: 4, schema: 8, schema_len: 16, lane_len: 20, max_publishers: 24, max_subscribers: 28, history: 32, backing: 36, pattern: 40, max_keys: 44, value_len: 48, pad: 52 }
-layout! { shmb_channel_info, 56, lane_len: 0, record_len_max: 4, record_len: 8, max_publishers: 12, max_subscribers: 16, n_publishers: 20, n_subscribers: 24, history: 28, backing: 32, pattern: 36, max_keys: 40, value_len_max: 44, retained: 48, pad: 52 }
+layout! { shmb_channel_options, 80, options_len: 0, flags: 4, schema: 8, schema_len: 16, lane_len: 20, max_publishers: 24, max_subscribers: 28, history: 32, backing: 36, pattern: 40, max_keys: 44, value_len: 48, record_len_max: 52, arena_len: 56, inline_len_max: 64, max_holds: 68, block_flags: 72, numa_node: 76 }
+layout! { shmb_channel_info, 80, lane_len: 0, record_len_max: 4, record_len: 8, max_publishers: 12, max_subscribers: 16, n_publishers: 20, n_subscribers: 24, history: 28, backing: 32, pattern: 36, max_keys: 40, value_len_max: 44, arena_len: 48, inline_len_max: 56, max_holds: 60, block_flags: 64, numa_node: 68, retained: 72, pad: 76 }
 layout! { shmb_state_value, 32, version: 0, term: 8, publisher_id: 16, key: 24, len: 28 }
-layout! { shmb_publisher_options, 8, options_len: 0, flags: 4 }
-layout! { shmb_publisher_stats, 56, publisher_id: 0, published: 8, published_len: 16, dropped: 24, refused: 32, rings: 40, n_subscribers: 48, pad: 52 }
+layout! { shmb_publisher_options, 16, options_len: 0, flags: 4, arena_len: 8 }
+layout! { shmb_publisher_stats, 72, publisher_id: 0, published: 8, published_len: 16, dropped: 24, refused: 32, rings: 40, n_subscribers: 48, n_blocks: 52, n_held: 56, pad: 60, arena_len: 64 }
 layout! { shmb_subscriber_options, 24, options_len: 0, flags: 4, spin_ns: 8, history: 12, credit: 16, max_attempts: 20 }
 layout! { shmb_subscriber_stats, 56, subscriber_id: 0, received: 8, lost: 16, sleeps: 24, backstops: 32, pending: 40, n_publishers: 48, pad: 52 }
+layout! { shmb_call_view, 64, data: 0, len: 8, call: 12, type_: 16, code: 20, more: 24, pid: 28, uid: 32, pad0: 36, peer_id: 40, deadline_ns: 48, pad1: 56 }
+layout! { shmb_caller_options, 16, options_len: 0, flags: 4, spin_ns: 8, pad: 12 }
+layout! { shmb_caller_stats, 56, caller_id: 0, calls: 8, replies: 16, late: 24, timeouts: 32, resets: 40, n_open: 48, n_servers: 52 }
+layout! { shmb_server_options, 16, options_len: 0, flags: 4, spin_ns: 8, pad: 12 }
+layout! { shmb_server_stats, 48, server_id: 0, requests: 8, replies: 16, expired: 24, cancelled: 32, n_open: 40, n_callers: 44 }
 layout! { shmb_ready, 16, cookie: 0, kind: 8, events: 12 }
 layout! { shmb_broker_options, 16, options_len: 0, flags: 4, directory: 8 }
 layout! { shmb_schema_field, 64, name: 0, offset: 40, size: 44, count: 48, parent: 52, kind: 54, align: 55, zero: 56 }
@@ -381,6 +476,8 @@ extern "C" {
     ) -> i32;
     pub fn shmb_subscriber_peek(subscriber: *mut shmb_subscriber, max: u32) -> i32;
     pub fn shmb_subscriber_release(subscriber: *mut shmb_subscriber, count: u32) -> i32;
+    pub fn shmb_subscriber_hold(subscriber: *mut shmb_subscriber) -> i32;
+    pub fn shmb_subscriber_unhold(subscriber: *mut shmb_subscriber, hold: u32) -> i32;
     pub fn shmb_subscriber_wait(subscriber: *mut shmb_subscriber, timeout_ns: i64) -> i32;
     pub fn shmb_subscriber_fd(subscriber: *mut shmb_subscriber) -> i32;
     pub fn shmb_subscriber_arm(subscriber: *mut shmb_subscriber) -> i32;
@@ -452,6 +549,84 @@ extern "C" {
         count: u32,
     ) -> i32;
     pub fn shmb_subscriber_fail(subscriber: *mut shmb_subscriber, job: u64) -> i32;
+    pub fn shmb_caller_open(
+        channel: *mut shmb_channel,
+        options: *const shmb_caller_options,
+        ret_caller: *mut *mut shmb_caller,
+    ) -> i32;
+    pub fn shmb_caller_close(caller: *mut shmb_caller) -> i32;
+    pub fn shmb_caller_view(caller: *mut shmb_caller) -> *mut shmb_call_view;
+    pub fn shmb_caller_call(
+        caller: *mut shmb_caller,
+        type_: u32,
+        request: *const c_void,
+        len: u32,
+        reply: *mut c_void,
+        cap: u32,
+        timeout_ns: i64,
+    ) -> i32;
+    pub fn shmb_caller_start(
+        caller: *mut shmb_caller,
+        type_: u32,
+        request: *const c_void,
+        len: u32,
+        timeout_ns: i64,
+    ) -> i32;
+    pub fn shmb_caller_wait(caller: *mut shmb_caller, len: u32, timeout_ns: i64) -> i32;
+    pub fn shmb_caller_recv(
+        caller: *mut shmb_caller,
+        call: i32,
+        reply: *mut c_void,
+        cap: u32,
+        timeout_ns: i64,
+    ) -> i32;
+    pub fn shmb_caller_cancel(caller: *mut shmb_caller, call: i32) -> i32;
+    pub fn shmb_caller_fd(caller: *mut shmb_caller) -> i32;
+    pub fn shmb_caller_arm(caller: *mut shmb_caller) -> i32;
+    pub fn shmb_caller_stats(
+        caller: *mut shmb_caller,
+        stats: *mut shmb_caller_stats,
+        cap: u32,
+    ) -> i32;
+    pub fn shmb_server_open(
+        channel: *mut shmb_channel,
+        options: *const shmb_server_options,
+        ret_server: *mut *mut shmb_server,
+    ) -> i32;
+    pub fn shmb_server_close(server: *mut shmb_server) -> i32;
+    pub fn shmb_server_view(server: *mut shmb_server) -> *mut shmb_call_view;
+    pub fn shmb_server_recv(
+        server: *mut shmb_server,
+        data: *mut c_void,
+        cap: u32,
+        timeout_ns: i64,
+    ) -> i32;
+    pub fn shmb_server_reply(
+        server: *mut shmb_server,
+        call: i32,
+        type_: u32,
+        data: *const c_void,
+        len: u32,
+        flags: u32,
+        timeout_ns: i64,
+    ) -> i32;
+    pub fn shmb_server_end(server: *mut shmb_server, call: i32, timeout_ns: i64) -> i32;
+    pub fn shmb_server_fail(
+        server: *mut shmb_server,
+        call: i32,
+        code: i32,
+        text: *const c_char,
+        len: u32,
+        timeout_ns: i64,
+    ) -> i32;
+    pub fn shmb_server_cancelled(server: *mut shmb_server, call: i32) -> i32;
+    pub fn shmb_server_fd(server: *mut shmb_server) -> i32;
+    pub fn shmb_server_arm(server: *mut shmb_server) -> i32;
+    pub fn shmb_server_stats(
+        server: *mut shmb_server,
+        stats: *mut shmb_server_stats,
+        cap: u32,
+    ) -> i32;
     pub fn shmb_waitset_open(client: *mut shmb_client, ret_waitset: *mut *mut shmb_waitset) -> i32;
     pub fn shmb_waitset_close(waitset: *mut shmb_waitset) -> i32;
     pub fn shmb_waitset_add(

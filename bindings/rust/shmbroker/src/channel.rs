@@ -97,6 +97,12 @@ pub struct ChannelOptions {
     pattern: u32,
     pub(crate) max_keys: u32,
     pub(crate) value_len: u32,
+    record_len_max: u32,
+    arena_len: u64,
+    inline_len_max: u32,
+    max_holds: u32,
+    block_flags: u32,
+    numa_node: u32,
 }
 
 /// What lies behind the memory of a channel's members; see shmbroker(7).
@@ -131,6 +137,12 @@ impl ChannelOptions {
             pattern: sys::SHMB_CHANNEL_STREAM,
             max_keys: 0,
             value_len: 0,
+            record_len_max: 0,
+            arena_len: 0,
+            inline_len_max: 0,
+            max_holds: 0,
+            block_flags: 0,
+            numa_node: 0,
         }
     }
 
@@ -142,6 +154,11 @@ impl ChannelOptions {
     /// Of a state channel.
     pub(crate) fn state() -> ChannelOptions {
         ChannelOptions { pattern: sys::SHMB_CHANNEL_STATE, ..ChannelOptions::new() }
+    }
+
+    /// Of a call channel.
+    pub(crate) fn calls() -> ChannelOptions {
+        ChannelOptions { pattern: sys::SHMB_CHANNEL_CALL, ..ChannelOptions::new() }
     }
 
     /// Whether to create it if there is none; yes otherwise.
@@ -202,6 +219,59 @@ impl ChannelOptions {
         self
     }
 
+    /// Records of up to so many bytes, 1 GiB at most: long ones then lie in blocks outside of the
+    /// lanes. Without this there are no blocks.
+    ///
+    /// ```
+    /// # use shmbroker::{Broker, ChannelOptions, ClientOptions};
+    /// # fn main() -> shmbroker::Result<()> {
+    /// # let broker = Broker::start()?;
+    /// # let client = ClientOptions::new().address(broker.address()).open()?;
+    /// let frames = ChannelOptions::new().record_len_max(8 << 20).open_bytes(&client, "frames")?;
+    /// let subscriber = frames.subscriber()?;
+    /// let mut publisher = frames.publisher()?;
+    /// publisher.send(&vec![1; 8 << 20])?;
+    /// assert_eq!(subscriber.peek()?.unwrap().len(), 8 << 20);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn record_len_max(mut self, bytes: u32) -> ChannelOptions {
+        self.record_len_max = bytes;
+        self
+    }
+
+    /// Bytes that the blocks of each publisher may take; eight times the longest record otherwise,
+    /// but 4 MiB at least.
+    pub fn arena_len(mut self, bytes: u64) -> ChannelOptions {
+        self.arena_len = bytes;
+        self
+    }
+
+    /// Longer records lie in blocks, others in the lane; 16 KiB otherwise, or as much as fits.
+    pub fn inline_len_max(mut self, bytes: u32) -> ChannelOptions {
+        self.inline_len_max = bytes;
+        self
+    }
+
+    /// So many records may each subscriber hold, at most 64; 4 otherwise.
+    pub fn max_holds(mut self, count: u32) -> ChannelOptions {
+        self.max_holds = count;
+        self
+    }
+
+    /// Whether blocks are to be in huge pages, as far as the kernel gives some.
+    pub fn huge_pages(mut self, yes: bool) -> ChannelOptions {
+        let flag = sys::SHMB_BLOCKS_HUGE_PAGES;
+        self.block_flags = if yes { self.block_flags | flag } else { self.block_flags & !flag };
+        self
+    }
+
+    /// The NUMA node that the memory of blocks is to come from; any otherwise.
+    pub fn numa_node(mut self, node: u32) -> ChannelOptions {
+        self.numa_node = node.saturating_add(1);
+        self
+    }
+
     fn set(&mut self, flag: u32, yes: bool) {
         self.flags = if yes { self.flags | flag } else { self.flags & !flag };
     }
@@ -229,7 +299,12 @@ impl ChannelOptions {
             pattern: self.pattern,
             max_keys: self.max_keys,
             value_len: self.value_len,
-            pad: 0,
+            record_len_max: self.record_len_max,
+            arena_len: self.arena_len,
+            inline_len_max: self.inline_len_max,
+            max_holds: self.max_holds,
+            block_flags: self.block_flags,
+            numa_node: self.numa_node,
         };
         let mut handle = ptr::null_mut();
         // SAFETY: the client is open; name and options live until it returns.
@@ -320,6 +395,12 @@ pub struct ChannelInfo {
     pub max_keys: u32,
     /// Bytes of the longest value of a state channel.
     pub value_len_max: u32,
+    /// Bytes that the blocks of each publisher may take; 0: there are no blocks.
+    pub arena_len: u64,
+    /// Longer records lie in blocks.
+    pub inline_len_max: u32,
+    /// So many records may each subscriber hold.
+    pub max_holds: u32,
     /// It stays until it is removed.
     pub retained: bool,
 }
@@ -368,6 +449,9 @@ impl<T: ?Sized> Channel<T> {
             },
             max_keys: info.max_keys,
             value_len_max: info.value_len_max,
+            arena_len: info.arena_len,
+            inline_len_max: info.inline_len_max,
+            max_holds: info.max_holds,
             retained: info.retained != 0,
         })
     }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use shmbroker_sys as sys;
 
 use crate::broker::{c_path, no_handle};
+use crate::call::{Calls, CallsOptions};
 use crate::channel::{Channel, ChannelOptions, Content};
 use crate::check_abi;
 use crate::error::{check, length, nanoseconds, Result};
@@ -248,6 +249,13 @@ impl Client {
     /// Opens a state channel of untyped values, which is created if there is none.
     pub fn state_bytes(&self, name: &str) -> Result<State<[u8]>> {
         self.state(name)
+    }
+
+    /// Opens a call channel: requests and replies. It is created if there is none.
+    ///
+    /// See [`Calls`], and [`CallsOptions`] for more.
+    pub fn calls(&self, name: &str) -> Result<Calls> {
+        CallsOptions::new().open(self, name)
     }
 
     /// Asks the broker for a sign of life, and takes in what it has sent.

@@ -89,14 +89,22 @@ kinds! {
     AddressInUse = 98,
     /// There is no broker now; channels that are open keep flowing.
     NotConnected = 107,
+    /// The server, or the caller, has gone.
+    ConnectionReset = 104,
     /// It took too long.
-    TimedOut = 110,
+    TimedOut = 62 | 110,
     /// Nobody listens on that socket.
     ConnectionRefused = 111,
+    /// The channel has no server.
+    NoServer = 113,
     /// The publisher was evicted, or what was looked at has been overwritten.
     Stale = 116,
+    /// The server has failed; see [`Caller::code`](crate::Caller::code).
+    Remote = 121,
     /// No slot or quota left.
     Quota = 122,
+    /// The caller does not wait for the reply any more.
+    Cancelled = 125,
     /// A key is not the one that was expected.
     KeyRejected = 129,
 }
@@ -106,6 +114,7 @@ pub(crate) const EAGAIN: i32 = 11;
 pub(crate) const EBUSY: i32 = 16;
 pub(crate) const EINVAL: i32 = 22;
 pub(crate) const ENODATA: i32 = 61;
+pub(crate) const EPROTO: i32 = 71;
 pub(crate) const EBADMSG: i32 = 74;
 pub(crate) const EMSGSIZE: i32 = 90;
 pub(crate) const EPROTONOSUPPORT: i32 = 93;

@@ -34,6 +34,11 @@
 //! On a [`State`] channel there are no records but keys, each with the latest value: one publisher
 //! puts it, any number of subscribers read it whenever they like, and it outlives its publisher.
 //!
+//! # Calls
+//!
+//! On a [`Calls`] channel a [`Caller`] sends requests, and a [`Server`] answers each with one reply,
+//! with several, or with a failure.
+//!
 //! # Types
 //!
 //! [`record!`] defines the records; a channel of another language or version that describes them
@@ -59,6 +64,7 @@
 #![warn(missing_debug_implementations)]
 
 mod broker;
+mod call;
 mod channel;
 mod client;
 mod error;
@@ -70,6 +76,10 @@ mod subscriber;
 mod waitset;
 
 pub use broker::{Broker, BrokerOptions};
+pub use call::{
+    CallId, Caller, CallerOptions, CallerStats, Calls, CallsOptions, Replies, Reply, Request, Server,
+    ServerOptions, ServerStats,
+};
 pub use channel::{Backing, Channel, ChannelInfo, ChannelOptions, Content};
 pub use client::{Client, ClientOptions};
 pub use error::{Error, ErrorKind, Result};
@@ -78,7 +88,7 @@ pub use queue::{Job, Queue, QueueOptions, QueuePublisher, QueueSubscriber, Worke
 pub use schema::{Bool8, Char, Pad, Record, Schema, SchemaField, Text};
 pub use state::{Key, State, StateOptions, StatePublisher, StateSubscriber, Version};
 pub use subscriber::{
-    Batch, BatchIter, Iter, Received, Records, Sample, Subscriber, SubscriberOptions,
+    Batch, BatchIter, Held, Iter, Received, Records, Sample, Subscriber, SubscriberOptions,
     SubscriberStats, TryIter,
 };
 pub use waitset::{Ready, WaitSet};

@@ -35,6 +35,7 @@ use crate::schema::Record;
 #[derive(Clone, Debug, Default)]
 pub struct PublisherOptions {
     flags: u32,
+    arena_len: u64,
 }
 
 impl PublisherOptions {
@@ -54,6 +55,13 @@ impl PublisherOptions {
         self.set(sys::SHMB_PUBLISHER_TRUSTING, yes)
     }
 
+    /// So many bytes of blocks are ready when it is open; they come with the first record that needs
+    /// one otherwise, which then takes as long as opening does.
+    pub fn arena_len(mut self, bytes: u64) -> PublisherOptions {
+        self.arena_len = bytes;
+        self
+    }
+
     fn set(mut self, flag: u32, yes: bool) -> PublisherOptions {
         self.flags = if yes { self.flags | flag } else { self.flags & !flag };
         self
@@ -64,6 +72,7 @@ impl PublisherOptions {
         let options = sys::shmb_publisher_options {
             options_len: size_of::<sys::shmb_publisher_options>() as u32,
             flags: self.flags,
+            arena_len: self.arena_len,
         };
         let mut handle = ptr::null_mut();
         // SAFETY: the channel is open, the options live until it returns.
@@ -140,6 +149,12 @@ pub struct PublisherStats {
     pub rings: u64,
     /// Subscribers that it serves now.
     pub subscribers: u32,
+    /// Blocks in use: published, and not passed by all reliable subscribers.
+    pub blocks: u32,
+    /// Blocks that were passed, but are held.
+    pub held: u32,
+    /// Bytes of memory for blocks that it has now.
+    pub arena_len: u64,
 }
 
 impl<T: ?Sized> Publisher<T> {
@@ -166,6 +181,9 @@ impl<T: ?Sized> Publisher<T> {
             refused: stats.refused,
             rings: stats.rings,
             subscribers: stats.n_subscribers,
+            blocks: stats.n_blocks,
+            held: stats.n_held,
+            arena_len: stats.arena_len,
         })
     }
 

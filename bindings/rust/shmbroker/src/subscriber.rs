@@ -923,6 +923,138 @@ impl<T: ?Sized> Sample<'_, T> {
     }
 }
 
+impl<'s, T: ?Sized> Sample<'s, T> {
+    /// Keeps it, while the subscriber goes on reading. The channel says how many can be held at
+    /// once; one that has no blocks allows none, and this fails with
+    /// [`ErrorKind::Quota`](crate::ErrorKind::Quota). What lay in the lane is copied.
+    ///
+    /// Also of a lossy subscriber nobody overwrites what is held.
+    ///
+    /// ```
+    /// # use shmbroker::{Broker, ChannelOptions, ClientOptions};
+    /// # fn main() -> shmbroker::Result<()> {
+    /// # let broker = Broker::start()?;
+    /// # let client = ClientOptions::new().address(broker.address()).open()?;
+    /// let frames = ChannelOptions::new().record_len_max(1 << 20).open_bytes(&client, "frames")?;
+    /// let subscriber = frames.subscriber()?;
+    /// let mut publisher = frames.publisher()?;
+    /// publisher.send(&vec![1; 1 << 20])?;
+    /// publisher.send(&vec![2; 1 << 20])?;
+    /// let first = subscriber.peek()?.unwrap().hold()?;
+    /// let second = subscriber.peek()?.unwrap().hold()?;
+    /// assert_eq!((first.to_vec()[0], second.to_vec()[0]), (1, 2));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn hold(self) -> Result<Held<'s, T>> {
+        let batch = ManuallyDrop::new(self.batch);
+        let subscriber = batch.subscriber;
+        let received = batch.received();
+        subscriber.peeked.set(false);
+        // SAFETY: open.
+        let result = check(unsafe { sys::shmb_subscriber_hold(subscriber.handle.as_ptr()) });
+        let hold = match result {
+            Ok(hold) => hold as u32,
+            Err(error) => {
+                // It is still the next one, unless it is gone.
+                let _ = subscriber.release_bytes(0);
+                return Err(error);
+            }
+        };
+        let view = subscriber.view();
+        let (data, len) = (view.data as usize as *const u8, view.len as usize);
+        Ok(Held { subscriber, hold, data, len, received })
+    }
+}
+
+/// A record that is kept while the subscriber goes on reading, from [`Sample::hold`]. Dropping it
+/// gives it back.
+///
+/// What [`Sample`] says about shared bytes holds here too, but that nobody overwrites it.
+#[must_use = "a record that is dropped is not held any more"]
+pub struct Held<'s, T: ?Sized> {
+    subscriber: &'s Subscriber<T>,
+    hold: u32,
+    data: *const u8,
+    len: usize,
+    received: Received,
+}
+
+impl<T: ?Sized> Held<'_, T> {
+    /// Is done with it. Fails with [`ErrorKind::Stale`](crate::ErrorKind::Stale) if the broker has
+    /// thrown the subscriber out meanwhile, so that the record may have been overwritten.
+    pub fn release(self) -> Result<()> {
+        ManuallyDrop::new(self).unhold()
+    }
+
+    /// Where it came from.
+    pub fn received(&self) -> Received {
+        self.received
+    }
+
+    fn unhold(&self) -> Result<()> {
+        // SAFETY: open, and dropped once.
+        check(unsafe {
+            sys::shmb_subscriber_unhold(self.subscriber.handle.as_ptr(), self.hold)
+        })
+        .map(drop)
+    }
+}
+
+impl<T: Record> Held<'_, T> {
+    /// A copy.
+    pub fn read(&self) -> T {
+        // SAFETY: mapped as long as it is held, aligned to 8; any bytes are a T.
+        unsafe { ptr::read_volatile(self.data as *const T) }
+    }
+
+    /// Where it lies; good until it is released. Read it volatile.
+    pub fn as_ptr(&self) -> *const T {
+        self.data as *const T
+    }
+}
+
+impl Held<'_, [u8]> {
+    /// Bytes of the record.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Has it no bytes?
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// A copy.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.len);
+        // SAFETY: so many bytes are mapped, and there is room for them.
+        unsafe {
+            copy_shared(self.data, bytes.as_mut_ptr(), self.len);
+            bytes.set_len(self.len);
+        }
+        bytes
+    }
+
+    /// Where it lies, aligned to 8; good until it is released. Read it volatile.
+    pub fn as_ptr(&self) -> *const u8 {
+        self.data
+    }
+}
+
+impl<T: ?Sized> Drop for Held<'_, T> {
+    fn drop(&mut self) {
+        // Whoever cares whether it was whole calls release().
+        let _ = self.unhold();
+    }
+}
+
+impl<T: ?Sized> fmt::Debug for Held<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held").field("len", &self.len).finish()
+    }
+}
+
 impl<T: Record> Sample<'_, T> {
     /// A copy.
     pub fn read(&self) -> T {

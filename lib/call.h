@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SHMB_LIB_CALL_H
+#define SHMB_LIB_CALL_H
+
+/* The words of calls: what comes before the payload of a record, and the channel's servers. */
+
+#include <stdint.h>
+#include <time.h>
+
+#include <shmbroker/layout.h>
+
+#define SHMB_CALL_LANE_LEN_DEFAULT (1u << 18) /* there are two for each caller of each server */
+#define SHMB_CALL_LANES_DEFAULT	   1024u
+#define SHMB_CALL_MEMBERS_DEFAULT  256u
+
+/* Where the servers of a call channel are in its segment. */
+static inline uint64_t shmb_call_servers_offset(uint32_t schema_len)
+{
+	return (SHMB_BLOCK_LEN + (uint64_t)schema_len + 63) & ~(uint64_t)63;
+}
+
+/*
+ * Milliseconds are enough for who reads a deadline: the caller itself knows better. The coarse clock
+ * is up to a tick behind, takes a third of the time, and is never behind itself.
+ */
+static inline uint64_t shmb_call_now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return (uint64_t)now.tv_sec * 1000u + (uint64_t)now.tv_nsec / 1000000u;
+}
+
+/*
+ * A deadline farther away than this is none to the server: an hour. A server may take a time that is
+ * an hour old for now when it looks what the low bits mean.
+ */
+#define SHMB_CALL_DEADLINE_MAX_MS (SHMB_CALL_DEADLINE_MASK / 4)
+
+/* The deadline in a request's word. Never too early: expired there means expired here. */
+static inline uint64_t shmb_call_deadline_of(int64_t timeout_ns)
+{
+	/* What the coarse clock is behind, and what the division takes away. */
+	const uint64_t slack_ms = 12;
+	uint64_t ms, timeout_ms = (uint64_t)timeout_ns / 1000000u;
+
+	if (timeout_ns < 0 || timeout_ms + slack_ms > SHMB_CALL_DEADLINE_MAX_MS)
+		return 0;
+	ms = (shmb_call_now_ms() + timeout_ms + slack_ms) & SHMB_CALL_DEADLINE_MASK;
+	return ms ? ms : 1;
+}
+
+/* How many ms are left of a request's deadline, which is not 0; negative: it has passed. */
+static inline int64_t shmb_call_left_ms(uint64_t deadline, uint64_t now_ms)
+{
+	uint32_t left = (uint32_t)(deadline - now_ms) & SHMB_CALL_DEADLINE_MASK;
+
+	return left <= SHMB_CALL_DEADLINE_MASK / 2 ? (int64_t)left
+						   : (int64_t)left - SHMB_CALL_DEADLINE_MASK - 1;
+}
+
+static inline uint32_t shmb_call_record_type(uint32_t kind, uint32_t type)
+{
+	return kind << SHMB_CALL_KIND_SHIFT | type;
+}
+
+#endif

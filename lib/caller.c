@@ -1,0 +1,773 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * struct shmb_caller: requests to the servers of a channel, and what comes back.
+ *
+ * A call is a slot here and a number in each of its records. A reply counts only if it comes on the
+ * lane of the server that was asked, for a call that is open; everything else is dropped. So a server
+ * can neither answer for another one nor twice.
+ */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/api.h"
+#include "lib/clock.h"
+#include "lib/copy.h"
+#include "lib/error.h"
+#include "lib/link.h"
+#include "lib/options.h"
+
+#define SERVER_LOOK_NS	5000000ull /* nobody rings when a server comes: look every few ms */
+#define SERVER_RETRY_NS 100000000ull /* no lane could be opened to it */
+#define ROOM_LOOK_NS	5000000ull /* replies have to be read while we wait for room */
+
+struct shmb_caller {
+	struct shmb_links links;
+	struct shmb_call_view view;
+	struct shmb_call *queue; /* calls that have something for who asks for any */
+	struct shmb_call **queue_end;
+	bool fail_fast;
+	uint64_t n_calls;
+	uint64_t n_replies;
+	uint64_t n_late;
+	uint64_t n_timeouts;
+	uint64_t n_resets;
+};
+
+/* Of a call that was not started, or that somebody waits for: the slot is taken out by who asks. */
+static void enqueue(struct shmb_caller *caller, struct shmb_call *call)
+{
+	if (call->queued)
+		return;
+	call->queued = true;
+	call->next_queued = NULL;
+	*caller->queue_end = call;
+	caller->queue_end = &call->next_queued;
+}
+
+static void dequeue(struct shmb_caller *caller, struct shmb_call *call)
+{
+	struct shmb_call **at = &caller->queue;
+
+	if (!call->queued)
+		return;
+	while (*at != call)
+		at = &(*at)->next_queued;
+	*at = call->next_queued;
+	if (!*at)
+		caller->queue_end = at;
+	call->queued = false;
+}
+
+static void end_call(struct shmb_caller *caller, struct shmb_call *call)
+{
+	if (shmb_unlikely(call->queued))
+		dequeue(caller, call);
+	shmb_call_end(&caller->links.calls, call);
+}
+
+/* ---- cancelling -------------------------------------------------------------------------------- */
+
+/* The number of a call stays taken until its server has been told. Returns false if there is no room. */
+static bool tell_cancelled(struct shmb_caller *caller, struct shmb_call *call)
+{
+	struct shmb_link *link = call->link;
+	int32_t result = shmb_publisher_send_headed(link->sender, call->id, NULL, 0,
+						    shmb_call_record_type(SHMB_CALL_CANCEL, 0));
+
+	if (result == -EAGAIN)
+		return false;
+	end_call(caller, call);
+	return true;
+}
+
+/* Its server is told now, or when there is room again. Nobody knows of the call any more. */
+static void cancel(struct shmb_caller *caller, struct shmb_call *call)
+{
+	struct shmb_part *part;
+
+	if (shmb_unlikely(call->queued))
+		dequeue(caller, call);
+	while ((part = shmb_call_take(&caller->links.calls, call)))
+		free(part);
+	if (!call->link || !call->link->sender || tell_cancelled(caller, call)) {
+		if (call->open)
+			end_call(caller, call);
+		return;
+	}
+	call->cancelled = true;
+	call->link->n_cancels++;
+}
+
+static void tell_all_cancelled(struct shmb_caller *caller, struct shmb_link *link)
+{
+	struct shmb_calls *calls = &caller->links.calls;
+
+	for (uint32_t i = 0; i < calls->n && link->n_cancels; i++) {
+		struct shmb_call *call = calls->all[i];
+
+		if (!call->open || !call->cancelled || call->link != link)
+			continue;
+		if (!tell_cancelled(caller, call))
+			return;
+		link->n_cancels--;
+	}
+}
+
+/* ---- news -------------------------------------------------------------------------------------- */
+
+static void on_gone(struct shmb_links *links, struct shmb_link *link)
+{
+	struct shmb_caller *caller = shmb_container_of(links, struct shmb_caller, links);
+
+	for (uint32_t i = 0; i < links->calls.n; i++) {
+		struct shmb_call *call = links->calls.all[i];
+
+		if (!call->open || call->link != link)
+			continue;
+		link->n_calls--;
+		call->link = NULL;
+		if (call->cancelled) {
+			end_call(caller, call);
+			continue;
+		}
+		if (call->answered)
+			continue;
+		caller->n_resets++;
+		call->error = -ECONNRESET;
+		enqueue(caller, call);
+	}
+	link->n_cancels = 0;
+}
+
+/* The call that a record answers, or NULL. */
+static inline struct shmb_call *find_call(struct shmb_caller *caller, struct shmb_peer *peer,
+					  const struct shmb_record *record)
+{
+	struct shmb_call *call;
+	uint64_t head;
+
+	if (shmb_unlikely(record->len < SHMB_CALL_HEADER_LEN ||
+			  record->type >> SHMB_CALL_KIND_SHIFT < SHMB_CALL_REPLY ||
+			  record->type >> SHMB_CALL_KIND_SHIFT > SHMB_CALL_FAILURE))
+		return NULL;
+	head = SHMB_LOAD((const uint64_t *)(const void *)record->data);
+	call = shmb_call_find(&caller->links.calls, head & SHMB_CALL_ID_MASK);
+	if (shmb_unlikely(!call || !call->link || call->cancelled || call->answered ||
+			  call->link != shmb_links_peer(&caller->links, peer)))
+		return NULL;
+	return call;
+}
+
+/* Keeps a record for who will ask for it. One that was overwritten meanwhile was never there. */
+static void keep(struct shmb_caller *caller, struct shmb_call *call, struct shmb_peer *peer,
+		 const struct shmb_record *record)
+{
+	int result = call->error ? call->error : shmb_call_keep(&caller->links.calls, call, record);
+
+	if (!shmb_subscriber_pass(caller->links.inbox, peer, record) && result == 0) {
+		/* Its server has parted from us, so the call ends that way. */
+		struct shmb_part *part;
+
+		while ((part = shmb_call_take(&caller->links.calls, call)))
+			free(part);
+		return;
+	}
+	if (result < 0)
+		call->error = result;
+	else
+		call->answered = record->type >> SHMB_CALL_KIND_SHIFT != SHMB_CALL_MORE;
+	enqueue(caller, call);
+}
+
+/* Reads all there is, so that it comes before what is said of those who have gone. */
+static void read_all(struct shmb_caller *caller)
+{
+	struct shmb_record record;
+	struct shmb_peer *peer;
+
+	while (shmb_subscriber_look(caller->links.inbox, &record, &peer) > 0) {
+		struct shmb_call *call = find_call(caller, peer, &record);
+
+		if (call) {
+			keep(caller, call, peer, &record);
+		} else {
+			caller->n_late++;
+			shmb_subscriber_pass(caller->links.inbox, peer, &record);
+		}
+	}
+}
+
+static SHMB_SELDOM int take_news(struct shmb_caller *caller)
+{
+	int result = shmb_links_note(&caller->links);
+
+	if (result < 0)
+		return result;
+	read_all(caller);
+	shmb_links_settle(&caller->links);
+	return 0;
+}
+
+/* ---- sending ----------------------------------------------------------------------------------- */
+
+/* The server with the fewest open calls that is not full; of several, each in turn. */
+static struct shmb_link *choose(struct shmb_links *links)
+{
+	struct shmb_link *best = NULL;
+	uint32_t at = 0;
+
+	for (uint32_t i = 0; i < links->n; i++) {
+		uint32_t index = (links->next + i) % links->n;
+		struct shmb_link *link = links->all[index];
+
+		if (!shmb_link_is_usable(link) || link->full ||
+		    (best && link->n_calls >= best->n_calls))
+			continue;
+		best = link;
+		at = index;
+	}
+	if (best)
+		links->next = at + 1;
+	return best;
+}
+
+/* Nobody is there. Returns 0 to look again. */
+static int wait_for_server(struct shmb_caller *caller, uint64_t deadline_ns)
+{
+	struct shmb_links *links = &caller->links;
+	uint64_t now = shmb_clock_now_ns();
+	uint64_t until = now + (links->last_error ? SERVER_RETRY_NS : SERVER_LOOK_NS);
+	int result;
+
+	if (caller->fail_fast && !links->last_error)
+		return shmb_fail(-EHOSTUNREACH, "the channel has no server");
+	if (now >= deadline_ns || caller->fail_fast)
+		return links->last_error
+			       ? links->last_error
+			       : shmb_fail(-ETIMEDOUT, "no server came to the channel in time");
+	result = shmb_links_wait(links, until < deadline_ns ? until : deadline_ns);
+	return result < 0 ? result : take_news(caller);
+}
+
+/* One that is full; from now on none is called so. NULL: none is. */
+static struct shmb_link *find_full(struct shmb_links *links)
+{
+	struct shmb_link *full = NULL;
+
+	for (uint32_t i = 0; i < links->n; i++) {
+		if (links->all[i]->full && shmb_link_is_usable(links->all[i]))
+			full = links->all[i];
+		links->all[i]->full = false;
+	}
+	return full;
+}
+
+/* The lanes of all servers are full: they are slow, or wait for us to read their replies. */
+static int wait_for_room(struct shmb_caller *caller, struct shmb_link *link, uint32_t len,
+			 uint64_t deadline_ns)
+{
+	uint64_t now = shmb_clock_now_ns(), left = shmb_clock_left_ns(deadline_ns, now);
+	int32_t result;
+
+	if (!left)
+		return shmb_fail(-ETIMEDOUT, "the server did not read what it was sent in time");
+	result = shmb_publisher_wait(link->sender, len + SHMB_CALL_HEADER_LEN,
+				     (int64_t)(left < ROOM_LOOK_NS ? left : ROOM_LOOK_NS));
+	return result == 0 || result == -ETIMEDOUT || result == -ESTALE ? take_news(caller)
+									: result;
+}
+
+static inline int32_t send_request(struct shmb_caller *caller, struct shmb_call *call,
+				   uint32_t type, const void *request, uint32_t len,
+				   uint64_t deadline)
+{
+	if (shmb_unlikely(call->link->n_cancels))
+		tell_all_cancelled(caller, call->link);
+	return shmb_publisher_send_headed(call->link->sender,
+					  call->id | deadline << SHMB_CALL_DEADLINE_SHIFT, request,
+					  len, shmb_call_record_type(SHMB_CALL_REQUEST, type));
+}
+
+/* What does not go to one server at once: until it goes to one, or the time is up. */
+static SHMB_SELDOM int begin_slowly(struct shmb_caller *caller, uint32_t type, const void *request,
+				    uint32_t len, uint64_t deadline_ns, uint64_t deadline,
+				    struct shmb_call **ret_call)
+{
+	int32_t result = 0;
+
+	*ret_call = NULL;
+	while (result == 0 && !*ret_call) {
+		struct shmb_link *link = choose(&caller->links);
+		struct shmb_call *call;
+
+		if (!link) {
+			link = find_full(&caller->links);
+			result = link ? wait_for_room(caller, link, len, deadline_ns)
+				      : wait_for_server(caller, deadline_ns);
+			continue;
+		}
+		call = shmb_call_new(&caller->links.calls, link);
+		if (!call)
+			return -EBUSY;
+		result = send_request(caller, call, type, request, len, deadline);
+		if (result == 0) {
+			*ret_call = call;
+			continue;
+		}
+		end_call(caller, call);
+		link->full = result == -EAGAIN;
+		if (result == -EAGAIN)
+			result = 0;
+		else if (result == -ESTALE)
+			result = take_news(caller);
+	}
+	find_full(&caller->links);
+	return result;
+}
+
+static int check_request(const struct shmb_caller *caller, uint32_t type, const void *request,
+			 uint32_t len)
+{
+	if (!caller)
+		return shmb_fail(-EINVAL, "caller is NULL");
+	if (type > SHMB_CALL_TYPE_MASK || (!request && len))
+		return shmb_fail(-EINVAL, "request is NULL, or type %u is over %u", type,
+				 SHMB_CALL_TYPE_MASK);
+	return 0;
+}
+
+static inline int begin(struct shmb_caller *caller, uint32_t type, const void *request,
+			uint32_t len, int64_t timeout_ns, struct shmb_call **ret_call)
+{
+	struct shmb_links *links = &caller->links;
+	struct shmb_link *link;
+	uint64_t deadline = shmb_call_deadline_of(timeout_ns);
+	int result = 0;
+
+	if (shmb_unlikely(shmb_member_is_news(links->member)))
+		result = take_news(caller);
+	if (shmb_unlikely(result < 0))
+		return result;
+	link = shmb_likely(links->n == 1) && shmb_link_is_usable(links->all[0]) ? links->all[0]
+										: choose(links);
+	if (shmb_likely(link != NULL)) {
+		*ret_call = shmb_call_new(&links->calls, link);
+		if (shmb_unlikely(!*ret_call))
+			return -EBUSY;
+		result = send_request(caller, *ret_call, type, request, len, deadline);
+		if (shmb_unlikely(result < 0))
+			end_call(caller, *ret_call);
+	}
+	if (shmb_unlikely(!link || result == -EAGAIN || result == -ESTALE))
+		result = begin_slowly(caller, type, request, len,
+				      shmb_clock_deadline_ns(timeout_ns), deadline, ret_call);
+	if (shmb_unlikely(result < 0))
+		return result;
+	caller->n_calls++;
+	(*ret_call)->timeout_ns = timeout_ns;
+	return 0;
+}
+
+/* ---- receiving --------------------------------------------------------------------------------- */
+
+static int32_t fail_remotely(struct shmb_caller *caller, const uint8_t *data, uint32_t len,
+			     void *reply, uint32_t cap)
+{
+	uint32_t text_len = len < sizeof(int32_t) ? 0 : len - (uint32_t)sizeof(int32_t);
+	const char *text = text_len ? (const char *)data + sizeof(int32_t) : "";
+
+	caller->view.code = 0;
+	if (len >= sizeof(int32_t))
+		memcpy(&caller->view.code, data, sizeof(int32_t));
+	caller->view.len = text_len;
+	if (reply && text_len)
+		memcpy(reply, text, text_len < cap ? text_len : cap);
+	return shmb_fail(-EREMOTEIO, "the server has failed with code %d: %.*s", caller->view.code,
+			 (int)(text_len < 300 ? text_len : 300), text);
+}
+
+/* Hands out a part that was kept. */
+static int32_t hand_out(struct shmb_caller *caller, struct shmb_call *call, void *reply,
+			uint32_t cap)
+{
+	struct shmb_part *part = call->parts;
+	int32_t result = (int32_t)part->len;
+
+	caller->view.type = part->type;
+	caller->view.len = part->len;
+	caller->view.more = part->kind == SHMB_CALL_MORE;
+	if (part->kind <= SHMB_CALL_MORE && part->len > cap)
+		return shmb_fail(-EMSGSIZE, "the reply has %u bytes, the buffer %u", part->len,
+				 cap);
+	shmb_call_take(&caller->links.calls, call);
+	if (part->kind == SHMB_CALL_FAILURE)
+		result = fail_remotely(caller, part->data, part->len, reply, cap);
+	else if (part->kind == SHMB_CALL_END)
+		result = shmb_fail(-ENODATA, "the server has ended the call");
+	else if (part->len)
+		shmb_copy(reply, part->data, part->len);
+	if (part->kind <= SHMB_CALL_MORE)
+		caller->n_replies++;
+	if (part->kind != SHMB_CALL_MORE)
+		end_call(caller, call);
+	else if (!call->parts && !call->error)
+		dequeue(caller, call);
+	free(part);
+	return result;
+}
+
+static void describe(struct shmb_caller *caller, const struct shmb_call *call)
+{
+	caller->view.call = shmb_call_name(call);
+	if (shmb_unlikely(!call->link))
+		return; /* as of the last one */
+	caller->view.pid = call->link->pid;
+	caller->view.uid = call->link->uid;
+	caller->view.peer_id = call->link->peer_id;
+}
+
+/* What a call has for who asks: a part, or why it has ended. -EAGAIN: nothing. */
+static int32_t ask(struct shmb_caller *caller, struct shmb_call *call, void *reply, uint32_t cap)
+{
+	int32_t result;
+
+	describe(caller, call);
+	if (call->parts)
+		return hand_out(caller, call, reply, cap);
+	if (!call->error)
+		return -EAGAIN;
+	result = call->error;
+	caller->view.len = caller->view.more = 0;
+	if (result == -ENOBUFS)
+		cancel(caller, call);
+	else
+		end_call(caller, call);
+	if (result == -ECONNRESET)
+		return shmb_fail(result, "the server has gone");
+	return shmb_fail(result, "replies have come for longer than there is room for them here");
+}
+
+/*
+ * A record has come: the reply that is waited for goes to its place directly. Returns its bytes, or an
+ * error; -EAGAIN: it was something else.
+ */
+static inline int32_t take(struct shmb_caller *caller, const struct shmb_call *wanted,
+			   struct shmb_peer *peer, const struct shmb_record *record, void *reply,
+			   uint32_t cap)
+{
+	struct shmb_call *call = find_call(caller, peer, record);
+	uint32_t len = record->len - SHMB_CALL_HEADER_LEN;
+	uint32_t kind = record->type >> SHMB_CALL_KIND_SHIFT;
+
+	if (shmb_unlikely(!call)) {
+		caller->n_late++;
+		shmb_subscriber_pass(caller->links.inbox, peer, record);
+		return -EAGAIN;
+	}
+	if (shmb_unlikely((wanted && call != wanted) || call->parts || call->error || len > cap ||
+			  kind > SHMB_CALL_MORE)) {
+		keep(caller, call, peer, record);
+		return -EAGAIN;
+	}
+	shmb_copy(reply, record->data + SHMB_CALL_HEADER_LEN, len);
+	if (shmb_unlikely(!shmb_subscriber_pass(caller->links.inbox, peer, record)))
+		return -EAGAIN;
+	describe(caller, call);
+	caller->view.len = len;
+	caller->view.type = record->type & SHMB_CALL_TYPE_MASK;
+	caller->view.more = kind == SHMB_CALL_MORE;
+	caller->n_replies++;
+	if (shmb_likely(kind == SHMB_CALL_REPLY))
+		end_call(caller, call);
+	return (int32_t)len;
+}
+
+static int32_t expire(struct shmb_caller *caller, struct shmb_call *call)
+{
+	caller->n_timeouts++;
+	describe(caller, call);
+	caller->view.len = caller->view.more = 0;
+	cancel(caller, call);
+	return shmb_fail(-ETIME, "the call was not answered in time");
+}
+
+/* The first call that ends by itself, UINT64_MAX: none will. */
+static uint64_t first_deadline_ns(struct shmb_caller *caller, struct shmb_call **ret_call)
+{
+	const struct shmb_calls *calls = &caller->links.calls;
+	uint64_t first = UINT64_MAX;
+
+	for (uint32_t i = 0; i < calls->n; i++) {
+		struct shmb_call *call = calls->all[i];
+
+		if (!call->open || call->cancelled)
+			continue;
+		if (!call->deadline_ns)
+			call->deadline_ns = shmb_clock_deadline_ns(call->timeout_ns);
+		if (call->deadline_ns < first) {
+			first = call->deadline_ns;
+			*ret_call = call;
+		}
+	}
+	return first;
+}
+
+/* Sleeps until something may have come. Returns 0, -ETIMEDOUT, -ETIME or another error. */
+static SHMB_SELDOM int32_t wait_for_reply(struct shmb_caller *caller, struct shmb_call *wanted,
+					  uint64_t deadline_ns)
+{
+	struct shmb_call *first = wanted;
+	uint64_t ends_ns, now;
+
+	if (!wanted) {
+		ends_ns = first_deadline_ns(caller, &first);
+	} else {
+		if (!wanted->deadline_ns)
+			wanted->deadline_ns = shmb_clock_deadline_ns(wanted->timeout_ns);
+		ends_ns = wanted->deadline_ns;
+	}
+	now = ends_ns == UINT64_MAX && deadline_ns == UINT64_MAX ? 0 : shmb_clock_now_ns();
+	if (now >= ends_ns)
+		return expire(caller, first);
+	if (now >= deadline_ns)
+		return shmb_fail_lazily(-ETIMEDOUT, "no reply came in time", 0, NULL);
+	return shmb_links_wait(&caller->links, ends_ns < deadline_ns ? ends_ns : deadline_ns);
+}
+
+static bool any_open(const struct shmb_caller *caller)
+{
+	return caller->links.calls.n_open != 0;
+}
+
+/* @wanted NULL: any. */
+static int32_t receive(struct shmb_caller *caller, struct shmb_call *wanted, void *reply,
+		       uint32_t cap, uint64_t deadline_ns)
+{
+	struct shmb_record record;
+	struct shmb_peer *peer;
+	int32_t result;
+
+	shmb_links_begin_wait(&caller->links);
+	for (;;) {
+		struct shmb_call *call = wanted ? wanted : caller->queue;
+
+		if (shmb_unlikely(call && (call->parts || call->error)))
+			return ask(caller, call, reply, cap);
+		result = shmb_subscriber_look(caller->links.inbox, &record, &peer);
+		if (shmb_likely(result > 0)) {
+			shmb_links_end_wait(&caller->links);
+			result = take(caller, wanted, peer, &record, reply, cap);
+			if (shmb_likely(result >= 0))
+				return result;
+			continue;
+		}
+		if (shmb_unlikely(result < 0))
+			return result;
+		if (shmb_unlikely(shmb_member_is_news(caller->links.member)))
+			result = take_news(caller);
+		else if (shmb_likely(shmb_links_poll(&caller->links)))
+			continue;
+		else if (shmb_unlikely(!wanted && !any_open(caller)))
+			return shmb_fail(-ENOENT, "no call is open");
+		else
+			result = wait_for_reply(caller, wanted, deadline_ns);
+		if (shmb_unlikely(result < 0))
+			return result;
+	}
+}
+
+SHMB_API int32_t shmb_caller_call(struct shmb_caller *caller, uint32_t type, const void *request,
+				  uint32_t len, void *reply, uint32_t cap, int64_t timeout_ns)
+{
+	struct shmb_call *call = NULL;
+	int32_t result = check_request(caller, type, request, len);
+
+	if (shmb_unlikely(result < 0 || (!reply && cap)))
+		return result < 0 ? result : shmb_fail(-EINVAL, "reply is NULL");
+	result = begin(caller, type, request, len, timeout_ns, &call);
+	if (shmb_unlikely(result < 0))
+		return result;
+	result = receive(caller, call, reply, cap, UINT64_MAX);
+	if (shmb_likely(result >= 0 && !caller->view.more))
+		return result;
+	if (result == -ETIME)
+		return shmb_fail(-ETIMEDOUT, "the call was not answered in time");
+	if (result >= 0 || (result == -EMSGSIZE && caller->view.more)) {
+		cancel(caller, call);
+		return shmb_fail(-EPROTO, "the server replies more than once: start the call");
+	}
+	/* The inbox is of no use any more. */
+	if (result == -ESTALE || result == -ECHILD)
+		end_call(caller, call);
+	return result;
+}
+
+SHMB_API int32_t shmb_caller_wait(struct shmb_caller *caller, uint32_t len, int64_t timeout_ns)
+{
+	int32_t result = check_request(caller, 0, "", 0);
+	uint64_t deadline_ns = 0;
+
+	/* Either is too long. */
+	if (len > UINT32_MAX - SHMB_CALL_HEADER_LEN)
+		len = UINT32_MAX - SHMB_CALL_HEADER_LEN;
+	if (result == 0 && shmb_member_is_news(caller->links.member))
+		result = take_news(caller);
+	while (result == 0) {
+		struct shmb_link *link = choose(&caller->links);
+
+		if (link) {
+			if (link->n_cancels)
+				tell_all_cancelled(caller, link);
+			result = shmb_publisher_wait(link->sender, len + SHMB_CALL_HEADER_LEN, 0);
+			if (result != -ETIMEDOUT && result != -ESTALE)
+				return result;
+			link->full = true;
+			result = result == -ESTALE ? take_news(caller) : 0;
+			continue;
+		}
+		if (!deadline_ns)
+			deadline_ns = shmb_clock_deadline_ns(timeout_ns);
+		link = find_full(&caller->links);
+		result = link ? wait_for_room(caller, link, len, deadline_ns)
+			      : wait_for_server(caller, deadline_ns);
+	}
+	find_full(&caller->links);
+	return result;
+}
+
+SHMB_API int32_t shmb_caller_start(struct shmb_caller *caller, uint32_t type, const void *request,
+				   uint32_t len, int64_t timeout_ns)
+{
+	struct shmb_call *call = NULL;
+	int32_t result = check_request(caller, type, request, len);
+
+	if (result == 0)
+		result = begin(caller, type, request, len, timeout_ns, &call);
+	if (result < 0)
+		return result;
+	call->deadline_ns = shmb_clock_deadline_ns(timeout_ns);
+	return shmb_call_name(call);
+}
+
+/* A call that somebody may ask for or cancel, or NULL. */
+static struct shmb_call *find_named(const struct shmb_caller *caller, int32_t name)
+{
+	struct shmb_call *call = name > 0 ? shmb_call_named(&caller->links.calls, name) : NULL;
+
+	return call && !call->cancelled ? call : NULL;
+}
+
+SHMB_API int32_t shmb_caller_recv(struct shmb_caller *caller, int32_t call, void *reply,
+				  uint32_t cap, int64_t timeout_ns)
+{
+	struct shmb_call *wanted;
+
+	if (!caller || (!reply && cap))
+		return shmb_fail(-EINVAL, "caller or reply is NULL");
+	wanted = call ? find_named(caller, call) : NULL;
+	if (call && !wanted)
+		return shmb_fail(-ENOENT, "there is no call %d", call);
+	return receive(caller, wanted, reply, cap, shmb_clock_deadline_ns(timeout_ns));
+}
+
+SHMB_API int32_t shmb_caller_cancel(struct shmb_caller *caller, int32_t call)
+{
+	struct shmb_call *wanted;
+
+	if (!caller)
+		return shmb_fail(-EINVAL, "caller is NULL");
+	wanted = find_named(caller, call);
+	if (!wanted)
+		return shmb_fail(-ENOENT, "there is no call %d", call);
+	cancel(caller, wanted);
+	return 0;
+}
+
+/* ---- event loops ------------------------------------------------------------------------------- */
+
+SHMB_API int32_t shmb_caller_fd(struct shmb_caller *caller)
+{
+	return caller ? shmb_subscriber_fd(caller->links.inbox)
+		      : shmb_fail(-EINVAL, "caller is NULL");
+}
+
+SHMB_API int32_t shmb_caller_arm(struct shmb_caller *caller)
+{
+	if (!caller)
+		return shmb_fail(-EINVAL, "caller is NULL");
+	return caller->queue ? 1 : shmb_subscriber_arm(caller->links.inbox);
+}
+
+/* ---- opening and closing ----------------------------------------------------------------------- */
+
+SHMB_API int32_t shmb_caller_open(struct shmb_channel *channel,
+				  const struct shmb_caller_options *given,
+				  struct shmb_caller **ret_caller)
+{
+	const uint32_t known = SHMB_CALLER_FAIL_FAST | SHMB_CALLER_NO_SPIN | SHMB_CALLER_TRUSTING;
+	struct shmb_caller_options options;
+	struct shmb_caller *caller;
+	int32_t result;
+
+	if (!channel || !ret_caller)
+		return shmb_fail(-EINVAL, "channel or ret_caller is NULL");
+	result = shmb_options_take(&options, sizeof(options), given, "caller");
+	if (result < 0)
+		return result;
+	if (options.flags & ~known || options.pad)
+		return shmb_fail(-EINVAL, "unknown caller flags 0x%x", options.flags & ~known);
+	caller = calloc(1, sizeof(*caller));
+	if (!caller)
+		return shmb_fail(-ENOMEM, "no memory for a caller");
+	caller->queue_end = &caller->queue;
+	caller->fail_fast = options.flags & SHMB_CALLER_FAIL_FAST;
+	caller->links.flags = options.flags & SHMB_CALLER_TRUSTING ? SHMB_PUBLISHER_TRUSTING : 0;
+	caller->links.on_gone = on_gone;
+	result = shmb_links_open(&caller->links, channel, options.flags & SHMB_CALLER_NO_SPIN,
+				 options.spin_ns);
+	if (result < 0) {
+		shmb_links_close(&caller->links);
+		free(caller);
+		return result;
+	}
+	*ret_caller = caller;
+	return 0;
+}
+
+SHMB_API int32_t shmb_caller_close(struct shmb_caller *caller)
+{
+	if (!caller)
+		return 0;
+	/* Servers hear that we have gone, which ends all calls. */
+	shmb_links_close(&caller->links);
+	free(caller);
+	return 0;
+}
+
+SHMB_API struct shmb_call_view *shmb_caller_view(struct shmb_caller *caller)
+{
+	return caller ? &caller->view : NULL;
+}
+
+SHMB_API int32_t shmb_caller_stats(struct shmb_caller *caller, struct shmb_caller_stats *stats,
+				   uint32_t cap)
+{
+	struct shmb_caller_stats all = { 0 };
+
+	if (!caller || !stats)
+		return shmb_fail(-EINVAL, "caller or stats is NULL");
+	all.caller_id = caller->links.id;
+	all.calls = caller->n_calls;
+	all.replies = caller->n_replies;
+	all.late = caller->n_late;
+	all.timeouts = caller->n_timeouts;
+	all.resets = caller->n_resets;
+	all.n_open = caller->links.calls.n_open;
+	for (uint32_t i = 0; i < caller->links.n; i++)
+		all.n_servers += shmb_link_is_usable(caller->links.all[i]);
+	memcpy(stats, &all, cap < sizeof(all) ? cap : sizeof(all));
+	return 0;
+}

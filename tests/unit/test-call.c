@@ -1,0 +1,825 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Call channels through the public API, against an embedded broker, and at random against a model. */
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/unit/fixture.h"
+
+static struct shmb_channel *channel;
+static uint8_t bytes[1u << 17];
+
+static struct shmb_channel *calls_of(struct shmb_client *of, uint32_t lane_len)
+{
+	struct shmb_channel_options options = { .options_len = sizeof(options),
+						.flags = SHMB_CHANNEL_CREATE,
+						.pattern = SHMB_CHANNEL_CALL,
+						.lane_len = lane_len,
+						.backing = backing_of_run() };
+	struct shmb_channel *opened = NULL;
+
+	ok(shmb_channel_open(of, "test/call", 9, &options, &opened));
+	return opened;
+}
+
+static void set_up_channel(void)
+{
+	set_up();
+	channel = calls_of(client, 1u << 14);
+}
+
+static void tear_down_channel(void)
+{
+	ok(shmb_channel_close(channel));
+	tear_down();
+}
+
+static struct shmb_caller *caller_of(struct shmb_channel *of, uint32_t flags)
+{
+	struct shmb_caller_options options = { .options_len = sizeof(options), .flags = flags };
+	struct shmb_caller *caller = NULL;
+
+	ok(shmb_caller_open(of, &options, &caller));
+	return caller;
+}
+
+static struct shmb_server *server_of(struct shmb_channel *of)
+{
+	struct shmb_server *server = NULL;
+
+	ok(shmb_server_open(of, NULL, &server));
+	return server;
+}
+
+/* What a caller starts a server gets, in one process: the call as the server names it. */
+static int32_t take(struct shmb_server *server, uint64_t expected)
+{
+	uint64_t value = 0;
+	int32_t len = shmb_server_recv(server, &value, sizeof(value), 4000 * MS);
+
+	ck_assert_msg(len == 8, "recv: %d (%s)", len, why());
+	ck_assert_uint_eq(value, expected);
+	return shmb_server_view(server)->call;
+}
+
+static int32_t start(struct shmb_caller *caller, uint64_t value, int64_t timeout_ns)
+{
+	int32_t call = shmb_caller_start(caller, 7, &value, sizeof(value), timeout_ns);
+
+	ck_assert_msg(call > 0, "start: %d (%s)", call, why());
+	return call;
+}
+
+static void reply(struct shmb_server *server, int32_t call, uint64_t value, uint32_t flags)
+{
+	ok(shmb_server_reply(server, call, 9, &value, sizeof(value), flags, 4000 * MS));
+}
+
+static void receive(struct shmb_caller *caller, int32_t call, uint64_t expected, bool more)
+{
+	uint64_t value = 0;
+	int32_t len = shmb_caller_recv(caller, call, &value, sizeof(value), 4000 * MS);
+
+	ck_assert_msg(len == 8, "recv: %d (%s)", len, why());
+	ck_assert_uint_eq(value, expected);
+	ck_assert_uint_eq(shmb_caller_view(caller)->type, 9);
+	ck_assert_uint_eq(shmb_caller_view(caller)->more, more);
+	if (call)
+		ck_assert_int_eq(shmb_caller_view(caller)->call, call);
+}
+
+/* ---- one caller, one server -------------------------------------------------------------------- */
+
+START_TEST(a_call_is_answered)
+{
+	struct shmb_server *server = server_of(channel);
+	struct shmb_caller *caller = caller_of(channel, 0);
+	struct shmb_call_view *view = shmb_server_view(server);
+	struct shmb_caller_stats callers;
+	struct shmb_server_stats servers;
+	struct shmb_channel_info info;
+
+	ok(shmb_channel_wait_members(channel, 1, 1, 4000 * MS));
+	for (uint64_t i = 1; i <= 20000; i++) {
+		int32_t call = start(caller, i, 60000 * MS), asked = take(server, i);
+
+		ck_assert_uint_eq(view->type, 7);
+		ck_assert_int_eq((int)view->pid, (int)getpid());
+		ck_assert_uint_eq(view->uid, getuid());
+		ck_assert_uint_ne(view->deadline_ns, 0);
+		ck_assert_int_eq(shmb_server_cancelled(server, asked), 0);
+		reply(server, asked, 2 * i, 0);
+		/* One end, never two. */
+		refused(shmb_server_reply(server, asked, 0, &i, 8, 0, 0), -ENOENT);
+		refused(shmb_server_cancelled(server, asked), -ENOENT);
+		receive(caller, call, 2 * i, false);
+		refused(shmb_caller_recv(caller, call, bytes, 8, 0), -ENOENT);
+	}
+	ok(shmb_caller_stats(caller, &callers, sizeof(callers)));
+	ok(shmb_server_stats(server, &servers, sizeof(servers)));
+	ck_assert_uint_eq(callers.calls, 20000);
+	ck_assert_uint_eq(callers.replies, 20000);
+	ck_assert_uint_eq(callers.n_open, 0);
+	ck_assert_uint_eq(callers.n_servers, 1);
+	ck_assert_uint_eq(servers.requests, 20000);
+	ck_assert_uint_eq(servers.n_open, 0);
+	ck_assert_uint_eq(servers.n_callers, 1);
+	ok(shmb_channel_info(channel, &info, sizeof(info)));
+	ck_assert_uint_eq(info.pattern, SHMB_CHANNEL_CALL);
+	ck_assert_uint_eq(info.n_publishers, 1);
+	ck_assert_uint_eq(info.n_subscribers, 1);
+	ok(shmb_caller_close(caller));
+	ok(shmb_server_close(server));
+}
+END_TEST
+
+START_TEST(wrong_use_is_refused)
+{
+	struct shmb_server *server = server_of(channel);
+	struct shmb_caller *caller = caller_of(channel, 0), *none = NULL;
+	struct shmb_server *no_server = NULL;
+	struct shmb_channel *stream = channel_of(client, "test/stream", 4096), *other = NULL;
+	struct shmb_publisher *publisher = NULL;
+	struct shmb_subscriber *subscriber = NULL;
+	struct shmb_channel_info info;
+	int32_t call;
+
+	ok(shmb_channel_info(channel, &info, sizeof(info)));
+	refused(shmb_caller_call(caller, 4096, bytes, 1, bytes, 1, 0), -EINVAL);
+	refused(shmb_caller_call(caller, 0, NULL, 1, bytes, 1, 0), -EINVAL);
+	refused(shmb_caller_call(caller, 0, bytes, info.record_len_max + 1, bytes, 1, MS),
+		-EMSGSIZE);
+	refused(shmb_caller_call(caller, 0, bytes, UINT32_MAX, bytes, 1, MS), -EMSGSIZE);
+	refused(shmb_caller_recv(caller, 0, bytes, 1, 0), -ENOENT);
+	refused(shmb_caller_recv(caller, 1, bytes, 1, 0), -ENOENT);
+	refused(shmb_caller_recv(caller, -1, bytes, 1, 0), -ENOENT);
+	refused(shmb_caller_cancel(caller, 1), -ENOENT);
+	refused(shmb_server_recv(server, bytes, 1, 0), -ETIMEDOUT);
+	refused(shmb_server_reply(server, 1, 0, bytes, 1, 0, 0), -ENOENT);
+	refused(shmb_server_reply(server, 1, 0, bytes, 1, 2, 0), -EINVAL);
+	refused(shmb_server_end(server, 0, 0), -ENOENT);
+	refused(shmb_server_fail(server, 1, 1, "no", 2, 0), -ENOENT);
+	refused(shmb_server_fail(server, 1, 1, (char *)bytes, 1025, 0), -EINVAL);
+	/* The longest request, and the longest reply. */
+	call = shmb_caller_start(caller, 4095, bytes, info.record_len_max, 4000 * MS);
+	ok(call);
+	refused(shmb_server_recv(server, bytes, info.record_len_max - 1, 4000 * MS), -EMSGSIZE);
+	ck_assert_uint_eq(shmb_server_view(server)->len, info.record_len_max);
+	ck_assert_int_eq(shmb_server_recv(server, bytes, info.record_len_max, 4000 * MS),
+			 (int)info.record_len_max);
+	ck_assert_uint_eq(shmb_server_view(server)->type, 4095);
+	refused(shmb_server_reply(server, shmb_server_view(server)->call, 0, bytes,
+				  info.record_len_max + 1, 0, 0),
+		-EMSGSIZE);
+	ok(shmb_server_reply(server, shmb_server_view(server)->call, 0, bytes, info.record_len_max,
+			     0, 4000 * MS));
+	refused(shmb_caller_recv(caller, call, bytes, 5, 4000 * MS), -EMSGSIZE);
+	ck_assert_uint_eq(shmb_caller_view(caller)->len, info.record_len_max);
+	ck_assert_int_eq(shmb_caller_recv(caller, call, bytes, sizeof(bytes), 0),
+			 (int)info.record_len_max);
+	/* Calls, records and values are of different channels. */
+	refused(shmb_publisher_open(channel, NULL, &publisher), -EOPNOTSUPP);
+	refused(shmb_subscriber_open(channel, NULL, &subscriber), -EOPNOTSUPP);
+	refused(shmb_caller_open(stream, NULL, &none), -EOPNOTSUPP);
+	refused(shmb_server_open(stream, NULL, &no_server), -EOPNOTSUPP);
+	refused(shmb_channel_open(client, "test/call", 9, NULL, &other), -EPROTOTYPE);
+	says("pattern");
+	ok(shmb_channel_close(stream));
+	ok(shmb_caller_close(caller));
+	ok(shmb_server_close(server));
+}
+END_TEST
+
+START_TEST(replies_can_be_many)
+{
+	struct shmb_server *server = server_of(channel);
+	struct shmb_caller *caller = caller_of(channel, 0);
+	int32_t call = start(caller, 1, SHMB_FOREVER), asked = take(server, 1);
+	uint64_t value = 3;
+
+	ck_assert_uint_eq(shmb_server_view(server)->deadline_ns, 0);
+	reply(server, asked, 10, SHMB_REPLY_MORE);
+	receive(caller, call, 10, true);
+	reply(server, asked, 11, SHMB_REPLY_MORE);
+	reply(server, asked, 12, 0);
+	receive(caller, call, 11, true);
+	receive(caller, 0, 12, false);
+	/* Or none at the end. */
+	call = start(caller, 2, SHMB_FOREVER), asked = take(server, 2);
+	reply(server, asked, 13, SHMB_REPLY_MORE);
+	ok(shmb_server_end(server, asked, 0));
+	refused(shmb_server_end(server, asked, 0), -ENOENT);
+	receive(caller, call, 13, true);
+	refused(shmb_caller_recv(caller, call, bytes, 8, 4000 * MS), -ENODATA);
+	refused(shmb_caller_recv(caller, call, bytes, 8, 0), -ENOENT);
+	/* Or a failure. */
+	call = start(caller, 3, SHMB_FOREVER), asked = take(server, 3);
+	ok(shmb_server_fail(server, asked, -42, "not today", 9, 0));
+	refused(shmb_caller_recv(caller, call, bytes, 5, 4000 * MS), -EREMOTEIO);
+	says("not today");
+	ck_assert_int_eq(shmb_caller_view(caller)->code, -42);
+	ck_assert_uint_eq(shmb_caller_view(caller)->len, 9);
+	ck_assert_int_eq(memcmp(bytes, "not t", 5), 0);
+	/* A stream is paced by who reads it. */
+	call = start(caller, 4, SHMB_FOREVER), asked = take(server, 4);
+	while (shmb_server_reply(server, asked, 0, bytes, 1000, SHMB_REPLY_MORE, 0) == 0)
+		value++;
+	ck_assert_uint_gt(value, 10);
+	refused(shmb_server_reply(server, asked, 0, bytes, 1000, SHMB_REPLY_MORE, MS), -ETIMEDOUT);
+	while (value-- > 3)
+		ck_assert_int_eq(shmb_caller_recv(caller, call, bytes, 1000, 0), 1000);
+	refused(shmb_caller_recv(caller, call, bytes, 1000, MS), -ETIMEDOUT);
+	reply(server, asked, 14, 0);
+	receive(caller, call, 14, false);
+	ok(shmb_caller_close(caller));
+	ok(shmb_server_close(server));
+}
+END_TEST
+
+START_TEST(calls_are_independent)
+{
+	struct shmb_server *server = server_of(channel);
+	struct shmb_caller *caller = caller_of(channel, 0);
+	int32_t calls[64], asked[64];
+
+	for (uint64_t i = 0; i < 64; i++)
+		calls[i] = start(caller, i, SHMB_FOREVER);
+	for (uint64_t i = 0; i < 64; i++)
+		asked[i] = take(server, i);
+	/* In any order, asked for in any other. */
+	for (uint64_t i = 0; i < 64; i++)
+		reply(server, asked[i * 13 % 64], i * 13 % 64, 0);
+	refused(shmb_caller_recv(caller, calls[0], bytes, 1, 4000 * MS), -EMSGSIZE);
+	for (uint64_t i = 0; i < 60; i++)
+		receive(caller, calls[i * 7 % 64], i * 7 % 64, false);
+	for (int i = 0; i < 4; i++)
+		ck_assert_int_eq(shmb_caller_recv(caller, 0, bytes, 8, 0), 8);
+	refused(shmb_caller_recv(caller, 0, bytes, 8, 0), -ENOENT);
+	ok(shmb_caller_close(caller));
+	ok(shmb_server_close(server));
+}
+END_TEST
+
+START_TEST(there_is_an_end_to_open_calls)
+{
+	struct shmb_server *server = server_of(channel);
+	struct shmb_caller *caller = caller_of(channel, 0);
+	uint64_t n = 0;
+
+	while (n < 4096) {
+		start(caller, n, SHMB_FOREVER);
+		take(server, n++);
+	}
+	refused(shmb_caller_start(caller, 0, bytes, 8, 0), -EBUSY);
+	ok(shmb_caller_close(caller));
+	caller = caller_of(channel, 0);
+	start(caller, 1, SHMB_FOREVER);
+	/* They are of no use any more, but the server has not ended them. */
+	refused(shmb_server_recv(server, bytes, 8, 4000 * MS), -EBUSY);
+	ok(shmb_caller_close(caller));
+	ok(shmb_server_close(server));
+}
+END_TEST
+
+/* ---- time and cancelling ------------------------------------------------------------------------ */
+
+START_TEST(time_runs_out)
+{
+	struct shmb_server *server = server_of(channel);
+	struct shmb_caller *caller = caller_of(channel, 0);
+	struct shmb_caller_stats callers;
+	struct shmb_server_stats servers;
+	int32_t call, asked;
+
+	refused(shmb_caller_call(caller, 0, bytes, 8, bytes, 8, 30 * MS), -ETIMEDOUT);
+	usleep(40000);
+	/* It is not handed out, and there is nothing behind it. */
+	refused(shmb_server_recv(server, bytes, 8, 0), -ETIMEDOUT);
+	ok(shmb_server_stats(server, &servers, sizeof(servers)));
+	ck_assert_uint_eq(servers.expired, 1);
+	/* While it is worked on. */
+	call = start(caller, 1, 500 * MS);
+	asked = take(server, 1);
+	refused(shmb_caller_recv(caller, call, bytes, 8, MS), -ETIMEDOUT);
+	refused(shmb_caller_recv(caller, 0, bytes, 8, MS), -ETIMEDOUT);
+	refused(shmb_caller_recv(caller, 0, bytes, 8, 4000 * MS), -ETIME);
+	ck_assert_int_eq(shmb_caller_view(caller)->call, call);
+	refused(shmb_caller_recv(caller, call, bytes, 8, 0), -ENOENT);
+	ck_assert_int_eq(shmb_server_cancelled(server, asked), 1);
+	refused(shmb_server_reply(server, asked, 0, bytes, 8, 0, 0), -ECANCELED);
+	refused(shmb_server_reply(server, asked, 0, bytes, 8, 0, 0), -ENOENT);
+	/* A reply that is too late is dropped, and the next call is not mixed up with it. */
+	call = start(caller, 2, 500 * MS);
+	asked = take(server, 2);
+	refused(shmb_caller_recv(caller, call, bytes, 8, 4000 * MS), -ETIME);
+	reply(server, asked, 22, 0);
+	call = start(caller, 3, SHMB_FOREVER);
+	asked = take(server, 3);
+	reply(server, asked, 33, 0);
+	receive(caller, call, 33, false);
+	ok(shmb_caller_stats(caller, &callers, sizeof(callers)));
+	ck_assert_uint_eq(callers.timeouts, 3);
+	ck_assert_uint_eq(callers.late, 1);
+	ck_assert_uint_eq(callers.n_open, 0);
+	ok(shmb_caller_close(caller));
+	ok(shmb_server_close(server));
+}
+END_TEST
+
+START_TEST(a_call_is_cancelled)
+{
+	struct shmb_server *server = server_of(channel);
+	struct shmb_caller *caller = caller_of(channel, 0);
+	int32_t call = start(caller, 1, SHMB_FOREVER), other = start(caller, 2, SHMB_FOREVER);
+	int32_t asked = take(server, 1), third;
+	struct shmb_server_stats servers;
+
+	ck_assert_int_eq(shmb_server_cancelled(server, asked), 0);
+	ok(shmb_caller_cancel(caller, call));
+	refused(shmb_caller_cancel(caller, call), -ENOENT);
+	third = start(caller, 3, SHMB_FOREVER);
+	ck_assert_int_eq(shmb_server_cancelled(server, asked), 1);
+	refused(shmb_server_end(server, asked, 0), -ECANCELED);
+	/* What was read ahead comes in its order, but for what was cancelled meanwhile. */
+	ok(shmb_caller_cancel(caller, other));
+	start(caller, 4, SHMB_FOREVER);
+	refused(shmb_server_cancelled(server, asked), -ENOENT);
+	asked = take(server, 3);
+	reply(server, asked, 30, 0);
+	receive(caller, third, 30, false);
+	take(server, 4);
+	ok(shmb_server_stats(server, &servers, sizeof(servers)));
+	ck_assert_uint_eq(servers.cancelled, 2);
+	ok(shmb_caller_close(caller));
+	ok(shmb_server_close(server));
+}
+END_TEST
+
+START_TEST(cancelling_needs_no_room)
+{
+	struct shmb_server *server = server_of(channel);
+	struct shmb_caller *caller = caller_of(channel, 0);
+	int32_t calls[64], n = 0;
+
+	while (shmb_caller_wait(caller, 1000, 0) == 0)
+		ok(calls[n++] = shmb_caller_start(caller, 0, bytes, 1000, SHMB_FOREVER));
+	refused(shmb_caller_start(caller, 0, bytes, 1000, 0), -ETIMEDOUT);
+	ck_assert_int_gt(n, 8);
+	refused(shmb_caller_wait(caller, 1000, 20 * MS), -ETIMEDOUT);
+	for (int i = 0; i < n; i++)
+		ok(shmb_caller_cancel(caller, calls[i]));
+	refused(shmb_caller_recv(caller, calls[0], bytes, 8, 0), -ENOENT);
+	ck_assert_int_eq(shmb_server_recv(server, bytes, 1000, 0), 1000);
+	/* There is room now: with the next call they are told. */
+	start(caller, 5, SHMB_FOREVER);
+	ck_assert_int_eq(shmb_server_cancelled(server, shmb_server_view(server)->call), 1);
+	take(server, 5);
+	ok(shmb_caller_close(caller));
+	ok(shmb_server_close(server));
+}
+END_TEST
+
+/* ---- coming and going --------------------------------------------------------------------------- */
+
+START_TEST(a_server_that_goes_ends_its_calls)
+{
+	struct shmb_server *server = server_of(channel), *other;
+	struct shmb_caller *caller = caller_of(channel, 0), *fast;
+	struct shmb_caller_stats stats;
+	int32_t call = start(caller, 1, SHMB_FOREVER), second = start(caller, 2, SHMB_FOREVER);
+	int32_t asked = take(server, 1);
+
+	/* What it has answered counts. */
+	reply(server, asked, 10, 0);
+	take(server, 2);
+	ok(shmb_server_close(server));
+	refused(shmb_caller_recv(caller, second, bytes, 8, 4000 * MS), -ECONNRESET);
+	receive(caller, call, 10, false);
+	ok(shmb_caller_stats(caller, &stats, sizeof(stats)));
+	ck_assert_uint_eq(stats.resets, 1);
+	ck_assert_uint_eq(stats.n_servers, 0);
+	/* Nobody is there, until somebody comes. */
+	refused(shmb_caller_call(caller, 0, bytes, 8, bytes, 8, 20 * MS), -ETIMEDOUT);
+	says("no server");
+	refused(shmb_caller_wait(caller, 8, 20 * MS), -ETIMEDOUT);
+	fast = caller_of(channel, SHMB_CALLER_FAIL_FAST);
+	refused(shmb_caller_call(fast, 0, bytes, 8, bytes, 8, SHMB_FOREVER), -EHOSTUNREACH);
+	other = server_of(channel);
+	ok(shmb_caller_wait(caller, 8, 4000 * MS));
+	refused(shmb_caller_wait(caller, UINT32_MAX - 8, 0), -EMSGSIZE);
+	call = start(caller, 3, SHMB_FOREVER);
+	reply(other, take(other, 3), 30, 0);
+	receive(caller, call, 30, false);
+	ok(shmb_caller_close(fast));
+	ok(shmb_caller_close(caller));
+	ok(shmb_server_close(other));
+}
+END_TEST
+
+START_TEST(a_caller_that_goes_cancels_its_calls)
+{
+	struct shmb_server *server = server_of(channel);
+	struct shmb_caller *caller = caller_of(channel, 0), *other = caller_of(channel, 0);
+	int32_t asked;
+
+	start(caller, 1, SHMB_FOREVER);
+	start(caller, 2, SHMB_FOREVER);
+	asked = take(server, 1);
+	ok(shmb_caller_close(caller));
+	for (int i = 0; i < 4000 && shmb_server_cancelled(server, asked) == 0; i++)
+		usleep(1000);
+	ck_assert_int_eq(shmb_server_cancelled(server, asked), 1);
+	refused(shmb_server_reply(server, asked, 0, bytes, 8, 0, 0), -ECONNRESET);
+	start(other, 3, SHMB_FOREVER);
+	take(server, 3);
+	ok(shmb_caller_close(other));
+	ok(shmb_server_close(server));
+}
+END_TEST
+
+START_TEST(the_idlest_server_is_asked)
+{
+	struct shmb_server *servers[3] = { server_of(channel), server_of(channel),
+					   server_of(channel) };
+	struct shmb_caller *caller = caller_of(channel, 0);
+	uint64_t value;
+
+	for (uint64_t i = 0; i < 9; i++)
+		start(caller, i, SHMB_FOREVER);
+	/* Three each; whoever answers gets the next. */
+	for (int i = 0; i < 3; i++)
+		for (int k = 0; k < 3; k++)
+			ck_assert_int_eq(shmb_server_recv(servers[i], &value, 8, 4000 * MS), 8);
+	refused(shmb_server_recv(servers[1], &value, 8, 0), -ETIMEDOUT);
+	reply(servers[1], shmb_server_view(servers[1])->call, 5, 0);
+	ck_assert_int_eq(shmb_caller_recv(caller, 0, bytes, 8, 4000 * MS), 8);
+	start(caller, 100, SHMB_FOREVER);
+	take(servers[1], 100);
+	ok(shmb_caller_close(caller));
+	for (int i = 0; i < 3; i++)
+		ok(shmb_server_close(servers[i]));
+}
+END_TEST
+
+/* Answers with twice the number, until told 0. */
+static void *serve(void *data)
+{
+	struct shmb_server *server = data;
+	uint64_t value = 1;
+
+	while (value) {
+		int32_t len = shmb_server_recv(server, &value, sizeof(value), SHMB_FOREVER);
+
+		ck_assert_msg(len == 8, "recv: %d (%s)", len, why());
+		value *= 2;
+		ok(shmb_server_reply(server, shmb_server_view(server)->call, 0, &value,
+				     sizeof(value), 0, SHMB_FOREVER));
+	}
+	return NULL;
+}
+
+START_TEST(sleepers_are_woken)
+{
+	struct shmb_client *own = connect_to(shmb_broker_address(broker));
+	struct shmb_channel *there = calls_of(own, 0);
+	struct shmb_server *server = server_of(there);
+	struct shmb_caller *caller = caller_of(channel, 0);
+	int n = getenv("SHMB_TEST_QUICK") ? 500 : 5000;
+	uint64_t value;
+	pthread_t thread;
+
+	ck_assert_int_eq(pthread_create(&thread, NULL, serve, server), 0);
+	for (int i = n; i >= 0; i--) {
+		uint64_t request = (uint64_t)i;
+
+		if (i % 100 == 0)
+			usleep(2000); /* both sleep by now */
+		ck_assert_int_eq(shmb_caller_call(caller, 0, &request, 8, &value, 8, SHMB_FOREVER),
+				 8);
+		ck_assert_uint_eq(value, 2 * request);
+	}
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+	ok(shmb_caller_close(caller));
+	ok(shmb_server_close(server));
+	ok(shmb_channel_close(there));
+	ok(shmb_client_close(own));
+}
+END_TEST
+
+START_TEST(event_loops_are_told)
+{
+	struct shmb_server *server = server_of(channel);
+	struct shmb_caller *caller = caller_of(channel, 0);
+	struct pollfd fds[2] = { { .fd = shmb_caller_fd(caller), .events = POLLIN },
+				 { .fd = shmb_server_fd(server), .events = POLLIN } };
+	int32_t call;
+
+	ok(fds[0].fd);
+	ok(fds[1].fd);
+	refused(shmb_server_recv(server, bytes, 8, 0), -ETIMEDOUT);
+	ck_assert_int_eq(shmb_server_arm(server), 0);
+	ck_assert_int_eq(poll(fds + 1, 1, 0), 0);
+	call = start(caller, 1, SHMB_FOREVER);
+	ck_assert_int_eq(poll(fds + 1, 1, 4000), 1);
+	take(server, 1);
+	refused(shmb_caller_recv(caller, 0, bytes, 8, 0), -ETIMEDOUT);
+	ck_assert_int_eq(shmb_caller_arm(caller), 0);
+	ck_assert_int_eq(poll(fds, 1, 0), 0);
+	reply(server, shmb_server_view(server)->call, 2, 0);
+	ck_assert_int_eq(poll(fds, 1, 4000), 1);
+	ck_assert_int_eq(shmb_caller_arm(caller), 1);
+	receive(caller, call, 2, false);
+	/* And of a server that goes. */
+	call = start(caller, 3, SHMB_FOREVER);
+	refused(shmb_caller_recv(caller, 0, bytes, 8, 0), -ETIMEDOUT);
+	ck_assert_int_eq(shmb_caller_arm(caller), 0);
+	ok(shmb_server_close(server));
+	ck_assert_int_eq(poll(fds, 1, 4000), 1);
+	refused(shmb_caller_recv(caller, call, bytes, 8, 4000 * MS), -ECONNRESET);
+	ok(shmb_caller_close(caller));
+}
+END_TEST
+
+START_TEST(who_is_forked_has_nothing)
+{
+	struct shmb_server *server = server_of(channel);
+	struct shmb_caller *caller = caller_of(channel, 0);
+	int status;
+	pid_t child;
+
+	start(caller, 1, SHMB_FOREVER);
+	take(server, 1);
+	child = fork();
+	if (child == 0) {
+		bool all = shmb_caller_call(caller, 0, bytes, 1, bytes, 1, MS) == -ECHILD &&
+			   shmb_server_recv(server, bytes, 1, MS) == -ECHILD &&
+			   shmb_server_reply(server, shmb_server_view(server)->call, 0, bytes, 1, 0,
+					     0) == -ECHILD &&
+			   shmb_caller_close(caller) == 0 && shmb_server_close(server) == 0;
+
+		_exit(all ? 0 : 1);
+	}
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert_int_eq(status, 0);
+	reply(server, shmb_server_view(server)->call, 1, 0);
+	receive(caller, 0, 1, false);
+	ok(shmb_caller_close(caller));
+	ok(shmb_server_close(server));
+}
+END_TEST
+
+/* ---- random joins, leaves and deaths, against a model ------------------------------------------- */
+
+#define SERVERS	       3
+#define CALLERS	       3
+#define OPEN_MAX_CALLS 8
+
+/* What a server does with a request is in its low byte; the rest is its number. */
+enum deed {
+	ANSWER,
+	STREAM, /* three replies */
+	END, /* one reply, then none */
+	FAIL,
+	KEEP, /* never answer */
+	DIE, /* be killed */
+	LEAVE, /* close the server, open another */
+	N_DEEDS
+};
+
+static _Noreturn void serve_at_random(void)
+{
+	struct shmb_client *own = connect_to(shmb_broker_address(broker));
+	struct shmb_channel *there = calls_of(own, 1u << 14);
+	struct shmb_server *server = server_of(there);
+	uint64_t value;
+
+	for (;;) {
+		int32_t call, len = shmb_server_recv(server, &value, sizeof(value), SHMB_FOREVER);
+
+		if (len == -EBUSY)
+			_exit(1);
+		if (len != 8)
+			abort();
+		call = shmb_server_view(server)->call;
+		switch ((enum deed)(value & 0xff)) {
+		case STREAM:
+			for (int i = 0; i < 2; i++)
+				shmb_server_reply(server, call, 9, &value, 8, SHMB_REPLY_MORE,
+						  1000 * MS);
+			shmb_server_reply(server, call, 9, &value, 8, 0, 1000 * MS);
+			break;
+		case END:
+			shmb_server_reply(server, call, 9, &value, 8, SHMB_REPLY_MORE, 1000 * MS);
+			shmb_server_end(server, call, 1000 * MS);
+			break;
+		case FAIL:
+			shmb_server_fail(server, call, (int32_t)(value >> 8), "x", 1, 1000 * MS);
+			break;
+		case KEEP:
+			break;
+		case DIE:
+			raise(SIGKILL);
+			break;
+		case LEAVE:
+			shmb_server_close(server);
+			server = server_of(there);
+			break;
+		default:
+			shmb_server_reply(server, call, 9, &value, 8, 0, 1000 * MS);
+			break;
+		}
+	}
+}
+
+/* A call as it should be. */
+struct expected {
+	int32_t call; /* 0: none */
+	uint64_t value;
+	int left; /* replies */
+};
+
+static struct {
+	pid_t servers[SERVERS];
+	struct shmb_caller *callers[CALLERS];
+	struct expected calls[CALLERS][OPEN_MAX_CALLS];
+	uint64_t n_ends, n_resets, n_times;
+} model;
+
+static const int replies_of[N_DEEDS] = { 1, 3, 1, 0, 0, 0, 0 };
+
+static void start_server(int i)
+{
+	model.servers[i] = fork();
+	if (model.servers[i] == 0)
+		serve_at_random();
+}
+
+static void restart_dead_servers(void)
+{
+	for (int i = 0; i < SERVERS; i++)
+		if (waitpid(model.servers[i], NULL, WNOHANG) == model.servers[i])
+			start_server(i);
+}
+
+static struct expected *find_expected(int caller, int32_t call)
+{
+	for (int i = 0; i < OPEN_MAX_CALLS; i++)
+		if (model.calls[caller][i].call == call)
+			return &model.calls[caller][i];
+	ck_abort_msg("call %d is not open", call);
+}
+
+/* Something has come of a call: may it? */
+static void check(int k, int32_t result, uint64_t value)
+{
+	const struct shmb_call_view *view = shmb_caller_view(model.callers[k]);
+	struct expected *expected = find_expected(k, view->call);
+	enum deed deed = (enum deed)(expected->value & 0xff);
+	bool over = true;
+
+	if (result == 8) {
+		ck_assert_uint_eq(value, expected->value);
+		ck_assert_int_gt(expected->left, 0);
+		expected->left--;
+		over = !view->more;
+		ck_assert_int_eq(over, expected->left == 0 && deed != END);
+	} else if (result == -ENODATA) {
+		ck_assert_int_eq(deed, END);
+		ck_assert_int_eq(expected->left, 0);
+	} else if (result == -EREMOTEIO) {
+		ck_assert_int_eq(deed, FAIL);
+		ck_assert_int_eq(view->code, (int32_t)(expected->value >> 8));
+	} else if (result == -ETIME) {
+		model.n_times++;
+	} else {
+		ck_assert_msg(result == -ECONNRESET, "recv: %d (%s)", result, why());
+		model.n_resets++;
+	}
+	if (over) {
+		model.n_ends++;
+		expected->call = 0;
+	}
+}
+
+static void step_start(int k, uint64_t n)
+{
+	struct expected *expected = find_expected(k, 0);
+	enum deed deed = (enum deed)(rand() % N_DEEDS);
+	/* Deaths are rarer than answers. */
+	uint64_t value;
+	int32_t call;
+
+	if (deed >= KEEP && rand() % 4)
+		deed = ANSWER;
+	value = n << 8 | deed;
+	call = shmb_caller_start(model.callers[k], 0, &value, sizeof(value),
+				 deed == KEEP ? 20 * MS : 20000 * MS);
+	if (call == -ETIMEDOUT && deed == KEEP)
+		return; /* all servers were dead */
+	ck_assert_msg(call > 0, "start: %d (%s)", call, why());
+	*expected = (struct expected){ call, value, replies_of[deed] };
+}
+
+static int n_open(int k)
+{
+	int n = 0;
+
+	for (int i = 0; i < OPEN_MAX_CALLS; i++)
+		n += model.calls[k][i].call != 0;
+	return n;
+}
+
+static void step_receive(int k, int64_t timeout_ns)
+{
+	uint64_t value = 0;
+	int32_t result = shmb_caller_recv(model.callers[k], 0, &value, sizeof(value), timeout_ns);
+
+	if (result != -ETIMEDOUT)
+		check(k, result, value);
+	else
+		ck_assert_int_eq(timeout_ns, 0);
+}
+
+static void step(uint64_t n)
+{
+	int k = rand() % CALLERS, what = rand() % 100, i = rand() % OPEN_MAX_CALLS;
+
+	restart_dead_servers();
+	if (!model.callers[k]) {
+		model.callers[k] = caller_of(channel, 0);
+	} else if (what < 45 && n_open(k) < OPEN_MAX_CALLS) {
+		step_start(k, n);
+	} else if (what < 85 && n_open(k)) {
+		step_receive(k, what < 60 ? 0 : 30000 * MS);
+	} else if (what < 93 && model.calls[k][i].call) {
+		ok(shmb_caller_cancel(model.callers[k], model.calls[k][i].call));
+		model.calls[k][i].call = 0;
+	} else if (what < 95) {
+		ok(shmb_caller_close(model.callers[k]));
+		model.callers[k] = NULL;
+		memset(model.calls[k], 0, sizeof(model.calls[k]));
+	} else if (what < 97) {
+		kill(model.servers[rand() % SERVERS], SIGKILL);
+	}
+}
+
+START_TEST(random_joins_leaves_and_deaths)
+{
+	int steps = getenv("SHMB_TEST_QUICK") ? 400 : 4000;
+	unsigned seed = (unsigned)time(NULL);
+
+	printf("seed %u\n", seed);
+	srand(seed);
+	for (int i = 0; i < SERVERS; i++)
+		start_server(i);
+	for (int n = 1; n <= steps; n++)
+		step((uint64_t)n);
+	/* Every call ends. */
+	for (int k = 0; k < CALLERS; k++) {
+		while (n_open(k)) {
+			restart_dead_servers();
+			step_receive(k, 30000 * MS);
+		}
+		ok(shmb_caller_close(model.callers[k]));
+	}
+	for (int i = 0; i < SERVERS; i++) {
+		kill(model.servers[i], SIGKILL);
+		waitpid(model.servers[i], NULL, 0);
+	}
+	printf("%llu ends, %llu resets, %llu timeouts\n", (unsigned long long)model.n_ends,
+	       (unsigned long long)model.n_resets, (unsigned long long)model.n_times);
+}
+END_TEST
+
+int main(void)
+{
+	TCase *cases[1] = { tcase_create("call") };
+
+	tcase_set_timeout(cases[0], 120);
+	tcase_add_checked_fixture(cases[0], set_up_channel, tear_down_channel);
+	tcase_add_test(cases[0], a_call_is_answered);
+	tcase_add_test(cases[0], wrong_use_is_refused);
+	tcase_add_test(cases[0], replies_can_be_many);
+	tcase_add_test(cases[0], calls_are_independent);
+	tcase_add_test(cases[0], there_is_an_end_to_open_calls);
+	tcase_add_test(cases[0], time_runs_out);
+	tcase_add_test(cases[0], a_call_is_cancelled);
+	tcase_add_test(cases[0], cancelling_needs_no_room);
+	tcase_add_test(cases[0], a_server_that_goes_ends_its_calls);
+	tcase_add_test(cases[0], a_caller_that_goes_cancels_its_calls);
+	tcase_add_test(cases[0], the_idlest_server_is_asked);
+	tcase_add_test(cases[0], sleepers_are_woken);
+	tcase_add_test(cases[0], event_loops_are_told);
+	tcase_add_test(cases[0], who_is_forked_has_nothing);
+	tcase_add_test(cases[0], random_joins_leaves_and_deaths);
+	return run_suite("call", cases, 1);
+}
