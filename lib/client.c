@@ -118,7 +118,6 @@ void shmb_inbox_remove(struct shmb_client *client, struct shmb_inbox *inbox)
 	inbox->n_pairs = inbox->cap_pairs = 0;
 }
 
-/* Returns 1 if it is new. */
 static int remember_pair(struct shmb_inbox *inbox, const struct shmb_msg_pair *pair)
 {
 	uint32_t cap = inbox->cap_pairs ? 2 * inbox->cap_pairs : 8;
@@ -136,7 +135,7 @@ static int remember_pair(struct shmb_inbox *inbox, const struct shmb_msg_pair *p
 	}
 	inbox->pairs[inbox->n_pairs++] =
 		(struct shmb_known_pair){ .id = pair->pair_id, .peer_id = pair->peer_id };
-	return 1;
+	return 0;
 }
 
 void shmb_inbox_forget(struct shmb_inbox *inbox, uint64_t id)
@@ -148,52 +147,11 @@ void shmb_inbox_forget(struct shmb_inbox *inbox, uint64_t id)
 		}
 }
 
-static bool is_of_pair(const struct shmb_event *event, uint64_t id)
-{
-	return event->type == SHMB_MSG_PAIR && event->pair.pair_id == id;
-}
-
-/*
- * A subscriber that came and went while its publisher did nothing is forgotten, and so are the fds
- * that came with it. A publisher that came and went may have left records. Returns false if the
- * member has heard of the pair already.
- */
-static bool forget_unheard(struct shmb_inbox *inbox, uint64_t id)
-{
-	struct shmb_event **at = &inbox->first, *event;
-	bool unheard = false;
-
-	for (event = inbox->first; event; event = event->next)
-		unheard |= is_of_pair(event, id) && event->is_first &&
-			   event->pair.role == SHMB_ROLE_PUBLISHER;
-	if (!unheard)
-		return false;
-	while ((event = *at)) {
-		if (!is_of_pair(event, id)) {
-			at = &event->next;
-			continue;
-		}
-		/* The member's thread looks at the first one without the lock. */
-		SHMB_STORE(at, event->next);
-		shmb_event_free(event);
-	}
-	inbox->end = at;
-	shmb_inbox_forget(inbox, id);
-	return true;
-}
-
 int shmb_inbox_put(struct shmb_inbox *inbox, struct shmb_event *event)
 {
-	int result = event->type == SHMB_MSG_PAIR ? remember_pair(inbox, &event->pair) : 0;
-
-	if (result < 0)
-		return result;
-	event->is_first = result > 0;
+	if (event->type == SHMB_MSG_PAIR && remember_pair(inbox, &event->pair) < 0)
+		return -ENOMEM;
 	event->next = NULL;
-	if (event->type == SHMB_MSG_UNPAIR && forget_unheard(inbox, event->unpair.pair_id)) {
-		shmb_event_free(event);
-		return 0;
-	}
 	/* The member's thread looks at its inbox without the lock before it takes it. */
 	SHMB_STORE(inbox->end, event);
 	inbox->end = &event->next;
