@@ -199,28 +199,43 @@ static const struct attack {
 	const char *name;
 	void (*scribble)(struct shmb_publisher *publisher);
 	bool is_crime; /* it breaks the layout wherever the subscribers are */
+	bool needs_blocks;
 } attacks[] = {
-	{ "random bytes", random_bytes, true },
-	{ "toggled length", toggle_length, false },
-	{ "forged length", forge_length, true },
-	{ "forged sequence", forge_sequence, true },
-	{ "forged flags", forge_flags, true },
-	{ "pads everywhere", pads_everywhere, true },
-	{ "flood of empty records", flood, false },
-	{ "forged page of a block", forge_page, true },
-	{ "forged length of a block", forge_block_len, true },
-	{ "forged arena", forge_arena, false },
-	{ "toggled descriptor", toggle_descriptor, false },
-	{ "toggled floor", toggle_floor, false },
-	{ "scribbled arena", scribble_arena, false },
-	{ "scribbled marks", scribble_marks, false },
-	{ "toggled intent", toggle_intent, false },
-	{ "scribbled hints", scribble_hints, false },
-	{ "scribbled segment header", scribble_header, false },
-	{ "scribbled bells", scribble_bells, false },
-	{ "everything scribbled", scribble_all, true },
+	{ "random bytes", random_bytes, true, false },
+	{ "toggled length", toggle_length, false, false },
+	{ "forged length", forge_length, true, false },
+	{ "forged sequence", forge_sequence, true, false },
+	{ "forged flags", forge_flags, true, false },
+	{ "pads everywhere", pads_everywhere, true, false },
+	{ "flood of empty records", flood, false, false },
+	{ "forged page of a block", forge_page, true, true },
+	{ "forged length of a block", forge_block_len, true, true },
+	{ "forged arena", forge_arena, false, true },
+	{ "toggled descriptor", toggle_descriptor, false, true },
+	{ "toggled floor", toggle_floor, false, true },
+	{ "scribbled arena", scribble_arena, false, true },
+	{ "scribbled marks", scribble_marks, false, false },
+	{ "toggled intent", toggle_intent, false, false },
+	{ "scribbled hints", scribble_hints, false, false },
+	{ "scribbled segment header", scribble_header, false, false },
+	{ "scribbled bells", scribble_bells, false, false },
+	{ "everything scribbled", scribble_all, true, false },
 };
 
+/* Of streams without blocks a subscriber may be evicted. */
+static struct shmb_channel *open_plain(struct shmb_client *client)
+{
+	struct shmb_channel_options options = { .options_len = sizeof(options),
+						.flags = SHMB_CHANNEL_CREATE,
+						.lane_len = LANE_LEN };
+	struct shmb_channel *channel;
+
+	must(shmb_channel_open(client, CHANNEL, (uint32_t)strlen(CHANNEL), &options, &channel),
+	     "channel");
+	return channel;
+}
+
+static bool has_blocks; /* the channel */
 static uint32_t running; /* of attacks */
 
 static void scribble(void *publisher)
@@ -231,7 +246,7 @@ static void scribble(void *publisher)
 static char attack(const char *address, uint32_t number)
 {
 	struct shmb_client *client = connect_client(address);
-	struct shmb_channel *channel = open_channel(client);
+	struct shmb_channel *channel = has_blocks ? open_channel(client) : open_plain(client);
 	struct shmb_publisher *publisher;
 	char result;
 
@@ -239,8 +254,10 @@ static char attack(const char *address, uint32_t number)
 	must(shmb_publisher_open(channel, NULL, &publisher), "publisher");
 	for (uint32_t i = 0; i < 100; i++)
 		shmb_publisher_send(publisher, &i, sizeof(i));
-	must(shmb_publisher_loan(publisher, LANE_LEN), "an arena");
-	must(shmb_publisher_publish(publisher, LANE_LEN), "a long record");
+	if (has_blocks) {
+		must(shmb_publisher_loan(publisher, LANE_LEN), "an arena");
+		must(shmb_publisher_publish(publisher, LANE_LEN), "a long record");
+	}
 	result = evil_scribble(&publisher->member, scribble, publisher,
 			       (attacks[number].is_crime ? 20 : 1) * ATTACK_NS);
 	return evil_leave(client, channel, publisher, NULL, result);
@@ -363,14 +380,17 @@ static bool is_done(const struct reader *reader, uint64_t n_sent)
 }
 
 static struct reader readers[N_READERS];
+static uint32_t n_readers, n_attackers;
 static uint64_t n_sent;
 
 /* Until it has been thrown out or has given up; the honest go on all the time. */
 static void withstand(struct honest_side *side, uint32_t number)
 {
-	static uint32_t n_attackers;
 	struct honest record;
 	char result = 0;
+
+	if (attacks[number].needs_blocks && !has_blocks)
+		return;
 
 	now_testing(attacks[number].name);
 	n_attackers++;
@@ -381,18 +401,18 @@ static void withstand(struct honest_side *side, uint32_t number)
 		if (shmb_publisher_send(side->publisher, &record, sizeof(record)) == 0)
 			n_sent++;
 		call_ends("send");
-		for (int i = 0; i < N_READERS; i++)
+		for (int i = 0; i < (int)n_readers; i++)
 			drain(&readers[i]);
 		result = evil_result();
 	}
-	for (int i = 0; i < N_READERS; i++)
+	for (int i = 0; i < (int)n_readers; i++)
 		for (uint32_t k = 0; k < 10000 && !is_done(&readers[i], n_sent); k++)
 			drain(&readers[i]);
-	for (int i = 0; i < N_READERS; i++)
+	for (int i = 0; i < (int)n_readers; i++)
 		if (readers[i].n_honest != n_sent)
 			fail("honest records are missing");
 	/* One may be found out only while the next one is at work. */
-	for (int i = 0; i < N_READERS; i++)
+	for (int i = 0; i < (int)n_readers; i++)
 		if (readers[i].n_accused > n_attackers)
 			fail("%u attackers were reported %u times", n_attackers,
 			     readers[i].n_accused);
@@ -400,24 +420,36 @@ static void withstand(struct honest_side *side, uint32_t number)
 		fail("it was not thrown out");
 }
 
-int main(void)
+static void run(bool blocks)
 {
 	struct shmb_subscriber_options options = { .options_len = sizeof(options),
 						   .evict_after_ms = 60000 };
-	struct shmb_subscriber *third;
+	struct shmb_subscriber *third = NULL;
 	struct honest_side side = { 0 };
 
-	honest_begin(&side, attack, open_channel, true);
+	has_blocks = blocks;
+	n_readers = blocks ? 2 : 3;
+	n_attackers = 0;
+	n_sent = 0;
+	honest_begin(&side, attack, blocks ? open_channel : open_plain, true);
 	/* The honest publisher does not wait so long that it would have to evict the third. */
-	must(shmb_subscriber_open(side.channel, &options, &third), "subscriber");
-	for (int i = 0; i < N_READERS; i++)
+	if (!blocks)
+		must(shmb_subscriber_open(side.channel, &options, &third), "subscriber");
+	for (uint32_t i = 0; i < n_readers; i++)
 		readers[i] = (struct reader){ .subscriber = i < 2 ? side.subscribers[i] : third,
 					      .honest_id = side.publisher->member.id };
 	honest_withstand(&side, SHMB_ARRAY_LEN(attacks), withstand);
 	must(shmb_subscriber_close(third), "close");
 	honest_end(&side);
-	printf("hostile-lane: %llu honest records, %llu calls, none of them late; %u and %u reports\n",
-	       (unsigned long long)n_sent, (unsigned long long)n_calls(), readers[0].n_accused,
-	       readers[1].n_accused);
+	printf("hostile-lane, %s: %llu honest records, %llu calls, none of them late; %u and %u "
+	       "reports\n",
+	       blocks ? "with blocks" : "without", (unsigned long long)n_sent,
+	       (unsigned long long)n_calls(), readers[0].n_accused, readers[1].n_accused);
+}
+
+int main(void)
+{
+	run(true);
+	run(false);
 	return EXIT_SUCCESS;
 }
