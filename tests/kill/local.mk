@@ -171,3 +171,4 @@ check_PROGRAMS += $(kill_tests) $(kill_once_tests) $(kill_mutants)
 TESTS += $(kill_tests)
 once_tests += $(kill_once_tests) %D%/mutants.sh
 dist_check_SCRIPTS += %D%/mutants.sh
+CLEANFILES += %D%/mutants.list %D%/mutants.found
