@@ -1665,12 +1665,32 @@ SHMB_API int32_t shmb_publisher_wait_done(struct shmb_publisher *publisher, int6
 	return result;
 }
 
-SHMB_API int32_t shmb_publisher_send_wait(struct shmb_publisher *publisher, const void *data,
-					  uint32_t len, int64_t timeout_ns)
+static inline int32_t wait_and_send(struct shmb_publisher *publisher, const void *data,
+				    uint32_t len, int64_t timeout_ns)
 {
 	int32_t result = shmb_publisher_wait(publisher, len, timeout_ns);
 
 	return result < 0 ? result : shmb_publisher_send_typed(publisher, data, len, 0);
+}
+
+SHMB_API int32_t shmb_publisher_send_wait(struct shmb_publisher *publisher, const void *data,
+					  uint32_t len, int64_t timeout_ns)
+{
+	int32_t result = wait_and_send(publisher, data, len, timeout_ns);
+	uint64_t now_ns, deadline_ns;
+
+	if (shmb_likely(result != -EAGAIN))
+		return result;
+	/* What there was room in has moved, or who was to get it has gone, in between. */
+	deadline_ns = shmb_clock_deadline_ns(timeout_ns);
+	do {
+		now_ns = shmb_clock_now_ns();
+		timeout_ns = deadline_ns == UINT64_MAX
+				     ? -1
+				     : (int64_t)shmb_clock_left_ns(deadline_ns, now_ns);
+		result = wait_and_send(publisher, data, len, timeout_ns);
+	} while (result == -EAGAIN && now_ns < deadline_ns);
+	return result == -EAGAIN ? shmb_fail(-ETIMEDOUT, "no space in time") : result;
 }
 
 /* ---- opening and closing ----------------------------------------------------------------------- */

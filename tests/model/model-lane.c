@@ -397,7 +397,7 @@ static const struct dfs_scenario scenarios[] = {
 	  1,
 	  4,
 	  2,
-	  { MODEL_N_MARKS > 1 ? 150000 : 100000, 4000 } },
+	  { 90000, 4000 } },
 	{ "lossy, nearly lapped",
 	  set_up_nearly,
 	  { write_lap, read_and_resync },
