@@ -78,6 +78,7 @@ struct futex_wait { /* struct futex_waitv of newer headers */
  * @follows:	  is another one's successor, and not read yet
  * @end:	  of a publisher that has gone: no more than one ring is read, whoever writes it
  * @gone:	  the publisher has gone: read to the end, then forget
+ * @caught_up:	  we had been lapped when it went, and have moved @end since
  * @unguarded:	  it lives on, and does not wait for us any more
  * @watched:	  it does not wait for us, or may stop to
  * @lossy:	  it does not wait for us
@@ -113,6 +114,7 @@ struct sub_lane {
 	bool follows;
 	bool attached;
 	bool gone;
+	bool caught_up;
 	bool unguarded;
 	bool watched;
 	bool lossy;
@@ -750,8 +752,13 @@ static void count_lost(struct shmb_subscriber *subscriber, struct sub_lane *lane
 		return;
 	subscriber->lost += lost;
 	subscriber->view.lost = subscriber->lost;
-	if (!lane->gone)
+	if (!lane->gone) {
 		SHMB_STORE(&lane->slot->lost, SHMB_LOAD(&lane->slot->lost) + lost);
+	} else if (!lane->caught_up) {
+		/* The ring that is left begins here. Once: it may be one that goes on writing. */
+		lane->caught_up = true;
+		lane->end = lane->reader.position + subscriber->member.channel->lane_len;
+	}
 }
 
 /* Its publisher says it in the bell of the newest pair that it knows. */

@@ -136,6 +136,31 @@ START_TEST(a_lossy_subscriber_counts_exactly_what_it_lost)
 }
 END_TEST
 
+/* Whoever was overtaken gets what is left of a publisher, also when that has gone meanwhile. */
+START_TEST(a_lossy_subscriber_reads_the_last_ring_of_who_has_gone)
+{
+	struct shmb_subscriber *subscriber = subscriber_of(channel, SHMB_SUBSCRIBER_LOSSY);
+	struct shmb_publisher *publisher = publisher_of(channel, 0);
+	const struct shmb_view *view = shmb_subscriber_view(subscriber);
+	uint64_t sent, got = 0, value = 0;
+
+	for (sent = 0; sent < 20000; sent++) {
+		ok(shmb_publisher_send(publisher, &sent, sizeof(sent)));
+		if (sent == 0)
+			got += shmb_subscriber_recv(subscriber, &value, sizeof(value)) == 8;
+	}
+	ok(shmb_publisher_close(publisher));
+	/* It hears that before it looks at the lane again. */
+	ok(shmb_client_ping(client, 5000 * MS));
+	while (shmb_subscriber_recv(subscriber, &value, sizeof(value)) == 8)
+		got++;
+	ck_assert_uint_eq(value, sent - 1);
+	ck_assert_uint_gt(view->lost, 0);
+	ck_assert_uint_eq(got + view->lost, sent);
+	ok(shmb_subscriber_close(subscriber));
+}
+END_TEST
+
 #define TRUST_LEN 32768u
 
 /* Lanes of that length that this process could write. */
@@ -586,6 +611,7 @@ int main(void)
 	tcase_add_test(cases[0], a_full_lane_refuses_and_loses_nothing);
 	tcase_add_test(cases[0], dropping_the_newest_is_counted);
 	tcase_add_test(cases[0], a_lossy_subscriber_counts_exactly_what_it_lost);
+	tcase_add_test(cases[0], a_lossy_subscriber_reads_the_last_ring_of_who_has_gone);
 	tcase_add_loop_test(cases[0], only_who_trusts_lets_others_map_its_lane_writable, 0, 2);
 	tcase_add_test(cases[0], batches_keep_order_and_lengths);
 	tcase_add_test(cases[0], a_batch_larger_than_the_lane_goes_in_part);
