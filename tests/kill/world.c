@@ -568,13 +568,19 @@ uint64_t world_wait_clean(void)
 		world_exchange(4);
 		took = shmb_clock_now_ns() - start;
 		if (took > LATE_NS) {
+			struct shmb_subscriber_stats have = { 0 };
+			struct shmb_publisher_stats own = { 0 };
 			struct inventory now = take_inventory();
 
 			print_fds();
+			shmb_publisher_stats(publisher, &own, sizeof(own));
+			shmb_subscriber_stats(subscriber, &have, sizeof(have));
 			step_fail(world.step,
-				  "left: %u segments, %u entries, %u fds; before: %u, %u, %u",
+				  "left: %u segments, %u entries, %u fds; before: %u, %u, %u; the "
+				  "publisher knows %u and the subscriber %u of %u",
 				  now.n_segments, now.n_entries, now.n_fds, baseline.n_segments,
-				  baseline.n_entries, baseline.n_fds);
+				  baseline.n_entries, baseline.n_fds, own.n_subscribers,
+				  have.n_publishers, world.n_members);
 		}
 	} while (!is_clean());
 	/* More than once round the lane. */
