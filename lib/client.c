@@ -154,6 +154,21 @@ static bool is_of_pair(const struct shmb_event *event, uint64_t id)
 }
 
 /*
+ * The first that a publisher would hear of a subscriber, by a pair that replaces no other and is
+ * replaced by none: what it knows of the same subscriber goes over from one to the next.
+ */
+static bool is_unheard(const struct shmb_inbox *inbox, const struct shmb_event *event)
+{
+	if (!event->is_first || event->pair.role != SHMB_ROLE_PUBLISHER)
+		return false;
+	for (uint32_t i = 0; i < inbox->n_pairs; i++)
+		if (inbox->pairs[i].peer_id == event->pair.peer_id &&
+		    inbox->pairs[i].id != event->pair.pair_id)
+			return false;
+	return true;
+}
+
+/*
  * A subscriber that came and went while its publisher did nothing is forgotten, and so are the fds
  * that came with it. A publisher that came and went may have left records. Returns false if the
  * member has heard of the pair already.
@@ -164,8 +179,7 @@ static bool forget_unheard(struct shmb_inbox *inbox, uint64_t id)
 	bool unheard = false;
 
 	for (event = inbox->first; event; event = event->next)
-		unheard |= is_of_pair(event, id) && event->is_first &&
-			   event->pair.role == SHMB_ROLE_PUBLISHER;
+		unheard |= is_of_pair(event, id) && is_unheard(inbox, event);
 	if (!unheard)
 		return false;
 	while ((event = *at)) {
@@ -190,7 +204,8 @@ int shmb_inbox_put(struct shmb_inbox *inbox, struct shmb_event *event)
 		return result;
 	event->is_first = result > 0;
 	event->next = NULL;
-	if (event->type == SHMB_MSG_UNPAIR && forget_unheard(inbox, event->unpair.pair_id)) {
+	if (event->type == SHMB_MSG_UNPAIR && event->unpair.reason != SHMB_GONE_MOVED &&
+	    forget_unheard(inbox, event->unpair.pair_id)) {
 		shmb_event_free(event);
 		return 0;
 	}
