@@ -66,9 +66,9 @@ unit_tests += %D%/test-call
 unit_tests += %D%/test-waitset
 %C%_test_waitset_SOURCES = %D%/test-waitset.c %D%/fixture.h
 unit_tests += %D%/test-kept
-%C%_test_kept_SOURCES = %D%/test-kept.c %D%/daemon.h %D%/fixture.h %D%/gate.h
+%C%_test_kept_SOURCES = %D%/test-kept.c %D%/kept.h %D%/daemon.h %D%/fixture.h %D%/gate.h
 unit_tests += %D%/test-retained
-%C%_test_retained_SOURCES = %D%/test-retained.c %D%/daemon.h %D%/fixture.h %D%/gate.h
+%C%_test_retained_SOURCES = %D%/test-retained.c %D%/kept.h %D%/daemon.h %D%/fixture.h %D%/gate.h
 long_unit_tests = %D%/test-restart
 %C%_test_restart_SOURCES = %D%/test-restart.c %D%/daemon.h %D%/fixture.h %D%/gate.h %D%/jobs.h
 

@@ -70,40 +70,7 @@ static void restart_daemon(void)
 	start_daemon();
 }
 
-/* Entries of a kind in the registry that have these flags. */
-static unsigned count_entries(uint32_t kind, uint32_t flags)
-{
-	struct shmb_registry_entry entry;
-	char path[64];
-	unsigned n = 0;
-	off_t at = SHMB_BLOCK_LEN;
-	int fd;
-
-	snprintf(path, sizeof(path), "/dev/shm/shmb.%s.registry", instance);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	ck_assert_int_ge(fd, 0);
-	for (; pread(fd, &entry, sizeof(entry), at) == sizeof(entry); at += sizeof(entry))
-		n += entry.state == SHMB_ENTRY_LIVE && entry.kind == kind &&
-		     (entry.flags & flags) == flags;
-	close(fd);
-	return n;
-}
-
-static void await_entries(uint32_t kind, uint32_t flags, unsigned wanted)
-{
-	for (int i = 0; i < 5000 && count_entries(kind, flags) != wanted; i++) {
-		if (is_sealed())
-			manage();
-		usleep(1000);
-	}
-	ck_assert_uint_eq(count_entries(kind, flags), wanted);
-}
-
-/* The lanes of so many publishers that have gone are there. */
-static void keeps(unsigned wanted)
-{
-	await_entries(SHMB_ENTRY_PUBLISHER, SHMB_MEMBER_KEPT, wanted);
-}
+#include "tests/unit/kept.h"
 
 struct side {
 	struct shmb_client *client;
