@@ -550,8 +550,7 @@ static struct {
 	bool done[IDS_MAX];
 	uint32_t attempts[IDS_MAX];
 	uint8_t publisher[IDS_MAX];
-	uint32_t loose[IDS_MAX]; /* its publisher had gone: how many deaths there had been, and 1 */
-	uint32_t n_deaths;
+	bool loose[IDS_MAX]; /* its publisher has gone */
 	uint64_t n_ids;
 	uint64_t n_done;
 } model;
@@ -635,7 +634,6 @@ static struct answer ask(int i, enum op op, uint64_t job)
 /* It has gone: what it held can be given to others. */
 static void forget_held(int i)
 {
-	model.n_deaths++;
 	for (uint32_t k = 0; k < model.n_held[i]; k++)
 		model.holder[model.held[i][k].id] = -1;
 	model.n_held[i] = 0;
@@ -695,14 +693,16 @@ static void step_send(int p)
 		model.publisher[model.n_ids++] = (uint8_t)p;
 }
 
-/* It goes without waiting: its workers do what they have, and if one of them dies that is lost. */
+/* It goes without waiting: its workers do what they have. What one of them has that dies later, or
+ * that has died before the publisher could hear of it, is lost.
+ */
 static void step_close(int p)
 {
 	ok(shmb_publisher_close(model.publishers[p]));
 	model.publishers[p] = publisher_of(channel, 0);
 	for (uint64_t id = 0; id < model.n_ids; id++)
 		if (model.publisher[id] == p && !model.done[id] && !model.loose[id])
-			model.loose[id] = model.n_deaths + 1;
+			model.loose[id] = true;
 }
 
 static void step(void)
@@ -734,7 +734,7 @@ static uint64_t count_owed(void)
 	uint64_t n = 0;
 
 	for (uint64_t id = 0; id < model.n_ids; id++)
-		n += !model.done[id] && (!model.loose[id] || model.loose[id] == model.n_deaths + 1);
+		n += !model.done[id] && !model.loose[id];
 	return n;
 }
 
