@@ -1,4 +1,4 @@
-TESTS += %D%/tests/run.sh
+long_tests += %D%/tests/run.sh
 EXTRA_DIST += \
 	%D%/README.md \
 	%D%/build_backend.py \

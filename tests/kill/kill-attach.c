@@ -109,7 +109,7 @@ static void explore(bool quick)
 		add_place(n_syscalls, 0);
 		/* Every second stop is an exit. */
 		if (n_syscalls % 2 == 0)
-			n_stores += explore_window(n_syscalls, 3000, quick ? 150 : 101);
+			n_stores += explore_window(n_syscalls, 3000, quick ? 301 : 101);
 		world_exchange(1);
 	}
 	step_kill(&step);
@@ -148,7 +148,7 @@ int main(int argc, char **argv)
 	world_take_baseline();
 	explore(quick);
 	world_wait_clean();
-	for (uint32_t i = 0; i < n_places; i += quick ? 5 : 1) {
+	for (uint32_t i = 0; i < n_places; i += quick ? 9 : 1) {
 		start = shmb_clock_now_ns();
 		kill_at(places[i]);
 		if (shmb_clock_now_ns() - start > slowest)
@@ -165,6 +165,6 @@ int main(int argc, char **argv)
 	       n_kills, (unsigned long long)world.n_received, (unsigned long long)longest / 1000,
 	       (unsigned long long)slowest / 1000);
 	row.n[STEP_KILL] = n_kills;
-	step_table("kill-attach", &row, 1, quick ? 6 : 1);
+	step_table("kill-attach", &row, 1, quick ? 12 : 1);
 	return EXIT_SUCCESS;
 }

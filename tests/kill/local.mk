@@ -8,6 +8,7 @@ succession_files = %D%/succession.c %D%/succession.h %D%/stranger.c %D%/stranger
 kill_tests =
 # They have nothing but memory and instructions, or a broker on epoll.
 kill_once_tests =
+kill_long_tests =
 kill_once_tests += %D%/kill-publish
 %C%_kill_publish_SOURCES = %D%/kill-publish.c $(step_files)
 %C%_kill_publish_LDADD = lib/libshmb.la
@@ -24,13 +25,13 @@ kill_tests += %D%/kill-attach
 kill_once_tests += %D%/kill-call
 %C%_kill_call_SOURCES = %D%/kill-call.c $(world_files)
 %C%_kill_call_LDADD = daemon/libbroker.la lib/libshmb.la
-kill_once_tests += %D%/kill-broker
+kill_long_tests += %D%/kill-broker
 %C%_kill_broker_SOURCES = %D%/kill-broker.c $(succession_files)
 %C%_kill_broker_LDADD = daemon/libbroker.la lib/libshmb.la
-kill_once_tests += %D%/zombie-broker
+kill_long_tests += %D%/zombie-broker
 %C%_zombie_broker_SOURCES = %D%/zombie-broker.c $(succession_files)
 %C%_zombie_broker_LDADD = daemon/libbroker.la lib/libshmb.la
-kill_once_tests += %D%/zombie-member
+kill_long_tests += %D%/zombie-member
 %C%_zombie_member_SOURCES = %D%/zombie-member.c $(world_files)
 %C%_zombie_member_LDADD = daemon/libbroker.la lib/libshmb.la
 
@@ -167,8 +168,9 @@ kill_mutants += %D%/mutant-low
 %C%_mutant_low_CPPFLAGS = $(AM_CPPFLAGS) -DSHMB_MUTATE_LOW
 %C%_mutant_low_LDADD = lib/libshmb.la
 
-check_PROGRAMS += $(kill_tests) $(kill_once_tests) $(kill_mutants)
+check_PROGRAMS += $(kill_tests) $(kill_long_tests) $(kill_once_tests) $(kill_mutants)
 TESTS += $(kill_tests)
+long_once_tests += $(kill_long_tests)
 once_tests += $(kill_once_tests) %D%/mutants.sh
 dist_check_SCRIPTS += %D%/mutants.sh
 CLEANFILES += %D%/mutants.list %D%/mutants.found

@@ -1,7 +1,10 @@
 #!/bin/sh
 # Each acquire, release and fence of ring.h, cell.h, lib/bell.h, lib/queue.c and lib/block.h, weakened to
 # relaxed one at a time, must make a model fail; those below cannot, and it is said why. So must each
-# store of cell.h that is left out, of a mark of a queue, and of a block or hold.
+# store of cell.h that is left out, of a mark of a queue, and of a block or hold. SHMB_TEST_QUICK=1
+# takes every third of them.
+every=1 least=42
+[ "${SHMB_TEST_QUICK:-0}" = 1 ] && every=3 least=14
 SHMB_TEST_QUICK=1
 export SHMB_TEST_QUICK
 
@@ -18,7 +21,7 @@ spare() {
 	esac
 }
 
-caught=0 spared=0 status=0
+caught=0 spared=0 status=0 n=0
 list=$(
 	for model in model-lane model-mark model-bell; do
 		"$top_builddir/tests/model/$model" --list || echo FAILED
@@ -32,6 +35,8 @@ list=$(
 	"$top_builddir/tests/model/model-cell" --list-stores | sed -n 's/^\(shmb_\|copy\)/without &/p'
 )
 while IFS= read -r site; do
+	n=$((n + 1))
+	[ $((n % every)) = 0 ] || continue
 	why=$(spare "$site")
 	if [ "$why" ]; then
 		spared=$((spared + 1))
@@ -72,5 +77,5 @@ $list
 END
 echo "$caught caught, $spared spared"
 echo "counted: $caught weakened orders and missing stores caught by the model checker"
-[ "$caught" -ge 42 ] && [ "$spared" -le 2 ] || status=1
+[ "$caught" -ge $least ] && [ "$spared" -le 2 ] || status=1
 exit $status

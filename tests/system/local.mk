@@ -63,8 +63,8 @@ check_PROGRAMS += %D%/without-uring %D%/backend
 if HAVE_CHECK
 stress_tests =
 stress_once_tests =
-# With io_uring and with epoll in one run; first, because it takes longest.
-stress_once_tests += %D%/test-faults
+# With io_uring and with epoll in one run.
+stress_long_tests = %D%/test-faults
 %C%_test_faults_SOURCES = %D%/test-faults.c %D%/fault-worker.c %D%/fault-worker.h %D%/inject.c \
 	%D%/inject.h %D%/newcomer.c %D%/newcomer.h %D%/held.c %D%/held.h %D%/process.h \
 	tests/unit/fixture.h tests/unit/gate.h
@@ -82,9 +82,10 @@ stress_tests += %D%/test-undertaking
 %C%_test_undertaking_SOURCES = %D%/test-undertaking.c %D%/process.h tests/unit/fixture.h tests/unit/gate.h
 %C%_test_undertaking_LDADD = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 
-check_PROGRAMS += $(stress_tests) $(stress_once_tests)
+check_PROGRAMS += $(stress_tests) $(stress_long_tests) $(stress_once_tests)
 TESTS += %D%/sealed-undertaking.sh
 EXTRA_DIST += %D%/sealed-undertaking.sh
 TESTS += $(stress_tests)
+long_once_tests += $(stress_long_tests)
 once_tests += $(stress_once_tests)
 endif

@@ -1,6 +1,7 @@
 # Unit tests: one program per module of lib/ and daemon/, named after it.
 if HAVE_CHECK
 unit_tests =
+long_unit_tests =
 unit_tests += %D%/test-decode
 %C%_test_decode_SOURCES = %D%/test-decode.c \
 	tools/decode.c tools/decode-scalar.c tools/encode.c tools/print.c
@@ -65,11 +66,11 @@ unit_tests += %D%/test-call
 %C%_test_call_SOURCES = %D%/test-call.c %D%/fixture.h
 unit_tests += %D%/test-waitset
 %C%_test_waitset_SOURCES = %D%/test-waitset.c %D%/fixture.h
-unit_tests += %D%/test-kept
+long_unit_tests += %D%/test-kept
 %C%_test_kept_SOURCES = %D%/test-kept.c %D%/kept.h %D%/daemon.h %D%/fixture.h %D%/gate.h
-unit_tests += %D%/test-retained
+long_unit_tests += %D%/test-retained
 %C%_test_retained_SOURCES = %D%/test-retained.c %D%/kept.h %D%/daemon.h %D%/fixture.h %D%/gate.h
-long_unit_tests = %D%/test-restart
+long_unit_tests += %D%/test-restart
 %C%_test_restart_SOURCES = %D%/test-restart.c %D%/daemon.h %D%/fixture.h %D%/gate.h %D%/jobs.h
 
 unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
@@ -115,11 +116,11 @@ check_PROGRAMS += $(long_unit_tests) $(unit_tests)
 # The same programs once more, with what the channels' memory is made of.
 sealed_tests = %D%/sealed-stream.sh %D%/sealed-waitset.sh %D%/sealed-history.sh \
 	%D%/sealed-state.sh %D%/sealed-queue.sh %D%/sealed-block.sh %D%/sealed-call.sh \
-	%D%/sealed-evict.sh %D%/sealed-expiry.sh %D%/sealed-order.sh %D%/sealed-kept.sh \
-	%D%/sealed-retained.sh
+	%D%/sealed-evict.sh %D%/sealed-expiry.sh %D%/sealed-order.sh
 # And once more, with all records in blocks.
 block_tests = %D%/blocks-stream.sh %D%/blocks-history.sh %D%/blocks-waitset.sh
-long_tests += $(long_unit_tests) %D%/sealed-restart.sh %D%/blocks-restart.sh
+long_scripts = %D%/blocks-restart.sh %D%/sealed-restart.sh %D%/sealed-kept.sh %D%/sealed-retained.sh
+long_tests += $(long_scripts) $(long_unit_tests)
 TESTS += $(unit_tests) $(sealed_tests) $(block_tests)
-dist_check_SCRIPTS += %D%/sealed-restart.sh $(sealed_tests) %D%/blocks-restart.sh $(block_tests)
+dist_check_SCRIPTS += $(long_scripts) $(sealed_tests) $(block_tests)
 endif
