@@ -33,14 +33,39 @@ libshmb_files = \
 	%D%/hold.c %D%/hold.h \
 	%D%/publisher.h %D%/subscriber.h \
 	%D%/state.c \
-	%D%/publisher.c \
-	%D%/subscriber.c \
+	$(publisher_files) \
+	$(subscriber_files) \
 	%D%/link.c %D%/link.h \
 	%D%/caller.c \
 	%D%/server.c \
 	%D%/poller.h \
 	%D%/poller-epoll.c \
 	%D%/waitset.c
+
+publisher_files = \
+	%D%/pub-internal.h \
+	%D%/pub-pair.c \
+	%D%/pub-space.c \
+	%D%/pub-bell.c \
+	%D%/pub-queue.c \
+	%D%/pub-block.c \
+	%D%/pub-send.c \
+	%D%/pub-wait.c \
+	%D%/publisher.c
+subscriber_files = \
+	%D%/sub-internal.h %D%/sub-look.h \
+	%D%/sub-lane.c \
+	%D%/sub-successor.c \
+	%D%/sub-cursor.c \
+	%D%/sub-look.c \
+	%D%/sub-order.c \
+	%D%/sub-block.c \
+	%D%/sub-state.c \
+	%D%/sub-recv.c \
+	%D%/sub-worker.c \
+	%D%/sub-peer.c \
+	%D%/sub-wait.c \
+	%D%/subscriber.c
 
 # Everything, with hidden symbols reachable: what the daemon and the tests link.
 noinst_LTLIBRARIES += %D%/libshmb.la

@@ -13,7 +13,7 @@
  *	work marks  | worker	| publisher | fence <-> fence	 | AF <-> AH
  *
  * A worker that moves to another cursor, or whose publisher moves to another lane, stores its marks
- * in both, as it does with its position: see Y and Z in publisher.c and subscriber.c.
+ * in both, as it does with its position: see Y and Z in pub-pair.c and sub-successor.c.
  */
 
 #include <stdbool.h>
@@ -23,7 +23,7 @@
 
 #define SHMB_QUEUE_CREDIT_DEFAULT 32u
 
-/* A record of a queue may have an eighth of the lane: what is given anew needs room, see publisher.c. */
+/* A record of a queue may have an eighth of the lane: what is given anew needs room, see pub-queue.c. */
 static inline uint32_t shmb_queue_record_len_max(uint32_t lane_len)
 {
 	uint64_t len = lane_len / 8 - SHMB_RECORD_HEADER_LEN - sizeof(struct shmb_queue_address);

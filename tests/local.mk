@@ -7,6 +7,9 @@ LOG_COMPILER = timeout -k 10 $(test_seconds_max) $(SHMB_TEST_WRAPPER)
 SH_LOG_COMPILER = $(LOG_COMPILER)
 PY_LOG_COMPILER = $(LOG_COMPILER)
 
+# All of one side in one translation unit, for tests that reach into it.
+EXTRA_DIST += %D%/publisher-files.h %D%/subscriber-files.h
+
 include %D%/system/local.mk
 include %D%/unit/local.mk
 include %D%/abi/local.mk

@@ -24,7 +24,7 @@ static void scribble(const void *word);
 #include "lib/member.h"
 static void accuse(struct shmb_member *member, uint64_t pair_id, uint32_t reason);
 #define shmb_member_report accuse
-#include "lib/publisher.c"
+#include "tests/publisher-files.h"
 
 #define RING_LEN 4096u
 #define N_PAIRS	 3u
@@ -36,7 +36,7 @@ static struct {
 	struct shmb_cursor_lane slots[N_PAIRS];
 	struct shmb_bell_segment bells[N_PAIRS];
 	struct pub_pair pairs[N_PAIRS];
-	struct sleeper sleepers[N_PAIRS];
+	struct pub_sleeper sleepers[N_PAIRS];
 	struct shmb_publisher publisher;
 	uint32_t n_accused[N_PAIRS];
 	uint32_t n_loads;
@@ -130,7 +130,7 @@ static void call(struct shmb_publisher *publisher)
 			shmb_publisher_publish(publisher, len / 2);
 		break;
 	default:
-		refresh_limit(publisher);
+		pub_refresh_limit(publisher);
 	}
 }
 

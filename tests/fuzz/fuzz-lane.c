@@ -27,7 +27,7 @@ static void scribble(const void *word);
 #include "lib/member.h"
 static void accuse(struct shmb_member *member, uint64_t pair_id, uint32_t reason);
 #define shmb_member_report accuse
-#include "lib/subscriber.c"
+#include "tests/subscriber-files.h"
 
 #define RING_LEN  4096u
 #define PAGE	  4096u

@@ -10,7 +10,7 @@
 #include <shmbroker/cell.h>
 
 /* The publisher's own struct, to get at its mappings. */
-#include "lib/publisher.c"
+#include "lib/pub-internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>

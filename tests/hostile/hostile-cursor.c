@@ -9,9 +9,12 @@
 #include <shmbroker/ring.h>
 
 /* The subscriber's own struct, to get at its mappings. */
-#include "lib/subscriber.c"
+#include "lib/sub-internal.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+
+#include "lib/clock.h"
 
 #include "tests/hostile/hostile.h"
 

@@ -9,10 +9,17 @@
 #include <shmbroker/ring.h>
 
 /* The publisher's own struct, to get at its mappings. */
-#include "lib/publisher.c"
+#include "lib/pub-internal.h"
 
+#include <linux/futex.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
+
+#include "lib/clock.h"
+#include "lib/copy.h"
 
 #include "tests/hostile/hostile.h"
 

@@ -8,11 +8,12 @@
  */
 
 /* The publisher's own struct, to get at its mappings. */
-#include "lib/publisher.c"
+#include "lib/pub-internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "lib/clock.h"
 #include "lib/subscriber.h"
 
 #include "tests/hostile/hostile.h"

@@ -46,7 +46,7 @@ static int learn(struct shmb_member *member);
 #define free(pointer)	     ((void)(pointer))
 #define shmb_map_deinit(map) ((void)(map))
 
-#include "lib/subscriber.c"
+#include "tests/subscriber-files.h"
 
 #undef free
 
@@ -266,7 +266,7 @@ static void prepare_lane(uint32_t lane, uint32_t offset, bool attached)
 	/* Left behind by whoever had the slot before. */
 	stage->slots[lane] = (struct shmb_cursor_lane){ .position = 8, .pair_id = 3 };
 	if (attached)
-		attach_lane(&stage->subscriber, sub_lane);
+		sub_attach_lane(&stage->subscriber, sub_lane);
 	for (uint32_t i = 0; i < N_BEFORE; i++)
 		if (!publish(writer, lane))
 			step_fail(&step, "the ring cannot be prepared");

@@ -55,7 +55,7 @@ static void ring_publisher_bell(void);
 	((shmb_history_start)((writer), (n), (position), (sequence)), --*(sequence))
 #endif
 
-#include "lib/publisher.c"
+#include "tests/publisher-files.h"
 
 #undef shmb_clock_now_ns
 #undef shmb_member_sleep
@@ -75,17 +75,12 @@ static uint32_t late_asleep;
 #define shmb_bell_announce(word, asleep) (late_word = (word), late_asleep = (asleep))
 #endif
 
-/* Names that both files have, and what calls of this test do not reach. */
-#define enter(subscriber)		enter_subscriber(subscriber)
-#define on_doorbell(member)		on_subscriber_doorbell(member)
-#define on_pair(member, event)		on_subscriber_pair(member, event)
-#define on_unpair(member, unpair)	on_subscriber_unpair(member, unpair)
-#define prepare(member)			prepare_subscriber(member)
-#define settle_ringer(subscriber, lane) settle_lane_ringer(subscriber, lane)
-#define shmb_ringer_ring(ringer)	((void)(ringer), ring_publisher_bell())
+/* A name that both have, and what calls of this test do not reach. */
+#define prepare(member)		 prepare_subscriber(member)
+#define shmb_ringer_ring(ringer) ((void)(ringer), ring_publisher_bell())
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"
-#include "lib/subscriber.c"
+#include "tests/subscriber-files.h"
 #pragma GCC diagnostic pop
 #undef free
 #undef calloc
@@ -155,7 +150,7 @@ struct stage {
 	uint8_t shared_end;
 	_Alignas(64) struct shmb_publisher publisher;
 	struct pub_pair pair[2];
-	struct sleeper sleeper[2];
+	struct pub_sleeper sleeper[2];
 	_Alignas(64) struct shmb_subscriber subscriber;
 	struct sub_lane sub_lane, next_sub_lane;
 	struct sub_lane *sub_lane_array[2];
@@ -313,7 +308,7 @@ static void run_publisher(void *context)
 	switch (stage->row) {
 	case ROW_MEET:
 	case ROW_CURSOR:
-		(on_pair)(&stage->publisher.member, &stage->told);
+		pub_on_pair(&stage->publisher.member, &stage->told);
 		stage->sent = send_next();
 		break;
 	case ROW_MOVE:
@@ -424,7 +419,7 @@ static int forget_to_prepare(struct shmb_member *member, void *to)
 	(void)to;
 	return 0;
 }
-#define publisher_on_prepare forget_to_prepare
+#define pub_on_prepare forget_to_prepare
 #endif
 
 static void prepare_publisher(bool lossy)
@@ -454,10 +449,10 @@ static void prepare_publisher(bool lossy)
 	publisher->member.client = &nobody;
 	publisher->member.own = (struct shmb_map){ stage->lane, LANE_LEN };
 	publisher->member.own_id = 1;
-	publisher->member.on_pair = on_pair;
-	publisher->member.on_prepare = publisher_on_prepare;
-	publisher->member.is_complete = publisher_is_complete;
-	publisher->member.on_move = publisher_on_move;
+	publisher->member.on_pair = pub_on_pair;
+	publisher->member.on_prepare = pub_on_prepare;
+	publisher->member.is_complete = pub_is_complete;
+	publisher->member.on_move = pub_on_move;
 }
 
 static void prepare_reader(bool lossy)
@@ -469,10 +464,10 @@ static void prepare_reader(bool lossy)
 	subscriber->member.client = &nobody;
 	subscriber->member.own = (struct shmb_map){ &stage->cursor, SHMB_BLOCK_LEN };
 	subscriber->member.own_id = 1;
-	subscriber->member.on_pair = on_subscriber_pair;
-	subscriber->member.on_prepare = subscriber_on_prepare;
-	subscriber->member.is_complete = subscriber_is_complete;
-	subscriber->member.on_move = subscriber_on_move;
+	subscriber->member.on_pair = sub_on_pair;
+	subscriber->member.on_prepare = sub_on_prepare;
+	subscriber->member.is_complete = sub_is_complete;
+	subscriber->member.on_move = sub_on_move;
 	subscriber->spare = &stage->spare;
 	subscriber->cap_lanes = 2;
 	subscriber->member.fork_guard = &stage->fork_guard;
@@ -492,7 +487,7 @@ static void prepare_reader(bool lossy)
 					     .watched = lossy };
 	subscriber->n_lanes = 1;
 	set_hot(subscriber);
-	attach_lane(subscriber, &stage->sub_lane);
+	sub_attach_lane(subscriber, &stage->sub_lane);
 }
 
 /* What the broker says to one of the two of the pair. */
@@ -538,7 +533,7 @@ static void prepare_moves(enum row row)
 		return;
 	/* The subscriber was told first. */
 	announce(&stage->told, 2, false, TOKEN_NEXT_LANE, TOKEN_NEXT_BELL);
-	on_subscriber_pair(&subscriber->member, &stage->told);
+	sub_on_pair(&subscriber->member, &stage->told);
 	announce(&stage->staged, 2, true, TOKEN_CURSOR, TOKEN_NEXT_BELL);
 	prepare_move(&stage->publisher.member, stage->next_lane);
 	if (row == ROW_FOLLOW)
@@ -707,7 +702,7 @@ static void bury_publisher(void)
 	if (!lane)
 		return;
 	unpair.pair_id = lane->pair_id;
-	on_subscriber_unpair(&stage->subscriber.member, &unpair);
+	sub_on_unpair(&stage->subscriber.member, &unpair);
 }
 
 /* Both calls are over, or one is and the other one's process is @gone. */

@@ -41,7 +41,7 @@ static int learn(struct shmb_member *member);
 #define shmb_member_report     accuse
 #define shmb_member_enter_slow learn
 
-#include "lib/publisher.c"
+#include "tests/publisher-files.h"
 
 #include <stdio.h>
 #include <sys/mman.h>
@@ -122,7 +122,7 @@ struct stage {
 	_Alignas(4096) struct shmb_bell_segment bell;
 	_Alignas(4096) struct shmb_publisher publisher;
 	struct pub_pair pair;
-	struct sleeper sleeper;
+	struct pub_sleeper sleeper;
 	uint64_t epoch;
 	uint8_t fork_guard;
 	struct call call;
@@ -305,7 +305,7 @@ static void publish_before(uint32_t len)
 	uint8_t *payload;
 
 	want->position = writer->position;
-	payload = claim(&stage->publisher, len);
+	payload = pub_claim(&stage->publisher, len);
 	if (!payload || n_published + BATCH >= N_RECORDS)
 		step_fail(&step, "the ring cannot be prepared");
 	fill_payload(payload, writer->sequence, len);

@@ -30,7 +30,7 @@ static int learn(struct shmb_member *member);
 #define shmb_jobs_low(jobs, reader, ret_position, ret_sequence) ((void)(jobs))
 #endif
 
-#include "lib/subscriber.c"
+#include "tests/subscriber-files.h"
 
 #include <stdio.h>
 #include <sys/mman.h>

@@ -4,7 +4,7 @@
  * The words beside a lane under the model checker: lib/bell.h itself, with a futex. Nobody sleeps
  * while there is something for him, whenever the other side is killed, and both sides agree where a
  * subscriber begins. What is mirrored here are the loops around those lines: sleep_futex() and
- * attach_lane() of the subscriber, ring_sleepers(), read_head() and sleep_until() of the
+ * sub_attach_lane() of the subscriber, pub_ring_sleepers(), pub_read_head() and sleep_until() of the
  * publisher. The bounded sleep behind which the product hides a lost wake-up is left out.
  */
 
@@ -167,7 +167,7 @@ static void receive_and_sleep(void)
 	}
 }
 
-/* As attach_lane(). */
+/* As sub_attach_lane(). */
 static bool attach(void)
 {
 	uint64_t position, sequence;

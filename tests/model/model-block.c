@@ -5,7 +5,7 @@
  * moment of the subscriber's death, what it holds or has copied is of the record that it wanted, and
  * when it has let go of all, or was never there, the block can be used again. What is mirrored here is
  * how the publisher uses these lines in reclaim() and look_at_held(), and the subscriber in
- * pin_block(), keep_peeked() and take().
+ * sub_pin_block(), keep_peeked() and take().
  */
 
 #include "tests/model/dfs.h"

@@ -225,7 +225,7 @@ static bool was_overwritten(void)
 	return is_lossy && shmb_lane_lapped(&reader);
 }
 
-/* As the subscriber's look_watched() and take(). */
+/* As the subscriber's sub_look_watched() and take(). */
 static int receive_watched(void)
 {
 	uint64_t words[RING_LEN / 8] = { 0 }, position = reader.position;

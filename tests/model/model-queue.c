@@ -5,8 +5,8 @@
  * while it works, and dies anywhere: its publisher, which looked at the old one when it heard of the
  * new one, gives to others all that is not done, and nothing of which the worker was told that it is
  * done. And a publisher that was thrown out and does not know it yet takes no number of the next one
- * for its own. What is mirrored here are the lines around: replace_pair() and orphan() of the
- * publisher, store_cursor() and store_ahead() of the subscriber.
+ * for its own. What is mirrored here are the lines around: replace_pair() and pub_orphan() of the
+ * publisher, sub_store_cursor() and sub_store_ahead() of the subscriber.
  */
 
 #include "tests/model/dfs.h"
@@ -60,7 +60,7 @@ static void store_position(unsigned int cursor)
 	shmb_cursor_store(&cursors[cursor].slot, position, sequence);
 }
 
-/* As store_cursor() with a successor; the new cursor is empty. */
+/* As sub_store_cursor() with a successor; the new cursor is empty. */
 static void tell(void)
 {
 	uint64_t position, sequence;
@@ -156,7 +156,7 @@ static void heed_the_slot(void)
 		dfs_fail("the number of another pair is taken for its own");
 }
 
-/* As attach_lane(), and then the worker works for the other one. */
+/* As sub_attach_lane(), and then the worker works for the other one. */
 static void give_the_slot_away(void)
 {
 	shmb_cursor_vacate(&cursors[0].slot);

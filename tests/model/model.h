@@ -131,7 +131,7 @@ static inline int model_receive(void)
 	return 1;
 }
 
-/* As the publisher's refresh_limit(), with one reader. */
+/* As the publisher's pub_refresh_limit(), with one reader. */
 static inline void model_limit(uint64_t head)
 {
 	writer.limit = head + RING_LEN - 8;

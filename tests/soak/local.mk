@@ -11,7 +11,7 @@ check_PROGRAMS += %D%/mutant-ack %D%/mutant-zero %D%/mutant-job
 %C%_mutant_ack_SOURCES = $(soak_files)
 %C%_mutant_ack_CPPFLAGS = $(AM_CPPFLAGS) -DSOAK_MUTANT_ACK
 %C%_mutant_ack_LDADD = $(soak_ldadd)
-%C%_mutant_zero_SOURCES = $(soak_files) lib/publisher.c
+%C%_mutant_zero_SOURCES = $(soak_files) $(publisher_files)
 %C%_mutant_zero_CPPFLAGS = $(AM_CPPFLAGS) -include $(top_srcdir)/tests/kill/mutate.h \
 	-DSHMB_MUTATE_ZERO
 %C%_mutant_zero_LDADD = $(soak_ldadd)

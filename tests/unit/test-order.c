@@ -3,7 +3,7 @@
 /* Ordered channels: several publishers at once, and every subscriber sees the same. */
 
 /* The publisher's own functions, to stop between stamping and publishing. */
-#include "lib/publisher.c"
+#include "lib/pub-send.c"
 
 #include <errno.h>
 #include <pthread.h>
@@ -310,7 +310,7 @@ static void publish_stamped(struct shmb_publisher *publisher)
 {
 	shmb_lane_commit(&publisher->writer, sizeof(struct record) + publisher->ext_len, 0, 0);
 	withdraw_stamp(publisher);
-	ring_sleepers(publisher);
+	pub_ring_sleepers(publisher);
 }
 
 static void send_number(struct shmb_publisher *publisher, uint32_t number)
