@@ -11,6 +11,7 @@ libshmb_files = \
 	%D%/options.c %D%/options.h \
 	%D%/schema.c \
 	%D%/copy.c %D%/copy.h \
+	%D%/copier.c %D%/copier.h \
 	%D%/fork.c %D%/fork.h \
 	%D%/fd.c %D%/fd.h \
 	%D%/control-group.c %D%/control-group.h \

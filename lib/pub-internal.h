@@ -15,6 +15,7 @@
 #include "lib/api.h"
 #include "lib/arena.h"
 #include "lib/bell.h"
+#include "lib/copier.h"
 #include "lib/error.h"
 #include "lib/member.h"
 #include "lib/publisher.h"
@@ -129,6 +130,7 @@ struct shmb_publisher {
 	uint64_t dropped;
 	uint64_t refused;
 	uint64_t rings;
+	uint64_t backstops;
 	uint32_t evicted; /* subscribers that it has stopped waiting for */
 	bool may_evict; /* there are, or were, some that it will not wait for for ever */
 	struct shmb_state_writer *state; /* NULL: not a state channel */
@@ -140,6 +142,7 @@ struct shmb_publisher {
 	struct shmb_block_descriptor *descriptor; /* of it, in the lane */
 	bool no_block; /* none was free for the last long record */
 	int shortage; /* why not; 0: one will be */
+	struct shmb_copier copier;
 };
 
 static inline struct shmb_publisher *to_publisher(struct shmb_member *member)

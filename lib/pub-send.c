@@ -7,7 +7,6 @@
 
 #include "lib/ahead.h"
 #include "lib/clock.h"
-#include "lib/copy.h"
 #include "lib/extension.h"
 #include "lib/pub-internal.h"
 
@@ -169,7 +168,7 @@ send_block(struct shmb_publisher *publisher, const void *data, uint32_t len, uin
 
 	if (shmb_unlikely(!payload))
 		return no_room(publisher, len);
-	shmb_copy(payload, data, len);
+	shmb_copier_copy(&publisher->copier, payload, data, len);
 	pub_commit_block(publisher, len, type);
 	pub_ring_sleepers(publisher);
 	return 0;
@@ -198,7 +197,7 @@ SHMB_API int32_t shmb_publisher_send_typed(struct shmb_publisher *publisher, con
 	payload = claim_record(publisher, len);
 	if (shmb_unlikely(!payload))
 		return full(publisher);
-	shmb_copy(payload, data, len);
+	shmb_copier_copy(&publisher->copier, payload, data, len);
 	if (shmb_unlikely(!commit_record(publisher, payload, len, type, 0)))
 		return full(publisher);
 	if (shmb_likely(len <= publisher->ahead_max))
@@ -220,7 +219,7 @@ int32_t shmb_publisher_send_headed(struct shmb_publisher *publisher, uint64_t he
 	if (shmb_unlikely(!payload))
 		return full(publisher);
 	memcpy(payload, &head, sizeof(head));
-	shmb_copy(payload + sizeof(head), data, len);
+	shmb_copier_copy(&publisher->copier, payload + sizeof(head), data, len);
 	commit(publisher, whole, type);
 	return 0;
 }
@@ -270,7 +269,7 @@ SHMB_API int32_t shmb_publisher_send_many(struct shmb_publisher *publisher, cons
 			payload = pub_place_block(publisher, this_len);
 			if (!payload)
 				break;
-			shmb_copy(payload, from, this_len);
+			shmb_copier_copy(&publisher->copier, payload, from, this_len);
 			pub_commit_block(publisher, this_len, 0);
 			from += this_len;
 			sent++;
@@ -284,7 +283,7 @@ SHMB_API int32_t shmb_publisher_send_many(struct shmb_publisher *publisher, cons
 			if (!payload)
 				break;
 		}
-		shmb_copy(payload, from, this_len);
+		shmb_copier_copy(&publisher->copier, payload, from, this_len);
 		if (shmb_unlikely(!commit_record(publisher, payload, this_len, 0, 1)))
 			break;
 		from += this_len;

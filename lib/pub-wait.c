@@ -80,6 +80,7 @@ static void sleep_until(struct shmb_publisher *publisher,
 		uint64_t backstop = shmb_clock_now_ns() + PUB_BACKSTOP_NS;
 
 		shmb_member_sleep(&publisher->member, deadline < backstop ? deadline : backstop);
+		publisher->backstops += shmb_clock_now_ns() >= backstop && come(publisher, len);
 	}
 	disarm_space(publisher);
 }

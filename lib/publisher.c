@@ -62,6 +62,7 @@ static int open_publisher(struct shmb_channel *channel, uint32_t flags, uint64_t
 	publisher->record_len_max = shmb_record_len_max(channel->lane_len) - channel->ext_len;
 	publisher->full_sequence = UINT64_MAX;
 	publisher->ahead_max = shmb_ahead_copy_max();
+	shmb_copier_init(&publisher->copier, channel->lane_len);
 	publisher->member.channel = channel;
 	result = pub_open_arena(publisher, channel);
 	if (result < 0) {
@@ -189,6 +190,7 @@ SHMB_API int32_t shmb_publisher_stats(struct shmb_publisher *publisher,
 	all.rings = publisher->rings;
 	all.n_subscribers = publisher->n_pairs;
 	all.n_evicted = publisher->evicted;
+	all.backstops = publisher->backstops;
 	if (publisher->arena && *publisher->member.fork_guard) {
 		pub_look_at_held(publisher);
 		all.n_blocks = pub_count_blocks(publisher->arena->published);

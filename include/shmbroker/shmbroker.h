@@ -572,6 +572,7 @@ int32_t shmb_publisher_send_wait(struct shmb_publisher *publisher, const void *d
  * @n_held:	  blocks that were passed, but are held
  * @n_evicted:	  subscribers that it has stopped waiting for, see evict_after_ms
  * @arena_len:	  bytes of memory for blocks that it has now
+ * @backstops:	  bounded sleeps that ended by themselves and found room: lost wake-ups, should be 0
  */
 struct shmb_publisher_stats {
 	uint64_t publisher_id;
@@ -585,6 +586,7 @@ struct shmb_publisher_stats {
 	uint32_t n_held;
 	uint32_t n_evicted;
 	uint64_t arena_len;
+	uint64_t backstops;
 };
 
 /**

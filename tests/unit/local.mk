@@ -10,6 +10,8 @@ unit_tests += %D%/test-decode
 %C%_test_decode_LDADD = lib/libshmb.la $(CHECK_LIBS) $(JANSSON_LIBS)
 unit_tests += %D%/test-noise
 %C%_test_noise_SOURCES = %D%/test-noise.c
+unit_tests += %D%/test-copier
+%C%_test_copier_SOURCES = %D%/test-copier.c
 unit_tests += %D%/test-copy
 %C%_test_copy_SOURCES = %D%/test-copy.c
 unit_tests += %D%/test-loop
@@ -77,6 +79,7 @@ unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_noise_LDADD = $(unit_ldadd)
 %C%_test_ring_LDADD = $(unit_ldadd)
 %C%_test_copy_LDADD = $(unit_ldadd)
+%C%_test_copier_LDADD = $(unit_ldadd)
 %C%_test_loop_LDADD = $(unit_ldadd)
 %C%_test_loop_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=recv
 %C%_test_poller_LDADD = $(unit_ldadd)

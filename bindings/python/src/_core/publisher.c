@@ -420,8 +420,8 @@ static PyObject *publisher_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
 			    (uint64_t[]){ stats.publisher_id, stats.published, stats.published_len,
 					  stats.dropped, stats.refused, stats.rings,
 					  stats.n_subscribers, stats.n_blocks, stats.n_held,
-					  stats.arena_len, stats.n_evicted },
-			    11);
+					  stats.arena_len, stats.n_evicted, stats.backstops },
+			    12);
 }
 
 static PyMethodDef publisher_methods[] = {
@@ -487,6 +487,7 @@ static PyStructSequence_Field stats_fields[] = {
 	{ "n_held", "blocks that were passed, but are held" },
 	{ "arena_len", "bytes of memory for blocks that it has now" },
 	{ "n_evicted", "subscribers that it has stopped waiting for" },
+	{ "backstops", "lost wake-ups, should be 0" },
 	{ NULL, NULL },
 };
 
@@ -494,7 +495,7 @@ static PyStructSequence_Desc stats_desc = {
 	.name = "shmbroker.PublisherStats",
 	.doc = "Counters of a publisher since it was opened.",
 	.fields = stats_fields,
-	.n_in_sequence = 11,
+	.n_in_sequence = 12,
 };
 
 int publisher_init_module(PyObject *module)

@@ -146,6 +146,7 @@ class PublisherStats(NamedTuple):
     n_held: int
     arena_len: int
     n_evicted: int
+    backstops: int
 
 class Loan:
     @property

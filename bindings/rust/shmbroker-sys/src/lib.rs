@@ -149,6 +149,7 @@ pub struct shmb_publisher_stats {
     pub n_held: u32,
     pub n_evicted: u32,
     pub arena_len: u64,
+    pub backstops: u64,
 }
 
 /// Subscriber options; zeroes mean the default.
@@ -372,7 +373,7 @@ layout! { shmb_channel_options, 88, options_len: 0, flags: 4, schema: 8, schema_
 layout! { shmb_channel_info, 88, lane_len: 0, record_len_max: 4, record_len: 8, max_publishers: 12, max_subscribers: 16, n_publishers: 20, n_subscribers: 24, history: 28, backing: 32, pattern: 36, max_keys: 40, value_len_max: 44, arena_len: 48, inline_len_max: 56, max_holds: 60, block_flags: 64, numa_node: 68, ttl_ms: 72, ordered: 76, retained: 80, pad: 84 }
 layout! { shmb_state_value, 32, version: 0, term: 8, publisher_id: 16, key: 24, len: 28 }
 layout! { shmb_publisher_options, 16, options_len: 0, flags: 4, arena_len: 8 }
-layout! { shmb_publisher_stats, 72, publisher_id: 0, published: 8, published_len: 16, dropped: 24, refused: 32, rings: 40, n_subscribers: 48, n_blocks: 52, n_held: 56, n_evicted: 60, arena_len: 64 }
+layout! { shmb_publisher_stats, 80, publisher_id: 0, published: 8, published_len: 16, dropped: 24, refused: 32, rings: 40, n_subscribers: 48, n_blocks: 52, n_held: 56, n_evicted: 60, arena_len: 64, backstops: 72 }
 layout! { shmb_subscriber_options, 28, options_len: 0, flags: 4, spin_ns: 8, history: 12, credit: 16, max_attempts: 20, evict_after_ms: 24 }
 layout! { shmb_subscriber_stats, 72, subscriber_id: 0, received: 8, lost: 16, sleeps: 24, backstops: 32, pending: 40, n_publishers: 48, pad: 52, expired: 56, disordered: 64 }
 layout! { shmb_call_view, 64, data: 0, len: 8, call: 12, type_: 16, code: 20, more: 24, pid: 28, uid: 32, pad0: 36, peer_id: 40, deadline_ns: 48, pad1: 56 }

@@ -158,6 +158,8 @@ pub struct PublisherStats {
     /// Subscribers that it has stopped waiting for, see
     /// [`SubscriberOptions::evict_after`](crate::SubscriberOptions::evict_after).
     pub evicted: u32,
+    /// Bounded sleeps that ended by themselves and found room: lost wake-ups, should be 0.
+    pub backstops: u64,
 }
 
 impl<T: ?Sized> Publisher<T> {
@@ -188,6 +190,7 @@ impl<T: ?Sized> Publisher<T> {
             held: stats.n_held,
             arena_len: stats.arena_len,
             evicted: stats.n_evicted,
+            backstops: stats.backstops,
         })
     }
 
