@@ -199,6 +199,7 @@ static int open_check(struct shmb_msg_open *open, const void *schema, uint32_t s
 	uint32_t known = SHMB_OPEN_CREATE | SHMB_OPEN_EXCLUSIVE | SHMB_OPEN_ANY_SCHEMA |
 			 SHMB_OPEN_ORDERED | SHMB_OPEN_RETAIN;
 	bool ordered = open->flags & SHMB_OPEN_ORDERED;
+	uint32_t request_len = 0, reply_len = 0;
 
 	if ((open->flags & ~known) || open->zero ||
 	    ((open->ttl_ms || ordered) && open->pattern != SHMB_PATTERN_STREAM) ||
@@ -208,6 +209,9 @@ static int open_check(struct shmb_msg_open *open, const void *schema, uint32_t s
 	if (shmb_name_check((const char *)open->name, open->name_len) < 0)
 		return -EINVAL;
 	if (schema_len && shmb_schema_check(schema, schema_len) < 0)
+		return -EINVAL;
+	if (schema_len && open->pattern == SHMB_PATTERN_CALL &&
+	    shmb_call_lens(schema, &request_len, &reply_len) < 0)
 		return -EINVAL;
 	if (!open->lane_len && open->pattern != SHMB_PATTERN_STATE)
 		open->lane_len = open->pattern == SHMB_PATTERN_CALL ? SHMB_CALL_LANE_LEN_DEFAULT
@@ -231,7 +235,9 @@ static int open_check(struct shmb_msg_open *open, const void *schema, uint32_t s
 						: record_len(schema, schema_len) +
 							  shmb_ext_len(open->ttl_ms, ordered)))
 		return -EINVAL;
-	return 0;
+	return open->pattern == SHMB_PATTERN_CALL
+		       ? shmb_call_lens_fit(open->lane_len, request_len, reply_len)
+		       : 0;
 }
 
 static int open_existing(struct request *request, struct channel *channel,

@@ -20,16 +20,11 @@ void directory_update(struct channel *channel, uint32_t role, uint32_t slot)
 		return;
 	server = server_at(channel, slot);
 	member = slot < channel->n_slots[1] ? channel->slots[1][slot] : NULL;
-	/* Killed between any two of these: a successor settles it. */
-	__atomic_store_n(&server->id, 0, __ATOMIC_RELAXED);
 	if (!member || (~member->flags & (SHMB_MEMBER_SERVER | SHMB_MEMBER_ACTIVE)))
-		return;
-	/* pairs with the acquire fence of a reader, which then looks at the id again */
-	__atomic_thread_fence(__ATOMIC_RELEASE);
-	__atomic_store_n(&server->uid, member->client->uid, __ATOMIC_RELAXED);
-	__atomic_store_n(&server->pid, member->client->pid, __ATOMIC_RELAXED);
-	/* pairs with the acquire load of a reader: the rest of the entry is there */
-	__atomic_store_n(&server->id, object_id(&member->object), __ATOMIC_RELEASE);
+		shmb_call_server_store(server, 0, 0, 0);
+	else
+		shmb_call_server_store(server, object_id(&member->object), member->client->uid,
+				       member->client->pid);
 }
 
 void directory_settle(struct channel *channel)

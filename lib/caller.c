@@ -27,8 +27,6 @@
 struct shmb_caller {
 	struct shmb_links links;
 	struct shmb_call_view view;
-	struct shmb_call *queue; /* calls that have something for who asks for any */
-	struct shmb_call **queue_end;
 	bool fail_fast;
 	uint64_t n_calls;
 	uint64_t n_replies;
@@ -37,35 +35,10 @@ struct shmb_caller {
 	uint64_t n_resets;
 };
 
-/* Of a call that was not started, or that somebody waits for: the slot is taken out by who asks. */
-static void enqueue(struct shmb_caller *caller, struct shmb_call *call)
-{
-	if (call->queued)
-		return;
-	call->queued = true;
-	call->next_queued = NULL;
-	*caller->queue_end = call;
-	caller->queue_end = &call->next_queued;
-}
-
-static void dequeue(struct shmb_caller *caller, struct shmb_call *call)
-{
-	struct shmb_call **at = &caller->queue;
-
-	if (!call->queued)
-		return;
-	while (*at != call)
-		at = &(*at)->next_queued;
-	*at = call->next_queued;
-	if (!*at)
-		caller->queue_end = at;
-	call->queued = false;
-}
-
 static void end_call(struct shmb_caller *caller, struct shmb_call *call)
 {
 	if (shmb_unlikely(call->queued))
-		dequeue(caller, call);
+		shmb_links_dequeue(&caller->links, call);
 	shmb_call_end(&caller->links.calls, call);
 }
 
@@ -90,7 +63,7 @@ static void cancel(struct shmb_caller *caller, struct shmb_call *call)
 	struct shmb_part *part;
 
 	if (shmb_unlikely(call->queued))
-		dequeue(caller, call);
+		shmb_links_dequeue(&caller->links, call);
 	while ((part = shmb_call_take(&caller->links.calls, call)))
 		free(part);
 	if (!call->link || !call->link->sender || tell_cancelled(caller, call)) {
@@ -141,7 +114,7 @@ static void on_gone(struct shmb_links *links, struct shmb_link *link)
 			continue;
 		caller->n_resets++;
 		call->error = -ECONNRESET;
-		enqueue(caller, call);
+		shmb_links_enqueue(&caller->links, call);
 	}
 	link->n_cancels = 0;
 }
@@ -165,11 +138,24 @@ static inline struct shmb_call *find_call(struct shmb_caller *caller, struct shm
 	return call;
 }
 
+/* Has a reply the length of the schema's? Returns 0 or -EBADMSG. */
+static inline int fits(const struct shmb_caller *caller, const struct shmb_record *record)
+{
+	return shmb_likely(!caller->links.recv_len ||
+			   record->len - SHMB_CALL_HEADER_LEN == caller->links.recv_len ||
+			   record->type >> SHMB_CALL_KIND_SHIFT > SHMB_CALL_MORE)
+		       ? 0
+		       : -EBADMSG;
+}
+
 /* Keeps a record for who will ask for it. One that was overwritten meanwhile was never there. */
 static void keep(struct shmb_caller *caller, struct shmb_call *call, struct shmb_peer *peer,
 		 const struct shmb_record *record)
 {
-	int result = call->error ? call->error : shmb_call_keep(&caller->links.calls, call, record);
+	int result = call->error ? call->error : fits(caller, record);
+
+	if (result == 0)
+		result = shmb_call_keep(&caller->links.calls, call, record);
 
 	if (!shmb_subscriber_pass(caller->links.inbox, peer, record) && result == 0) {
 		/* Its server has parted from us, so the call ends that way. */
@@ -183,15 +169,16 @@ static void keep(struct shmb_caller *caller, struct shmb_call *call, struct shmb
 		call->error = result;
 	else
 		call->answered = record->type >> SHMB_CALL_KIND_SHIFT != SHMB_CALL_MORE;
-	enqueue(caller, call);
+	shmb_links_enqueue(&caller->links, call);
 }
 
 /*
  * Reads all there is, so that it comes before what is said of those who have gone. What lies there now
  * is no more than the lanes hold; who goes on writing is not waited for.
  */
-static void read_all(struct shmb_caller *caller)
+static void read_all(struct shmb_links *links)
 {
+	struct shmb_caller *caller = shmb_container_of(links, struct shmb_caller, links);
 	uint64_t left = (uint64_t)shmb_subscriber_n_lanes(caller->links.inbox) *
 			caller->links.channel->lane_len;
 	struct shmb_record record;
@@ -212,13 +199,7 @@ static void read_all(struct shmb_caller *caller)
 
 static SHMB_SELDOM int take_news(struct shmb_caller *caller)
 {
-	int result = shmb_links_note(&caller->links);
-
-	if (result < 0)
-		return result;
-	read_all(caller);
-	shmb_links_settle(&caller->links);
-	return 0;
+	return shmb_links_take_news(&caller->links);
 }
 
 /* ---- sending ----------------------------------------------------------------------------------- */
@@ -283,7 +264,11 @@ static int wait_for_room(struct shmb_caller *caller, struct shmb_link *link, uin
 	int32_t result;
 
 	if (!left)
-		return shmb_fail(-ETIMEDOUT, "the server did not read what it was sent in time");
+		return shmb_fail(
+			-ETIMEDOUT,
+			"the server did not read what it was sent in time: it is slow, or has too "
+			"many calls of this caller open, of which there are %u",
+			link->n_calls);
 	result = shmb_publisher_wait(link->sender, len + SHMB_CALL_HEADER_LEN,
 				     (int64_t)(left < ROOM_LOOK_NS ? left : ROOM_LOOK_NS));
 	return result == 0 || result == -ETIMEDOUT || result == -ESTALE ? take_news(caller)
@@ -346,6 +331,9 @@ static int check_request(const struct shmb_caller *caller, uint32_t type, const 
 	if (type > SHMB_CALL_TYPE_MASK || (!request && len))
 		return shmb_fail(-EINVAL, "request is NULL, or type %u is over %u", type,
 				 SHMB_CALL_TYPE_MASK);
+	if (shmb_unlikely(caller->links.send_len && len != caller->links.send_len))
+		return shmb_fail(-EINVAL, "requests of this channel have %u bytes, not %u",
+				 caller->links.send_len, len);
 	return 0;
 }
 
@@ -357,7 +345,7 @@ static inline int begin(struct shmb_caller *caller, uint32_t type, const void *r
 	uint64_t deadline = shmb_call_deadline_of(timeout_ns);
 	int result = 0;
 
-	if (shmb_unlikely(shmb_member_is_news(links->member)))
+	if (shmb_links_have_news(links))
 		result = take_news(caller);
 	if (shmb_unlikely(result < 0))
 		return result;
@@ -424,7 +412,7 @@ static int32_t hand_out(struct shmb_caller *caller, struct shmb_call *call, void
 	if (part->kind != SHMB_CALL_MORE)
 		end_call(caller, call);
 	else if (!call->parts && !call->error)
-		dequeue(caller, call);
+		shmb_links_dequeue(&caller->links, call);
 	free(part);
 	return result;
 }
@@ -455,12 +443,16 @@ static int32_t ask(struct shmb_caller *caller, struct shmb_call *call, void *rep
 		return -EAGAIN;
 	result = call->error;
 	caller->view.len = caller->view.more = 0;
-	if (result == -ENOBUFS)
-		cancel(caller, call);
-	else
+	if (result == -ECONNRESET)
 		end_call(caller, call);
+	else
+		cancel(caller, call);
 	if (result == -ECONNRESET)
 		return shmb_fail(result, "the server has gone");
+	if (result == -EBADMSG)
+		return shmb_fail(result,
+				 "a reply has come that has not the %u bytes of this channel's",
+				 caller->links.recv_len);
 	return shmb_fail(result, "replies have come for longer than there is room for them here");
 }
 
@@ -482,7 +474,7 @@ static inline int32_t take(struct shmb_caller *caller, const struct shmb_call *w
 		return -EAGAIN;
 	}
 	if (shmb_unlikely((wanted && call != wanted) || call->parts || call->error || len > cap ||
-			  kind > SHMB_CALL_MORE)) {
+			  kind > SHMB_CALL_MORE || fits(caller, record) < 0)) {
 		keep(caller, call, peer, record);
 		return -EAGAIN;
 	}
@@ -527,6 +519,13 @@ static uint64_t first_deadline_ns(struct shmb_caller *caller, struct shmb_call *
 		}
 	}
 	return first;
+}
+
+static uint64_t due_ns(struct shmb_links *links)
+{
+	struct shmb_call *first;
+
+	return first_deadline_ns(shmb_container_of(links, struct shmb_caller, links), &first);
 }
 
 /* When the first of the calls ends by itself that are waited for, and which. */
@@ -579,7 +578,7 @@ static int32_t receive(struct shmb_caller *caller, struct shmb_call *wanted, voi
 
 	shmb_links_begin_wait(&caller->links);
 	for (;;) {
-		struct shmb_call *call = wanted ? wanted : caller->queue;
+		struct shmb_call *call = wanted ? wanted : caller->links.queue;
 
 		if (shmb_unlikely(call && (call->parts || call->error)))
 			return ask(caller, call, reply, cap);
@@ -599,7 +598,7 @@ static int32_t receive(struct shmb_caller *caller, struct shmb_call *wanted, voi
 		}
 		if (shmb_unlikely(result < 0))
 			return result;
-		if (shmb_unlikely(shmb_member_is_news(caller->links.member)))
+		if (shmb_links_have_news(&caller->links))
 			result = take_news(caller);
 		else if (shmb_likely(shmb_links_poll(&caller->links)))
 			continue;
@@ -640,13 +639,13 @@ SHMB_API int32_t shmb_caller_call(struct shmb_caller *caller, uint32_t type, con
 
 SHMB_API int32_t shmb_caller_wait(struct shmb_caller *caller, uint32_t len, int64_t timeout_ns)
 {
-	int32_t result = check_request(caller, 0, "", 0);
+	int32_t result = caller ? 0 : shmb_fail(-EINVAL, "caller is NULL");
 	uint64_t deadline_ns = 0;
 
 	/* Either is too long. */
 	if (len > UINT32_MAX - SHMB_CALL_HEADER_LEN)
 		len = UINT32_MAX - SHMB_CALL_HEADER_LEN;
-	if (result == 0 && shmb_member_is_news(caller->links.member))
+	if (result == 0 && shmb_links_have_news(&caller->links))
 		result = take_news(caller);
 	while (result == 0) {
 		struct shmb_link *link = choose(&caller->links);
@@ -723,15 +722,14 @@ SHMB_API int32_t shmb_caller_cancel(struct shmb_caller *caller, int32_t call)
 
 SHMB_API int32_t shmb_caller_fd(struct shmb_caller *caller)
 {
-	return caller ? shmb_subscriber_fd(caller->links.inbox)
-		      : shmb_fail(-EINVAL, "caller is NULL");
+	return caller ? shmb_links_fd(&caller->links) : shmb_fail(-EINVAL, "caller is NULL");
 }
 
 SHMB_API int32_t shmb_caller_arm(struct shmb_caller *caller)
 {
 	if (!caller)
 		return shmb_fail(-EINVAL, "caller is NULL");
-	return caller->queue ? 1 : shmb_subscriber_arm(caller->links.inbox);
+	return caller->links.queue ? 1 : shmb_subscriber_arm(caller->links.inbox);
 }
 
 /* ---- opening and closing ----------------------------------------------------------------------- */
@@ -755,10 +753,11 @@ SHMB_API int32_t shmb_caller_open(struct shmb_channel *channel,
 	caller = calloc(1, sizeof(*caller));
 	if (!caller)
 		return shmb_fail(-ENOMEM, "no memory for a caller");
-	caller->queue_end = &caller->queue;
 	caller->fail_fast = options.flags & SHMB_CALLER_FAIL_FAST;
 	caller->links.flags = options.flags & SHMB_CALLER_TRUSTING ? SHMB_PUBLISHER_TRUSTING : 0;
+	caller->links.on_noted = read_all;
 	caller->links.on_gone = on_gone;
+	caller->links.due_ns = due_ns;
 	result = shmb_links_open(&caller->links, channel, options.flags & SHMB_CALLER_NO_SPIN,
 				 options.spin_ns);
 	if (result < 0) {
@@ -772,12 +771,20 @@ SHMB_API int32_t shmb_caller_open(struct shmb_channel *channel,
 
 SHMB_API int32_t shmb_caller_close(struct shmb_caller *caller)
 {
+	int result;
+
 	if (!caller)
 		return 0;
 	/* Servers hear that we have gone, which ends all calls. */
-	shmb_links_close(&caller->links);
-	free(caller);
-	return 0;
+	result = shmb_links_close(&caller->links);
+	if (result == 0)
+		free(caller);
+	return result;
+}
+
+struct shmb_links *shmb_caller_links(struct shmb_caller *caller)
+{
+	return &caller->links;
 }
 
 SHMB_API struct shmb_call_view *shmb_caller_view(struct shmb_caller *caller)

@@ -38,6 +38,9 @@ static int check_options(const struct shmb_channel_options *options)
 {
 	uint32_t known = SHMB_CHANNEL_CREATE | SHMB_CHANNEL_EXCLUSIVE | SHMB_CHANNEL_ANY_SCHEMA |
 			 SHMB_CHANNEL_ORDERED | SHMB_CHANNEL_RETAIN;
+	uint32_t lane_len = options->lane_len ? options->lane_len : SHMB_CALL_LANE_LEN_DEFAULT;
+	uint32_t request_len, reply_len;
+	int result;
 
 	if (options->flags & ~known)
 		return shmb_fail(-EINVAL, "unknown channel flags 0x%x", options->flags & ~known);
@@ -59,14 +62,16 @@ static int check_options(const struct shmb_channel_options *options)
 				 options->max_publishers, options->max_subscribers);
 	if (options->backing > SHMB_BACKING_SEALED)
 		return shmb_fail(-EINVAL, "unknown backing %u", options->backing);
-	if (options->pattern == SHMB_PATTERN_CALL && options->schema_len)
-		return shmb_fail(-EINVAL, "requests and replies of a call channel are untyped");
-	if (options->schema_len && !options->schema)
+	if (!options->schema_len)
+		return 0;
+	if (!options->schema)
 		return shmb_fail(-EINVAL, "schema_len is %u but schema is NULL",
 				 options->schema_len);
-	if (options->schema_len)
-		return shmb_schema_check(options->schema, options->schema_len);
-	return 0;
+	result = shmb_schema_check(options->schema, options->schema_len);
+	if (result < 0 || options->pattern != SHMB_PATTERN_CALL)
+		return result;
+	result = shmb_call_lens(options->schema, &request_len, &reply_len);
+	return result < 0 ? result : shmb_call_lens_fit(lane_len, request_len, reply_len);
 }
 
 static bool has_blocks(const struct shmb_channel_options *options)
@@ -202,7 +207,10 @@ static int take_schema(struct shmb_channel *channel, uint32_t schema_len)
 		return -EPROTO;
 	memcpy(&head, channel->schema, sizeof(head));
 	channel->schema_len = schema_len;
-	channel->record_len = head.record_len;
+	if (channel->pattern != SHMB_PATTERN_CALL)
+		channel->record_len = head.record_len;
+	else if (shmb_call_lens(channel->schema, &channel->request_len, &channel->reply_len) < 0)
+		return -EPROTO;
 	return 0;
 }
 
@@ -499,7 +507,7 @@ SHMB_API int32_t shmb_channel_info(struct shmb_channel *channel, struct shmb_cha
 	else if (channel->pattern == SHMB_PATTERN_QUEUE)
 		all.record_len_max = shmb_queue_record_len_max(channel->lane_len);
 	else if (channel->pattern == SHMB_PATTERN_CALL)
-		all.record_len_max = shmb_record_len_max(channel->lane_len) - SHMB_CALL_HEADER_LEN;
+		all.record_len_max = shmb_call_len_max(channel->lane_len);
 	else
 		all.record_len_max =
 			channel->blocks.arena_len
@@ -511,6 +519,8 @@ SHMB_API int32_t shmb_channel_info(struct shmb_channel *channel, struct shmb_cha
 	all.block_flags = channel->blocks.flags;
 	all.numa_node = channel->blocks.numa_node;
 	all.record_len = channel->record_len;
+	all.request_len = channel->request_len;
+	all.reply_len = channel->reply_len;
 	all.max_publishers = channel->max_publishers;
 	all.max_subscribers = channel->max_subscribers;
 	all.history = channel->history;

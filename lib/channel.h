@@ -28,6 +28,8 @@
  * @ordered:	    its records have one order, from the broker's answer
  * @ext_len:	    bytes that come before the payload of each record
  * @record_len:	    of every record; 0: untyped
+ * @request_len:    call: of every request; 0: untyped
+ * @reply_len:	    call: of every reply; 0: untyped
  * @schema_len:	    bytes of @schema
  * @schema:	    the channel's, copied and checked
  * @n_members:	    open publishers and subscribers
@@ -51,6 +53,8 @@ struct shmb_channel {
 	bool ordered;
 	uint32_t ext_len;
 	uint32_t record_len;
+	uint32_t request_len;
+	uint32_t reply_len;
 	uint32_t schema_len;
 	uint8_t *schema;
 	uint32_t n_members;

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 #include "lib/clock.h"
 #include "lib/copy.h"
@@ -192,14 +193,11 @@ static void read_directory(struct shmb_links *links)
 	const struct shmb_call_server *servers = (const void *)base;
 
 	for (uint32_t i = 0; i < channel->max_subscribers; i++) {
-		/* AF: pairs with the broker's release in directory_update(). */
-		uint64_t id = SHMB_LOAD_ACQUIRE(&servers[i].id);
-		uint32_t uid = SHMB_LOAD(&servers[i].uid), pid = SHMB_LOAD(&servers[i].pid);
+		uint32_t uid, pid;
+		uint64_t id = shmb_call_server_load(&servers[i], &uid, &pid);
 		struct shmb_link *link;
 
-		/* AF: pairs with the broker's release fence: all three are of one server. */
-		SHMB_FENCE_ACQUIRE();
-		if (!id || id != SHMB_LOAD(&servers[i].id))
+		if (!id)
 			continue;
 		link = find(links, id);
 		if (!link)
@@ -229,7 +227,7 @@ static void read_lanes(struct shmb_links *links)
 	}
 }
 
-int shmb_links_note(struct shmb_links *links)
+static int note(struct shmb_links *links)
 {
 	int result = shmb_subscriber_note(links->inbox);
 
@@ -263,7 +261,7 @@ static void refuse(struct shmb_links *links, struct shmb_link *link)
 	link->gone = true;
 }
 
-void shmb_links_settle(struct shmb_links *links)
+static void settle(struct shmb_links *links)
 {
 	for (uint32_t i = 0; i < links->n; i++)
 		links->all[i]->named = links->all[i]->lane = false;
@@ -290,7 +288,63 @@ void shmb_links_settle(struct shmb_links *links)
 	}
 }
 
+int shmb_links_take_news(struct shmb_links *links)
+{
+	int result = note(links);
+
+	if (result < 0)
+		return result;
+	if (links->on_noted)
+		links->on_noted(links);
+	settle(links);
+	return 0;
+}
+
 /* ---- waiting ----------------------------------------------------------------------------------- */
+
+void shmb_links_dequeue(struct shmb_links *links, struct shmb_call *call)
+{
+	struct shmb_call **at = &links->queue;
+
+	if (!call->queued)
+		return;
+	while (*at != call)
+		at = &(*at)->next_queued;
+	*at = call->next_queued;
+	if (!*at)
+		links->queue_end = at;
+	call->queued = false;
+}
+
+int shmb_links_ready(struct shmb_links *links)
+{
+	uint64_t due_ns;
+	int result;
+
+	do {
+		result = shmb_links_have_news(links) ? shmb_links_take_news(links) : 0;
+		if (result == 0)
+			result = links->queue ? 1 : shmb_subscriber_ready(links->inbox);
+		/* It may have heard of them with the look. */
+	} while (result == 1 && shmb_links_have_news(links));
+	if (result)
+		return result;
+	due_ns = links->due_ns(links);
+	return due_ns != UINT64_MAX && shmb_clock_now_ns() >= due_ns;
+}
+
+int shmb_links_fd(struct shmb_links *links)
+{
+	int fd = shmb_subscriber_fd(links->inbox);
+
+	return fd < 0 ? fd : shmb_member_poll_fd(shmb_subscriber_member(links->inbox));
+}
+
+void shmb_links_wake(const struct shmb_links *links)
+{
+	if (links->member->inbox.wake_fd >= 0)
+		eventfd_write(links->member->inbox.wake_fd, 1);
+}
 
 int shmb_links_wait(struct shmb_links *links, uint64_t deadline_ns)
 {
@@ -326,6 +380,9 @@ int shmb_links_open(struct shmb_links *links, struct shmb_channel *channel, bool
 	if (channel->pattern != SHMB_PATTERN_CALL)
 		return shmb_fail(-EOPNOTSUPP, "the channel is not a call channel");
 	links->channel = channel;
+	links->queue_end = &links->queue;
+	links->send_len = links->server ? channel->reply_len : channel->request_len;
+	links->recv_len = links->server ? channel->request_len : channel->reply_len;
 	links->calls.parts_len_max = (uint64_t)PARTS_LANES * channel->lane_len;
 	if (links->calls.parts_len_max < PARTS_MIN)
 		links->calls.parts_len_max = PARTS_MIN;
@@ -336,16 +393,16 @@ int shmb_links_open(struct shmb_links *links, struct shmb_channel *channel, bool
 	links->member = shmb_subscriber_member(links->inbox);
 	links->id = links->member->id;
 	links->spin = shmb_subscriber_spins(links->inbox);
-	result = shmb_links_note(links);
-	if (result == 0)
-		shmb_links_settle(links);
-	return result;
+	return shmb_links_take_news(links);
 }
 
-void shmb_links_close(struct shmb_links *links)
+int shmb_links_close(struct shmb_links *links)
 {
 	/* First of all: who waits for us knows by that, and what we have sent is there by then. */
-	shmb_subscriber_close(links->inbox);
+	int result = shmb_subscriber_close(links->inbox);
+
+	if (result < 0)
+		return result;
 	for (uint32_t i = 0; i < links->n; i++) {
 		shmb_publisher_close(links->all[i]->sender);
 		free(links->all[i]);
@@ -360,4 +417,5 @@ void shmb_links_close(struct shmb_links *links)
 		free(call);
 	}
 	free(links->calls.all);
+	return 0;
 }

@@ -34,6 +34,7 @@
  * @n_calls:  open calls
  * @n_cancels: of them, cancelled and not told yet
  * @full:     caller, scratch: there is no room for the request
+ * @held:     server: it has as many calls open as it may, and its lane is not read
  */
 struct shmb_link {
 	uint64_t peer_id;
@@ -48,6 +49,7 @@ struct shmb_link {
 	uint32_t n_calls;
 	uint32_t n_cancels;
 	bool full;
+	bool held;
 };
 
 /**
@@ -83,8 +85,8 @@ struct shmb_part {
  * @open:	it is in use
  * @answered:	caller: its end is among @parts
  * @cancelled:	caller: the server is still to be told; server: nobody waits for replies
- * @queued:	is in the list of those that have something for who asks for any
- * @next_queued: in that list
+ * @queued:	is in @queue of the links
+ * @next_queued: there
  */
 struct shmb_call {
 	uint64_t id;
@@ -136,6 +138,8 @@ struct shmb_calls {
  * @id:	     of @inbox
  * @server:  we are a server
  * @flags:   SHMB_PUBLISHER_TRUSTING or 0, of the lanes
+ * @send_len: bytes of each request (server: reply) that we send; 0: they are untyped
+ * @recv_len: of each that we receive
  * @spin:    poll without looking at the clock before sleeping
  * @misses:  how often that was in vain, in a row
  * @waits:   counts waits
@@ -145,8 +149,12 @@ struct shmb_calls {
  * @cap:     room in @all
  * @next:    where the choice among equals begins
  * @last_error: why a lane could not be opened; 0: all could
+ * @on_noted: somebody may have gone, and what it had said is to be read; NULL: that is not needed
  * @on_gone: a peer has gone: end its calls
+ * @due_ns:  when there may be something although nothing has come; UINT64_MAX: never
  * @calls:   open calls
+ * @queue:   of them, those that have something for who asks for any
+ * @queue_end: where the next one goes
  */
 struct shmb_links {
 	struct shmb_channel *channel;
@@ -155,6 +163,8 @@ struct shmb_links {
 	uint64_t id;
 	bool server;
 	uint32_t flags;
+	uint32_t send_len;
+	uint32_t recv_len;
 	bool spin;
 	uint32_t misses;
 	uint32_t waits;
@@ -164,8 +174,12 @@ struct shmb_links {
 	uint32_t cap;
 	uint32_t next;
 	int last_error;
+	void (*on_noted)(struct shmb_links *links);
 	void (*on_gone)(struct shmb_links *links, struct shmb_link *link);
+	uint64_t (*due_ns)(struct shmb_links *links);
 	struct shmb_calls calls;
+	struct shmb_call *queue;
+	struct shmb_call **queue_end;
 };
 
 /**
@@ -180,17 +194,50 @@ struct shmb_links {
 int shmb_links_open(struct shmb_links *links, struct shmb_channel *channel, bool no_spin,
 		    uint32_t spin_ns);
 
-/* Frees everything but @links itself. */
-void shmb_links_close(struct shmb_links *links);
+/* Frees everything but @links itself. Returns 0; -EBUSY: it is in a wait set, and stays as it is. */
+int shmb_links_close(struct shmb_links *links);
 
-/* Takes in what the broker has said, so that shmb_links_settle() acts on it. Returns 0 or -ECHILD. */
-int shmb_links_note(struct shmb_links *links);
+/* Is it time for shmb_links_take_news()? */
+static inline bool shmb_links_have_news(const struct shmb_links *links)
+{
+	return shmb_unlikely(shmb_member_is_news(links->member));
+}
 
 /*
- * Meets who has come and parts from who has gone. What those have sent who had gone at the time of
- * shmb_links_note() has been read by then.
+ * Takes in what the broker has said: meets who has come, and parts from who has gone, once what those
+ * have sent has been read. Returns 0 or -ECHILD.
  */
-void shmb_links_settle(struct shmb_links *links);
+int shmb_links_take_news(struct shmb_links *links);
+
+/*
+ * Is there something for who asks for any? Takes in news first; may say so in vain if what has come is
+ * of no use. Returns 1, 0, or an error of the inbox.
+ */
+int shmb_links_ready(struct shmb_links *links);
+
+/* What wait sets need of callers and servers. */
+struct shmb_links *shmb_caller_links(struct shmb_caller *caller);
+struct shmb_links *shmb_server_links(struct shmb_server *server);
+
+/* The last of those that have something for who asks, unless it is one of them already. */
+static inline void shmb_links_enqueue(struct shmb_links *links, struct shmb_call *call)
+{
+	if (call->queued)
+		return;
+	call->queued = true;
+	call->next_queued = NULL;
+	*links->queue_end = call;
+	links->queue_end = &call->next_queued;
+}
+
+/* The fd of shmb_caller_fd() and shmb_server_fd(). */
+int shmb_links_fd(struct shmb_links *links);
+
+/* Who sleeps on that fd looks again: there may be something although nothing has come. */
+void shmb_links_wake(const struct shmb_links *links);
+
+/* It has nothing for who asks any more. */
+void shmb_links_dequeue(struct shmb_links *links, struct shmb_call *call);
 
 #define SHMB_LINKS_SPINS      64u /* polls before the clock is looked at */
 #define SHMB_LINKS_MISSES_MAX 6u /* at worst one wait of 64 polls */

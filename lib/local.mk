@@ -24,7 +24,7 @@ libshmb_files = \
 	%D%/spawn.c %D%/spawn.h \
 	%D%/connection.c %D%/connection.h \
 	%D%/client.c %D%/client.h \
-	%D%/call.h \
+	%D%/call.c %D%/call.h \
 	%D%/extension.h \
 	%D%/channel.c %D%/channel.h \
 	%D%/member.c %D%/member.h \

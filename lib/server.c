@@ -6,6 +6,10 @@
  * A call is a slot here, which its last reply frees: so there is one end of it and never two. That it
  * was cancelled is a record behind the request, which is seen when somebody looks: requests that lie
  * before it are copied out and wait for shmb_server_recv().
+ *
+ * Whoever does not read what it has asked for must not use up all calls: each caller has a share of its
+ * own, and beyond that as much as is left for the others. Who has that many open is not listened to
+ * until one of them has ended.
  */
 
 #include <errno.h>
@@ -24,12 +28,16 @@
 #define OTHERS_MAX   64u /* records of no use, then it is looked whether it is time to stop */
 #define READ_STEP    16u /* bytes of ring that a record takes at least */
 #define FRESH_MAX    16u /* requests between two looks at the clock, each polled for */
+#define HELD_LOOK_MS 100u /* does a caller that is held back wait for its calls no longer? */
 
 struct shmb_server {
 	struct shmb_links links;
 	struct shmb_call_view view;
-	struct shmb_call *queue; /* requests that were copied out ahead */
-	struct shmb_call **queue_end;
+	uint32_t share; /* so many calls may each caller that there can be have open */
+	uint32_t common; /* so many beyond that may all of them together */
+	uint32_t n_common; /* of those */
+	uint32_t n_held; /* callers that have as many open as they may, and want more */
+	uint64_t looked_ms; /* when that was last looked at */
 	uint64_t now_ms; /* when it was last looked */
 	uint64_t n_requests;
 	uint64_t n_replies;
@@ -37,21 +45,99 @@ struct shmb_server {
 	uint64_t n_cancelled;
 };
 
-static void enqueue(struct shmb_server *server, struct shmb_call *call)
+/* ---- who may have how many open ---------------------------------------------------------------- */
+
+/* As dbus-broker does it with users: as much as is left. */
+static inline bool may_open(const struct shmb_server *server, const struct shmb_link *link)
 {
-	call->next_queued = NULL;
-	*server->queue_end = call;
-	server->queue_end = &call->next_queued;
+	if (shmb_likely(link->n_calls < server->share))
+		return true;
+	return link->n_calls - server->share < server->common - server->n_common;
 }
 
-static struct shmb_call *dequeue(struct shmb_server *server)
+/* One of its calls is about to end. */
+static inline void forget_share(struct shmb_server *server, const struct shmb_link *link)
 {
-	struct shmb_call *call = server->queue;
+	server->n_common -= link->n_calls > server->share;
+}
 
-	server->queue = call->next_queued;
-	if (!server->queue)
-		server->queue_end = &server->queue;
-	return call;
+static void hold_back(struct shmb_server *server, struct shmb_peer *peer, struct shmb_link *link)
+{
+	server->n_held += !link->held;
+	link->held = true;
+	shmb_subscriber_hold_back(server->links.inbox, peer, true);
+}
+
+/* All are listened to again, and those that still want too much are found out. */
+static SHMB_SELDOM void listen_again(struct shmb_server *server)
+{
+	struct shmb_links *links = &server->links;
+
+	for (uint32_t i = 0; i < links->n; i++)
+		links->all[i]->held = false;
+	for (uint32_t i = 0; i < shmb_subscriber_n_lanes(links->inbox); i++) {
+		struct shmb_peer *peer = shmb_subscriber_peer(links->inbox, i);
+
+		if (peer)
+			shmb_subscriber_hold_back(links->inbox, peer, false);
+	}
+	server->n_held = 0;
+	shmb_links_wake(links);
+}
+
+static inline void drop(struct shmb_server *server, struct shmb_call *call)
+{
+	if (shmb_likely(call->link != NULL))
+		forget_share(server, call->link);
+	shmb_call_end(&server->links.calls, call);
+}
+
+static inline void end_call(struct shmb_server *server, struct shmb_call *call)
+{
+	const struct shmb_link *link = call->link;
+	bool others = server->n_held && link && (link->held || link->n_calls > server->share);
+
+	drop(server, call);
+	if (shmb_unlikely(others))
+		listen_again(server);
+}
+
+static bool is_over(struct shmb_server *server, const struct shmb_call *call)
+{
+	return call->cancelled ||
+	       (call->deadline && shmb_call_left_ms(call->deadline, server->now_ms) < 0);
+}
+
+/*
+ * Calls that were handed out and that nobody waits for any more are ended, whatever becomes of them:
+ * of callers that are held back, or else of those that have gone.
+ */
+static SHMB_SELDOM void forget_useless(struct shmb_server *server, bool gone)
+{
+	const struct shmb_calls *calls = &server->links.calls;
+	bool any = false;
+
+	for (uint32_t i = 0; i < calls->n; i++) {
+		struct shmb_call *call = calls->all[i];
+
+		if (!call->open || call->queued || !is_over(server, call) ||
+		    !(gone ? !call->link : call->link && call->link->held))
+			continue;
+		drop(server, call);
+		any = true;
+	}
+	if (any && server->n_held)
+		listen_again(server);
+}
+
+/* Does a caller that is held back wait for less than before? */
+static SHMB_SELDOM void look_at_held(struct shmb_server *server)
+{
+	server->now_ms = shmb_call_now_ms();
+	if (server->now_ms - server->looked_ms < HELD_LOOK_MS)
+		return;
+	server->looked_ms = server->now_ms;
+	forget_useless(server, false);
 }
 
 /* Nobody waits for replies. */
@@ -72,18 +158,17 @@ static void on_gone(struct shmb_links *links, struct shmb_link *link)
 		if (!call->open || call->link != link)
 			continue;
 		set_cancelled(server, call);
+		forget_share(server, link);
 		link->n_calls--;
 		call->link = NULL;
 	}
+	server->n_held -= link->held;
+	link->held = false;
 }
 
 static SHMB_SELDOM int take_news(struct shmb_server *server)
 {
-	int result = shmb_links_note(&server->links);
-
-	if (result == 0)
-		shmb_links_settle(&server->links);
-	return result;
+	return shmb_links_take_news(&server->links);
 }
 
 /* ---- what callers send ------------------------------------------------------------------------- */
@@ -141,23 +226,30 @@ static inline int look(struct shmb_server *server, struct request *request)
 	if (result <= 0)
 		return result ? result : -EAGAIN;
 	kind = record->type >> SHMB_CALL_KIND_SHIFT;
-	if (shmb_unlikely(record->len < SHMB_CALL_HEADER_LEN || kind > SHMB_CALL_CANCEL)) {
+	if (shmb_unlikely(record->len < SHMB_CALL_HEADER_LEN || kind > SHMB_CALL_CANCEL ||
+			  (server->links.recv_len && kind == SHMB_CALL_REQUEST &&
+			   record->len - SHMB_CALL_HEADER_LEN != server->links.recv_len))) {
 		shmb_subscriber_accuse(inbox, request->peer, EBADMSG);
 		return 0;
 	}
 	request->head = SHMB_LOAD((const uint64_t *)(const void *)record->data);
 	request->link = shmb_links_peer(&server->links, request->peer);
-	if (shmb_unlikely(!request->link && shmb_member_is_news(server->links.member))) {
+	if (shmb_unlikely(!request->link && shmb_links_have_news(&server->links))) {
 		/* We are about to hear of the caller; the record stays the next one. */
 		result = take_news(server);
 		return result < 0 ? result : 0;
 	}
 	if (shmb_likely(kind == SHMB_CALL_REQUEST && request->link && !request->peer->gone &&
 			!request->link->gone)) {
-		if (shmb_likely(is_fresh(server) ||
-				!has_expired(server, request->head >> SHMB_CALL_DEADLINE_SHIFT)))
+		if (shmb_unlikely(!is_fresh(server) &&
+				  has_expired(server, request->head >> SHMB_CALL_DEADLINE_SHIFT))) {
+			server->n_expired++;
+		} else if (shmb_likely(may_open(server, request->link))) {
 			return 1;
-		server->n_expired++;
+		} else {
+			hold_back(server, request->peer, request->link);
+			return 0;
+		}
 	} else if (kind == SHMB_CALL_CANCEL && request->link) {
 		on_cancel(server, request->link, request->head & SHMB_CALL_ID_MASK);
 	} else if (kind == SHMB_CALL_REQUEST) {
@@ -169,10 +261,15 @@ static inline int look(struct shmb_server *server, struct request *request)
 
 static struct shmb_call *new_call(struct shmb_server *server, const struct request *request)
 {
-	struct shmb_call *call = shmb_call_new(&server->links.calls, request->link);
+	struct shmb_call *call;
 
+	/* All but those of callers that have gone are within the shares. */
+	if (shmb_unlikely(server->links.calls.n_open == SHMB_CALLS_MAX))
+		forget_useless(server, true);
+	call = shmb_call_new(&server->links.calls, request->link);
 	if (shmb_unlikely(!call))
 		return NULL;
+	server->n_common += request->link->n_calls > server->share;
 	call->remote = request->head & SHMB_CALL_ID_MASK;
 	call->deadline = request->head >> SHMB_CALL_DEADLINE_SHIFT;
 	return call;
@@ -198,13 +295,13 @@ static int read_ahead(struct shmb_server *server)
 		if (!call)
 			return 0;
 		if (shmb_call_keep(&server->links.calls, call, &request.record) < 0) {
-			shmb_call_end(&server->links.calls, call);
+			end_call(server, call);
 			return 0;
 		}
 		if (shmb_subscriber_pass(server->links.inbox, request.peer, &request.record))
-			enqueue(server, call);
+			shmb_links_enqueue(&server->links, call);
 		else
-			shmb_call_end(&server->links.calls, call);
+			end_call(server, call);
 	}
 	return 0;
 }
@@ -240,7 +337,7 @@ static int32_t too_long(struct shmb_server *server, uint32_t len, uint32_t cap)
 /* One that was copied out ahead. Returns its bytes; -EAGAIN: it is of no use any more. */
 static SHMB_SELDOM int32_t recv_queued(struct shmb_server *server, void *data, uint32_t cap)
 {
-	struct shmb_call *call = server->queue;
+	struct shmb_call *call = server->links.queue;
 	struct shmb_part *part = call->parts;
 	int32_t len;
 
@@ -249,13 +346,13 @@ static SHMB_SELDOM int32_t recv_queued(struct shmb_server *server, void *data, u
 		call->cancelled = true;
 	}
 	if (call->cancelled) {
-		dequeue(server);
-		shmb_call_end(&server->links.calls, call);
+		shmb_links_dequeue(&server->links, call);
+		end_call(server, call);
 		return -EAGAIN;
 	}
 	if (part->len > cap)
 		return too_long(server, part->len, cap);
-	dequeue(server);
+	shmb_links_dequeue(&server->links, call);
 	shmb_call_take(&server->links.calls, call);
 	if (part->len)
 		shmb_copy(data, part->data, part->len);
@@ -279,10 +376,28 @@ static inline int32_t recv_request(struct shmb_server *server, struct request *r
 	shmb_copy(data, request->record.data + SHMB_CALL_HEADER_LEN, len);
 	if (shmb_unlikely(
 		    !shmb_subscriber_pass(server->links.inbox, request->peer, &request->record))) {
-		shmb_call_end(&server->links.calls, call);
+		end_call(server, call);
 		return -EAGAIN;
 	}
 	return describe(server, call, request->record.type & SHMB_CALL_TYPE_MASK, len);
+}
+
+/* Looks at those that are held back, if it is time to. */
+static uint64_t due_ns(struct shmb_links *links)
+{
+	struct shmb_server *server = shmb_container_of(links, struct shmb_server, links);
+
+	if (shmb_likely(!server->n_held))
+		return UINT64_MAX;
+	look_at_held(server);
+	return server->n_held ? (server->looked_ms + HELD_LOOK_MS) * 1000000u : 0;
+}
+
+static uint64_t until(struct shmb_server *server, uint64_t deadline_ns)
+{
+	uint64_t due = due_ns(&server->links);
+
+	return due < deadline_ns ? due : deadline_ns;
 }
 
 SHMB_API int32_t shmb_server_recv(struct shmb_server *server, void *data, uint32_t cap,
@@ -297,12 +412,14 @@ SHMB_API int32_t shmb_server_recv(struct shmb_server *server, void *data, uint32
 		return shmb_fail(-EINVAL, "server or data is NULL");
 	shmb_links_begin_wait(&server->links);
 	for (;;) {
-		if (shmb_unlikely(shmb_member_is_news(server->links.member))) {
+		if (shmb_links_have_news(&server->links)) {
 			result = take_news(server);
 			if (result < 0)
 				return result;
 		}
-		if (shmb_unlikely(server->queue != NULL)) {
+		if (shmb_unlikely(server->n_held))
+			look_at_held(server);
+		if (shmb_unlikely(server->links.queue != NULL)) {
 			result = recv_queued(server, data, cap);
 			if (result != -EAGAIN)
 				return result;
@@ -328,7 +445,8 @@ SHMB_API int32_t shmb_server_recv(struct shmb_server *server, void *data, uint32
 				return shmb_fail_lazily(-ETIMEDOUT, "no request came in time", 0,
 							NULL);
 			if (result == -EAGAIN)
-				result = shmb_links_wait(&server->links, deadline_ns);
+				result =
+					shmb_links_wait(&server->links, until(server, deadline_ns));
 		}
 		if (shmb_unlikely(result < 0))
 			return result;
@@ -342,7 +460,7 @@ SHMB_API int32_t shmb_server_cancelled(struct shmb_server *server, int32_t name)
 
 	if (!server)
 		return shmb_fail(-EINVAL, "server is NULL");
-	if (shmb_member_is_news(server->links.member))
+	if (shmb_links_have_news(&server->links))
 		result = take_news(server);
 	if (result == 0)
 		result = read_ahead(server);
@@ -374,7 +492,7 @@ static int32_t end_uselessly(struct shmb_server *server, struct shmb_call *call)
 	bool gone = !call->link;
 
 	set_cancelled(server, call);
-	shmb_call_end(&server->links.calls, call);
+	end_call(server, call);
 	return gone ? shmb_fail(-ECONNRESET, "the caller has gone")
 		    : shmb_fail(-ECANCELED, "the call was cancelled");
 }
@@ -385,7 +503,7 @@ static int32_t answer(struct shmb_server *server, struct shmb_call *call, uint32
 	uint64_t deadline_ns = timeout_ns ? 0 : 1; /* 0: not known yet */
 	int32_t result = 0;
 
-	if (shmb_unlikely(shmb_member_is_news(server->links.member)))
+	if (shmb_links_have_news(&server->links))
 		result = take_news(server);
 	while (result == 0) {
 		if (shmb_unlikely(
@@ -407,7 +525,7 @@ static int32_t answer(struct shmb_server *server, struct shmb_call *call, uint32
 		return result;
 	server->n_replies++;
 	if (record_type >> SHMB_CALL_KIND_SHIFT != SHMB_CALL_MORE)
-		shmb_call_end(&server->links.calls, call);
+		end_call(server, call);
 	return 0;
 }
 
@@ -431,6 +549,9 @@ SHMB_API int32_t shmb_server_reply(struct shmb_server *server, int32_t name, uin
 		return shmb_fail(-EINVAL,
 				 "server or data is NULL, type %u is over %u, or flags are 0x%x",
 				 type, SHMB_CALL_TYPE_MASK, flags);
+	if (shmb_unlikely(server->links.send_len && len != server->links.send_len))
+		return shmb_fail(-EINVAL, "replies of this channel have %u bytes, not %u",
+				 server->links.send_len, len);
 	call = find_named(server, name);
 	if (shmb_unlikely(!call))
 		return shmb_fail(-ENOENT, "there is no call %d", name);
@@ -469,15 +590,14 @@ SHMB_API int32_t shmb_server_fail(struct shmb_server *server, int32_t name, int3
 
 SHMB_API int32_t shmb_server_fd(struct shmb_server *server)
 {
-	return server ? shmb_subscriber_fd(server->links.inbox)
-		      : shmb_fail(-EINVAL, "server is NULL");
+	return server ? shmb_links_fd(&server->links) : shmb_fail(-EINVAL, "server is NULL");
 }
 
 SHMB_API int32_t shmb_server_arm(struct shmb_server *server)
 {
 	if (!server)
 		return shmb_fail(-EINVAL, "server is NULL");
-	return server->queue ? 1 : shmb_subscriber_arm(server->links.inbox);
+	return server->links.queue ? 1 : shmb_subscriber_arm(server->links.inbox);
 }
 
 /* ---- opening and closing ----------------------------------------------------------------------- */
@@ -501,11 +621,13 @@ SHMB_API int32_t shmb_server_open(struct shmb_channel *channel,
 	server = calloc(1, sizeof(*server));
 	if (!server)
 		return shmb_fail(-ENOMEM, "no memory for a server");
-	server->queue_end = &server->queue;
 	server->now_ms = shmb_call_now_ms();
+	server->share = SHMB_CALLS_MAX / 2 / channel->max_subscribers;
+	server->common = SHMB_CALLS_MAX - server->share * channel->max_subscribers;
 	server->links.server = true;
 	server->links.flags = options.flags & SHMB_SERVER_TRUSTING ? SHMB_PUBLISHER_TRUSTING : 0;
 	server->links.on_gone = on_gone;
+	server->links.due_ns = due_ns;
 	result = shmb_links_open(&server->links, channel, options.flags & SHMB_SERVER_NO_SPIN,
 				 options.spin_ns);
 	if (result < 0) {
@@ -519,12 +641,20 @@ SHMB_API int32_t shmb_server_open(struct shmb_channel *channel,
 
 SHMB_API int32_t shmb_server_close(struct shmb_server *server)
 {
+	int result;
+
 	if (!server)
 		return 0;
 	/* Callers hear that we have gone, which ends all calls. */
-	shmb_links_close(&server->links);
-	free(server);
-	return 0;
+	result = shmb_links_close(&server->links);
+	if (result == 0)
+		free(server);
+	return result;
+}
+
+struct shmb_links *shmb_server_links(struct shmb_server *server)
+{
+	return &server->links;
 }
 
 SHMB_API struct shmb_call_view *shmb_server_view(struct shmb_server *server)
@@ -545,6 +675,7 @@ SHMB_API int32_t shmb_server_stats(struct shmb_server *server, struct shmb_serve
 	all.expired = server->n_expired;
 	all.cancelled = server->n_cancelled;
 	all.n_open = server->links.calls.n_open;
+	all.n_held = server->n_held;
 	for (uint32_t i = 0; i < server->links.n; i++)
 		all.n_callers += shmb_link_is_usable(server->links.all[i]);
 	memcpy(stats, &all, cap < sizeof(all) ? cap : sizeof(all));

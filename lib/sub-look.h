@@ -19,7 +19,7 @@ sub_look_raw(struct shmb_subscriber *subscriber, struct sub_lane *lane, struct s
 	if (shmb_unlikely(!lane->attached) &&
 	    (lane->finished || !sub_attach_lane(subscriber, lane)))
 		return 0;
-	if (shmb_unlikely(lane->finished))
+	if (shmb_unlikely(lane->finished || lane->peer.held))
 		return 0;
 	if (shmb_unlikely(lane->jobs != NULL))
 		result = sub_look_for_job(subscriber, lane, record);

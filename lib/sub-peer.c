@@ -13,6 +13,13 @@ struct shmb_peer *shmb_subscriber_peer(struct shmb_subscriber *subscriber, uint3
 	return lane->finished ? NULL : &lane->peer;
 }
 
+void shmb_subscriber_hold_back(struct shmb_subscriber *subscriber, struct shmb_peer *peer,
+			       bool held)
+{
+	peer->held = held;
+	subscriber->only = NULL;
+}
+
 int shmb_subscriber_note(struct shmb_subscriber *subscriber)
 {
 	uint64_t epoch;

@@ -43,6 +43,7 @@ bool shmb_subscriber_forget_left(struct shmb_subscriber *subscriber);
  * @uid:      user
  * @pid:      process
  * @gone:     it has gone; what it has left in the lane can still be read
+ * @held:     of whoever looks: nothing is to be read from it for now
  * @link:     of whoever looks, NULL at first
  */
 struct shmb_peer {
@@ -50,6 +51,7 @@ struct shmb_peer {
 	uint32_t uid;
 	uint32_t pid;
 	bool gone;
+	bool held;
 	void *link;
 };
 
@@ -60,6 +62,10 @@ int shmb_subscriber_open_private(struct shmb_channel *channel,
 
 /* Those whose lanes it reads: of as many as shmb_subscriber_n_lanes(); NULL: it is not read any more. */
 struct shmb_peer *shmb_subscriber_peer(struct shmb_subscriber *subscriber, uint32_t index);
+
+/* Looks at none of its lanes' records, or does again. @peer is one of them. */
+void shmb_subscriber_hold_back(struct shmb_subscriber *subscriber, struct shmb_peer *peer,
+			       bool held);
 
 /*
  * Takes in what there is, and regards it as noted. While shmb_member_is_news() nobody sleeps. Returns 0

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * struct shmb_waitset: sleeping for many subscribers and fds at once.
+ * struct shmb_waitset: sleeping for many subscribers, callers, servers and fds at once.
  *
- * A subscriber is hot or cold. Cold ones are armed: their publishers ring, and the ring makes them
+ * A subscriber, which those that call and serve have inside, is hot or cold. Cold ones are armed: their publishers ring, and the ring makes them
  * hot. Hot ones are looked at; those found empty are armed and cold again. So a wake costs what has
  * happened, not what is in the set. Where something is always ready nobody sleeps; then the poller
  * is asked now and then, or the cold ones would never be heard.
@@ -18,6 +18,7 @@
 #include "lib/clock.h"
 #include "lib/error.h"
 #include "lib/fd.h"
+#include "lib/link.h"
 #include "lib/poller.h"
 #include "lib/subscriber.h"
 
@@ -30,7 +31,10 @@
  * struct entry - one thing in a wait set
  * @next:	of all entries
  * @next_hot:	of the hot ones
+ * @next_linked: of those with @links
+ * @kind:	SHMB_READY_*
  * @subscriber:	or NULL, then @fd and @events count
+ * @links:	of a caller or server, whose inbox @subscriber is; else NULL
  * @fd:		the caller's
  * @events:	wanted of @fd
  * @pending:	that @fd has had and nobody was told
@@ -45,7 +49,10 @@
 struct entry {
 	struct entry *next;
 	struct entry *next_hot;
+	struct entry *next_linked;
+	uint32_t kind;
 	struct shmb_subscriber *subscriber;
+	struct shmb_links *links;
 	int fd;
 	uint32_t events;
 	uint32_t pending;
@@ -63,6 +70,7 @@ struct shmb_waitset {
 	struct shmb_poller poller;
 	bool no_uring;
 	struct entry *entries;
+	struct entry *linked;
 	struct entry *hot;
 	struct entry **hot_end;
 	uint32_t n_hot;
@@ -142,6 +150,9 @@ static int rewatch(struct shmb_waitset *waitset, struct entry *entry)
 	entry->doorbell_changes = member->doorbell_changes;
 	for (uint32_t i = 0; i < member->n_doorbells && result == 0; i++)
 		result = watch(waitset, entry, member->doorbells[i].fd, EPOLLIN, true);
+	/* What it does itself may make it ready, too: see shmb_links_wake(). */
+	if (entry->links && result == 0)
+		result = watch(waitset, entry, member->inbox.wake_fd, EPOLLIN, true);
 	return result;
 }
 
@@ -211,10 +222,16 @@ static void follow_doorbells(struct shmb_waitset *waitset, struct entry *entry)
 		entry->is_deaf = rewatch(waitset, entry) < 0;
 }
 
+static int is_ready(const struct entry *entry)
+{
+	return entry->links ? shmb_links_ready(entry->links)
+			    : shmb_subscriber_ready(entry->subscriber);
+}
+
 /* Is a hot subscriber ready? If not it is armed. Returns 1 ready (or failed), 0 armed. */
 static int look(struct shmb_waitset *waitset, struct entry *entry)
 {
-	int result = shmb_subscriber_ready(entry->subscriber);
+	int result = is_ready(entry);
 
 	/* Look before arming: whoever rings sees the doorbells that we poll. */
 	follow_doorbells(waitset, entry);
@@ -223,6 +240,12 @@ static int look(struct shmb_waitset *waitset, struct entry *entry)
 	entry->was_backstop = false;
 	if (result == 0)
 		result = shmb_subscriber_arm_fd(entry->subscriber);
+	/* News are no request and no reply, but have to be taken in before it sleeps. */
+	while (result == 1 && entry->links && shmb_links_have_news(entry->links)) {
+		result = is_ready(entry);
+		if (result == 0)
+			result = shmb_subscriber_arm_fd(entry->subscriber);
+	}
 	follow_doorbells(waitset, entry);
 	waitset->is_deaf = waitset->is_deaf || entry->is_deaf;
 	return result != 0;
@@ -242,12 +265,12 @@ static uint32_t collect(struct shmb_waitset *waitset, struct shmb_ready *ready, 
 					make_hot(waitset, entry);
 				continue;
 			}
-			ready[n++] = (struct shmb_ready){ .cookie = entry->cookie,
-							  .kind = SHMB_READY_SUBSCRIBER };
+			ready[n++] =
+				(struct shmb_ready){ .cookie = entry->cookie, .kind = entry->kind };
 			make_hot(waitset, entry);
 		} else {
 			ready[n++] = (struct shmb_ready){ .cookie = entry->cookie,
-							  .kind = SHMB_READY_FD,
+							  .kind = entry->kind,
 							  .events = entry->pending };
 			entry->pending = 0;
 		}
@@ -312,6 +335,20 @@ static void seek_broker(struct shmb_waitset *waitset)
 		watch_control(waitset);
 }
 
+/* Callers and servers have to do with time themselves. Until when may all sleep that do? */
+static uint64_t heat_due(struct shmb_waitset *waitset, uint64_t now_ns, uint64_t until_ns)
+{
+	for (struct entry *entry = waitset->linked; entry; entry = entry->next_linked) {
+		uint64_t due_ns = entry->links->due_ns(entry->links);
+
+		if (due_ns <= now_ns)
+			make_hot(waitset, entry);
+		if (due_ns < until_ns)
+			until_ns = due_ns;
+	}
+	return until_ns;
+}
+
 static int wait_until(struct shmb_waitset *waitset, struct shmb_ready *ready, uint32_t max,
 		      uint64_t deadline)
 {
@@ -329,6 +366,7 @@ static int wait_until(struct shmb_waitset *waitset, struct shmb_ready *ready, ui
 				return result;
 		}
 		waitset->is_deaf = false;
+		until = heat_due(waitset, now, until);
 		n = collect(waitset, ready, max);
 		if (n)
 			return (int)n;
@@ -401,6 +439,11 @@ static void remove_entry(struct shmb_waitset *waitset, struct entry *entry)
 	while (*at != entry)
 		at = &(*at)->next;
 	*at = entry->next;
+	for (at = &waitset->linked; *at; at = &(*at)->next_linked)
+		if (*at == entry) {
+			*at = entry->next_linked;
+			break;
+		}
 	/* The queue is short: rotate it once without the entry. */
 	for (uint32_t turns = waitset->n_hot; turns > 0; turns--) {
 		struct entry *hot = take_hot(waitset);
@@ -416,17 +459,20 @@ static void remove_entry(struct shmb_waitset *waitset, struct entry *entry)
 	free(entry);
 }
 
-SHMB_API int32_t shmb_waitset_add(struct shmb_waitset *waitset, struct shmb_subscriber *subscriber,
-				  uint64_t cookie)
+static int add_subscriber(struct shmb_waitset *waitset, uint32_t kind,
+			  struct shmb_subscriber *subscriber, struct shmb_links *links,
+			  uint64_t cookie)
 {
 	struct entry *entry = NULL;
-	int result = check_usable(waitset);
+	int result = 0;
 
-	if (result < 0)
-		return result;
-	if (!subscriber || shmb_subscriber_member(subscriber)->client != waitset->client)
-		return shmb_fail(-EINVAL, "the subscriber is NULL or of another client");
-	result = shmb_subscriber_set_waitset(subscriber, waitset);
+	if (shmb_subscriber_member(subscriber)->client != waitset->client)
+		return shmb_fail(-EINVAL, "it is of another client than the wait set");
+	/* There has to be something to wake it with: see shmb_links_wake(). */
+	if (links)
+		result = shmb_links_fd(links);
+	if (result >= 0)
+		result = shmb_subscriber_set_waitset(subscriber, waitset);
 	if (result < 0)
 		return result;
 	result = add(waitset, &entry);
@@ -434,8 +480,14 @@ SHMB_API int32_t shmb_waitset_add(struct shmb_waitset *waitset, struct shmb_subs
 		shmb_subscriber_set_waitset(subscriber, NULL);
 		return result;
 	}
+	entry->kind = kind;
 	entry->subscriber = subscriber;
+	entry->links = links;
 	entry->cookie = cookie;
+	if (links) {
+		entry->next_linked = waitset->linked;
+		waitset->linked = entry;
+	}
 	if (waitset->poller.ops)
 		result = rewatch(waitset, entry);
 	if (result < 0)
@@ -443,6 +495,50 @@ SHMB_API int32_t shmb_waitset_add(struct shmb_waitset *waitset, struct shmb_subs
 	else
 		make_hot(waitset, entry);
 	return result;
+}
+
+static int add_links(struct shmb_waitset *waitset, uint32_t kind, struct shmb_links *links,
+		     uint64_t cookie)
+{
+	return add_subscriber(waitset, kind, links->inbox, links, cookie);
+}
+
+static int check_member(struct shmb_waitset *waitset, const void *member)
+{
+	int result = check_usable(waitset);
+
+	return result < 0 || member ? result
+				    : shmb_fail(-EINVAL, "what is to be in the wait set is NULL");
+}
+
+SHMB_API int32_t shmb_waitset_add(struct shmb_waitset *waitset, struct shmb_subscriber *subscriber,
+				  uint64_t cookie)
+{
+	int result = check_member(waitset, subscriber);
+
+	return result < 0
+		       ? result
+		       : add_subscriber(waitset, SHMB_READY_SUBSCRIBER, subscriber, NULL, cookie);
+}
+
+SHMB_API int32_t shmb_waitset_add_caller(struct shmb_waitset *waitset, struct shmb_caller *caller,
+					 uint64_t cookie)
+{
+	int result = check_member(waitset, caller);
+
+	return result < 0
+		       ? result
+		       : add_links(waitset, SHMB_READY_CALLER, shmb_caller_links(caller), cookie);
+}
+
+SHMB_API int32_t shmb_waitset_add_server(struct shmb_waitset *waitset, struct shmb_server *server,
+					 uint64_t cookie)
+{
+	int result = check_member(waitset, server);
+
+	return result < 0
+		       ? result
+		       : add_links(waitset, SHMB_READY_SERVER, shmb_server_links(server), cookie);
 }
 
 SHMB_API int32_t shmb_waitset_add_fd(struct shmb_waitset *waitset, int32_t fd, uint32_t events,
@@ -458,6 +554,7 @@ SHMB_API int32_t shmb_waitset_add_fd(struct shmb_waitset *waitset, int32_t fd, u
 		result = add(waitset, &entry);
 	if (result < 0)
 		return result;
+	entry->kind = SHMB_READY_FD;
 	entry->fd = fd;
 	entry->events = events;
 	entry->cookie = cookie;
@@ -478,8 +575,7 @@ SHMB_API int32_t shmb_waitset_add_fd(struct shmb_waitset *waitset, int32_t fd, u
 	return result;
 }
 
-SHMB_API int32_t shmb_waitset_remove(struct shmb_waitset *waitset,
-				     struct shmb_subscriber *subscriber)
+static int remove_subscriber(struct shmb_waitset *waitset, const struct shmb_subscriber *subscriber)
 {
 	int result = check_usable(waitset);
 
@@ -489,7 +585,25 @@ SHMB_API int32_t shmb_waitset_remove(struct shmb_waitset *waitset,
 			remove_entry(waitset, entry);
 			return 0;
 		}
-	return result < 0 ? result : shmb_fail(-ENOENT, "the subscriber is not in the wait set");
+	return result < 0 ? result : shmb_fail(-ENOENT, "it is not in the wait set");
+}
+
+SHMB_API int32_t shmb_waitset_remove(struct shmb_waitset *waitset,
+				     struct shmb_subscriber *subscriber)
+{
+	return remove_subscriber(waitset, subscriber);
+}
+
+SHMB_API int32_t shmb_waitset_remove_caller(struct shmb_waitset *waitset,
+					    struct shmb_caller *caller)
+{
+	return remove_subscriber(waitset, caller ? shmb_caller_links(caller)->inbox : NULL);
+}
+
+SHMB_API int32_t shmb_waitset_remove_server(struct shmb_waitset *waitset,
+					    struct shmb_server *server)
+{
+	return remove_subscriber(waitset, server ? shmb_server_links(server)->inbox : NULL);
 }
 
 SHMB_API int32_t shmb_waitset_remove_fd(struct shmb_waitset *waitset, int32_t fd)

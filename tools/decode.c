@@ -52,6 +52,38 @@ int decode_init(struct decode *decode, const void *schema, uint32_t schema_len)
 	return 0;
 }
 
+int decode_part(struct decode *part, const struct decode *whole, const char *name)
+{
+	uint16_t index_of[SHMB_SCHEMA_FIELDS_MAX];
+	uint32_t top = 0;
+
+	while (top < whole->head.n_fields && (whole->fields[top].parent != SHMB_FIELD_NO_PARENT ||
+					      whole->fields[top].kind != SHMB_KIND_STRUCT ||
+					      strcmp(whole->fields[top].name, name) != 0))
+		top++;
+	if (top == whole->head.n_fields)
+		return -ENOENT;
+	part->head = whole->head;
+	part->head.record_len = whole->fields[top].size;
+	part->head.n_fields = 0;
+	part->why[0] = '\0';
+	index_of[top] = SHMB_FIELD_NO_PARENT;
+	/* Parents come first. */
+	for (uint32_t i = 0; i < whole->head.n_fields; i++) {
+		const struct shmb_schema_field *field = &whole->fields[i];
+		uint32_t at = field->parent;
+
+		while (at != top && at != SHMB_FIELD_NO_PARENT)
+			at = whole->fields[at].parent;
+		if (at != top)
+			continue;
+		index_of[i] = part->head.n_fields;
+		part->fields[part->head.n_fields] = *field;
+		part->fields[part->head.n_fields++].parent = index_of[field->parent];
+	}
+	return 0;
+}
+
 /* ---- record to text ---------------------------------------------------------------------------- */
 
 /* Quoted when it would not read back as one word. */

@@ -35,6 +35,12 @@ struct decode {
 /* Check and take over a table. Returns 0 or -EINVAL. */
 int decode_init(struct decode *decode, const void *schema, uint32_t schema_len);
 
+/*
+ * The struct called @name of a schema as a record of its own. Returns 0; -ENOENT: there is none at the top
+ * level.
+ */
+int decode_part(struct decode *part, const struct decode *whole, const char *name);
+
 /* Print @record, decode->head.record_len bytes, as "field=value ..." without a line end. */
 void decode_to_text(const struct decode *decode, const void *record, FILE *file);
 

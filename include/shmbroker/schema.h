@@ -126,7 +126,10 @@ SHMB_SIZE(shmb_schema, 64);
 	  .parent = SHMB_FIELD_NO_PARENT, \
 	  .kind = SHMB_KIND_OF(((type *)0)->field[0]), \
 	  .align = _Alignof(__typeof__(((type *)0)->field[0])) }
-/* One struct, whose own fields follow as SHMB_FIELD_IN() with this field's index as @parent_. */
+/*
+ * One struct, whose own fields follow as SHMB_FIELD_IN() or SHMB_ARRAY_IN() with this field's index as
+ * @parent_.
+ */
 #define SHMB_STRUCT(type, field) \
 	{ .name = #field, \
 	  .offset = offsetof(type, field), \
@@ -143,6 +146,14 @@ SHMB_SIZE(shmb_schema, 64);
 	  .parent = (parent_), \
 	  .kind = SHMB_KIND_OF(((type *)0)->field), \
 	  .align = _Alignof(__typeof__(((type *)0)->field)) }
+#define SHMB_ARRAY_IN(parent_, type, field) \
+	{ .name = #field, \
+	  .offset = offsetof(type, field), \
+	  .size = sizeof(((type *)0)->field[0]), \
+	  .count = sizeof(((type *)0)->field) / sizeof(((type *)0)->field[0]), \
+	  .parent = (parent_), \
+	  .kind = SHMB_KIND_OF(((type *)0)->field[0]), \
+	  .align = _Alignof(__typeof__(((type *)0)->field[0])) }
 
 /* Defines a static const table named @variable. */
 #define SHMB_SCHEMA(variable, type, type_name, ...) \

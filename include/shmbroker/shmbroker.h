@@ -205,7 +205,9 @@ int32_t shmb_client_connected(struct shmb_client *client);
  * struct shmb_channel_options - zeroes mean the default
  * @options_len:     sizeof(struct shmb_channel_options)
  * @flags:	     SHMB_CHANNEL_*; NULL options mean CREATE
- * @schema:	     a table as in schema.h; NULL: records are untyped
+ * @schema:	     a table as in schema.h; NULL: records are untyped. Call: of a struct of two
+ *		     structs called request and reply; if it has only one of them, the other is
+ *		     untyped
  * @schema_len:	     its bytes
  * @lane_len:	     bytes of each publisher's ring: a power of two from 4 KiB to 2 GiB; default
  *		     1 MiB. A record can have up to lane_len / 2 - 16 bytes, unless @record_len_max
@@ -336,6 +338,8 @@ int32_t shmb_channel_schema(struct shmb_channel *channel, void *schema, uint32_t
  * @ttl_ms:	       subscribers skip records that were published longer ago; 0: none
  * @ordered:	       1: subscribers receive the records of all publishers in one order
  * @retained:	       1: it stays until it is removed
+ * @request_len:       call: bytes of every request, 0 if untyped
+ * @reply_len:	       call: bytes of every reply, 0 if untyped
  * @pad:	       zero
  */
 struct shmb_channel_info {
@@ -359,6 +363,8 @@ struct shmb_channel_info {
 	uint32_t ttl_ms;
 	uint32_t ordered;
 	uint32_t retained;
+	uint32_t request_len;
+	uint32_t reply_len;
 	uint32_t pad;
 };
 
@@ -1110,6 +1116,9 @@ int32_t shmb_subscriber_fail(struct shmb_subscriber *subscriber, uint64_t job);
  * thrown out; nobody knows then whether the request was worked on. Replies that come later are dropped
  * and counted. While there is no broker calls go on between a caller and servers that have answered it
  * before: the first reply takes a broker, and so does learning of a death.
+ *
+ * On a typed channel each request and each reply has the length of its struct; what a failure says is
+ * text. A server that gets another length parts from the caller, and a call that does ends with -EBADMSG.
  */
 
 /**
@@ -1178,7 +1187,7 @@ int32_t shmb_caller_open(struct shmb_channel *channel, const struct shmb_caller_
  * @caller: or NULL
  *
  * Context: the thread that uses it; does not wait for the broker.
- * Return: 0.
+ * Return: 0; -EBUSY: it is in a wait set, nothing was closed.
  */
 int32_t shmb_caller_close(struct shmb_caller *caller);
 
@@ -1202,7 +1211,8 @@ struct shmb_call_view *shmb_caller_view(struct shmb_caller *caller);
  * @timeout_ns:	how long at most, the wait for a server included
  *
  * Context: the thread that uses it; blocks. No system call if the server polls and answers at once.
- * Return: bytes of the reply; -ETIMEDOUT: the server is told, and will find the call cancelled;
+ * Return: bytes of the reply; -EINVAL: not the length of the schema's request; -EBADMSG: nor was what
+ *	   came that of its reply; -ETIMEDOUT: the server is told, and will find the call cancelled;
  *	   -ECONNRESET; -EREMOTEIO: the server has failed, the view's code and len say how, and @reply
  *	   is its sentence; -ENODATA: it has ended without a reply; -EPROTO: it replies more than once,
  *	   see shmb_caller_start(); -EMSGSIZE: the request is longer than a record can be, or the reply
@@ -1254,7 +1264,7 @@ int32_t shmb_caller_wait(struct shmb_caller *caller, uint32_t len, int64_t timeo
  * Context: the thread that uses it; blocks.
  * Return: bytes of the reply; -ETIMEDOUT: none has come, the call goes on; -ETIME: the call's own time
  *	   is up; -ENODATA: there is no reply any more; -ECONNRESET; -EREMOTEIO; -ENOBUFS: too much
- *	   of it lay here unasked for; -EMSGSIZE: it is longer than @cap and can be asked for again;
+ *	   of it lay here unasked for; -EBADMSG: it has not the length of the schema's; -EMSGSIZE: it is longer than @cap and can be asked for again;
  *	   -ENOENT: there is no such call, or none at all; -ESTALE.
  */
 int32_t shmb_caller_recv(struct shmb_caller *caller, int32_t call, void *reply, uint32_t cap,
@@ -1361,7 +1371,7 @@ int32_t shmb_server_open(struct shmb_channel *channel, const struct shmb_server_
  * @server: or NULL
  *
  * Context: the thread that uses it; does not wait for the broker.
- * Return: 0.
+ * Return: 0; -EBUSY: it is in a wait set, nothing was closed.
  */
 int32_t shmb_server_close(struct shmb_server *server);
 
@@ -1385,10 +1395,14 @@ struct shmb_call_view *shmb_server_view(struct shmb_server *server);
  * passed or whose caller has gone are counted and not handed out, nor are those that are known to be
  * cancelled; that comes behind a request, and shmb_server_cancelled() looks for it.
  *
+ * 4096 calls can be open. Each caller may have some, at least 2048 / max_subscribers, and beyond that as
+ * many as are left for the others; who has them is not listened to until one of them ends, be it
+ * because nobody waits for it any more: then its number is not known any more either.
+ *
  * Context: the thread that uses it; blocks. It opens a lane to each new caller: two round trips to the
  * broker.
  * Return: bytes of the request; -ETIMEDOUT; -EMSGSIZE: longer than @cap, it stays the next one and the
- *	   view's len says its length; -EBUSY: 4096 calls are open; -ESTALE; -ENOMEM.
+ *	   view's len says its length; -ESTALE; -ENOMEM.
  */
 int32_t shmb_server_recv(struct shmb_server *server, void *data, uint32_t cap, int64_t timeout_ns);
 
@@ -1408,7 +1422,7 @@ int32_t shmb_server_recv(struct shmb_server *server, void *data, uint32_t cap, i
  * sleeps, one system call.
  * Return: 0; -ETIMEDOUT: no room, the call goes on; -ECANCELED: it was cancelled; -ECONNRESET: the
  *	   caller has gone; the call has ended in both cases; -ENOENT: there is no such call;
- *	   -EMSGSIZE: longer than a record can be; -ESTALE.
+ *	   -EMSGSIZE: longer than a record can be; -EINVAL: not the length of the schema's; -ESTALE.
  */
 int32_t shmb_server_reply(struct shmb_server *server, int32_t call, uint32_t type, const void *data,
 			  uint32_t len, uint32_t flags, int64_t timeout_ns);
@@ -1479,6 +1493,8 @@ int32_t shmb_server_arm(struct shmb_server *server);
  * @cancelled: calls that were cancelled, or whose caller went, before they were answered
  * @n_open:    calls open now
  * @n_callers: callers now
+ * @n_held:    of them, those whose requests wait because they have as many calls open as they may
+ * @pad:       zero
  */
 struct shmb_server_stats {
 	uint64_t server_id;
@@ -1488,6 +1504,8 @@ struct shmb_server_stats {
 	uint64_t cancelled;
 	uint32_t n_open;
 	uint32_t n_callers;
+	uint32_t n_held;
+	uint32_t pad;
 };
 
 /**
@@ -1506,6 +1524,8 @@ int32_t shmb_server_stats(struct shmb_server *server, struct shmb_server_stats *
 
 #define SHMB_READY_SUBSCRIBER 1u
 #define SHMB_READY_FD	      2u
+#define SHMB_READY_CALLER     3u
+#define SHMB_READY_SERVER     4u
 
 /**
  * struct shmb_ready - one thing that is ready
@@ -1520,7 +1540,7 @@ struct shmb_ready {
 };
 
 /**
- * shmb_waitset_open() - one place to wait for many subscribers and fds
+ * shmb_waitset_open() - one place to wait for many subscribers, callers, servers and fds
  * @client:	 client
  * @ret_waitset: stores the wait set
  *
@@ -1554,6 +1574,36 @@ int32_t shmb_waitset_add(struct shmb_waitset *waitset, struct shmb_subscriber *s
 			 uint64_t cookie);
 
 /**
+ * shmb_waitset_add_caller() - add a caller of the same client
+ * @waitset: wait set
+ * @caller:  caller; from now on only the wait set's thread uses it
+ * @cookie:  comes back when it is ready
+ *
+ * It is ready when one of its calls has a reply or has ended, be it because its time is up:
+ * shmb_caller_recv() of any call, with a timeout of 0, says which. Now and then there is nothing then.
+ *
+ * Context: the thread that uses the wait set; does not block.
+ * Return: 0; -EEXIST: it is in a wait set; -ENOMEM; -EMFILE.
+ */
+int32_t shmb_waitset_add_caller(struct shmb_waitset *waitset, struct shmb_caller *caller,
+				uint64_t cookie);
+
+/**
+ * shmb_waitset_add_server() - add a server of the same client
+ * @waitset: wait set
+ * @server:  server; from now on only the wait set's thread uses it
+ * @cookie:  comes back when it is ready
+ *
+ * It is ready when there is a request: ask shmb_server_recv() with a timeout of 0. Now and then there
+ * is none then.
+ *
+ * Context: the thread that uses the wait set; does not block.
+ * Return: 0; -EEXIST: it is in a wait set; -ENOMEM; -EMFILE.
+ */
+int32_t shmb_waitset_add_server(struct shmb_waitset *waitset, struct shmb_server *server,
+				uint64_t cookie);
+
+/**
  * shmb_waitset_add_fd() - add an fd of the caller's
  * @waitset: wait set
  * @fd:	     stays the caller's; remove it before it is closed
@@ -1577,6 +1627,26 @@ int32_t shmb_waitset_add_fd(struct shmb_waitset *waitset, int32_t fd, uint32_t e
 int32_t shmb_waitset_remove(struct shmb_waitset *waitset, struct shmb_subscriber *subscriber);
 
 /**
+ * shmb_waitset_remove_caller() - take a caller out
+ * @waitset: wait set
+ * @caller:  caller
+ *
+ * Context: the thread that uses the wait set; does not block.
+ * Return: 0; -ENOENT: it is not in there.
+ */
+int32_t shmb_waitset_remove_caller(struct shmb_waitset *waitset, struct shmb_caller *caller);
+
+/**
+ * shmb_waitset_remove_server() - take a server out
+ * @waitset: wait set
+ * @server:  server
+ *
+ * Context: the thread that uses the wait set; does not block.
+ * Return: 0; -ENOENT: it is not in there.
+ */
+int32_t shmb_waitset_remove_server(struct shmb_waitset *waitset, struct shmb_server *server);
+
+/**
  * shmb_waitset_remove_fd() - take an fd out
  * @waitset: wait set
  * @fd:	     fd
@@ -1593,9 +1663,10 @@ int32_t shmb_waitset_remove_fd(struct shmb_waitset *waitset, int32_t fd);
  * @max:	at most so many, fairly over calls
  * @timeout_ns: how long
  *
- * A subscriber that was ready and not emptied is reported again.
+ * What was ready and not emptied is reported again.
  *
- * Context: the thread that uses the wait set; blocks.
+ * Context: the thread that uses the wait set; blocks. For a server it opens lanes to new callers, for a
+ * caller to new servers: two round trips to the broker each.
  * Return: how many, at least 1; -ETIMEDOUT; -EMFILE: the same, and a publisher could not be heard
  *	   for want of an fd; it is tried again.
  */

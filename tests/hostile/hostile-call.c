@@ -56,6 +56,8 @@ static void random_words(struct shmb_publisher *sender, uint64_t asked)
 
 /* Which call was put to the honest server last. Nobody could know it. */
 static uint64_t *overheard;
+/* That one has seen enough of a greedy caller. */
+static uint64_t *enough;
 
 static void right_words(struct shmb_publisher *sender, uint64_t asked)
 {
@@ -87,6 +89,15 @@ static void expired(struct shmb_publisher *sender, uint64_t asked)
 	say(sender, asked | 1ull << SHMB_CALL_DEADLINE_SHIFT, SHMB_CALL_REQUEST, 8);
 }
 
+/* Request upon request, and no reply is ever read. */
+static void ask_and_not_read(struct shmb_publisher *sender, uint64_t asked)
+{
+	static uint64_t number;
+
+	(void)asked;
+	say(sender, ++number & SHMB_CALL_ID_MASK, SHMB_CALL_REQUEST, 8);
+}
+
 static void short_records(struct shmb_publisher *sender, uint64_t asked)
 {
 	(void)asked;
@@ -99,16 +110,18 @@ static const struct attack {
 	void (*speak)(struct shmb_publisher *sender, uint64_t asked);
 	bool is_server;
 	bool is_crime; /* of a caller: its server throws it out */
+	bool is_greedy; /* until it has been held back for a while */
 } attacks[] = {
-	{ "random words of a server", random_words, true, false },
-	{ "a server that answers for another", right_words, true, false },
-	{ "a server that answers twice", answer_twice, true, false },
-	{ "a server that never ends", never_end, true, false },
-	{ "short records of a server", short_records, true, false },
-	{ "random words of a caller", random_words, false, true },
-	{ "a flood of cancels", cancel_all, false, false },
-	{ "a flood of what has expired", expired, false, false },
-	{ "short records of a caller", short_records, false, true },
+	{ "random words of a server", random_words, true, false, false },
+	{ "a server that answers for another", right_words, true, false, false },
+	{ "a server that answers twice", answer_twice, true, false, false },
+	{ "a server that never ends", never_end, true, false, false },
+	{ "short records of a server", short_records, true, false, false },
+	{ "random words of a caller", random_words, false, true, false },
+	{ "a flood of cancels", cancel_all, false, false, false },
+	{ "a flood of what has expired", expired, false, false, false },
+	{ "a caller that reads no replies", ask_and_not_read, false, false, true },
+	{ "short records of a caller", short_records, false, true, false },
 };
 
 /* What it was asked last, by somebody whom it answers in its own way. */
@@ -127,7 +140,8 @@ static char attack(const char *address, uint32_t number)
 	const struct attack *how = &attacks[number];
 	struct shmb_client *client = connect_client(address);
 	struct shmb_channel *channel = open_calls(client);
-	uint64_t end = shmb_clock_now_ns() + (how->is_crime ? 50 : 1) * ATTACK_NS, asked = 1;
+	bool is_long = how->is_crime || how->is_greedy;
+	uint64_t end = shmb_clock_now_ns() + (is_long ? 50 : 1) * ATTACK_NS, asked = 1;
 	struct shmb_caller *caller = NULL;
 	struct shmb_server *server = NULL;
 	struct shmb_links *links;
@@ -138,7 +152,8 @@ static char attack(const char *address, uint32_t number)
 	else
 		must(shmb_caller_open(channel, NULL, &caller), "caller");
 	links = links_of(how->is_server ? (void *)server : caller);
-	while (!evicted && shmb_clock_now_ns() < end) {
+	while (!evicted && shmb_clock_now_ns() < end &&
+	       !(how->is_greedy && __atomic_load_n(enough, __ATOMIC_RELAXED))) {
 		if (server)
 			asked = hear(server, asked);
 		else
@@ -232,7 +247,7 @@ static void answer(void)
 	call_begins();
 	len = shmb_server_recv(honest.server, numbers, sizeof(numbers), 0);
 	call_ends("recv of a server");
-	if (len == -ETIMEDOUT || len == -EMSGSIZE || len == -EBUSY)
+	if (len == -ETIMEDOUT || len == -EMSGSIZE)
 		return;
 	must(len, "recv of a server");
 	numbers[0] *= 2;
@@ -273,6 +288,25 @@ static void receive(void)
 	honest.open[i] = honest.open[--honest.n_open];
 }
 
+/*
+ * A greedy caller is held back, with most calls left for others, and those are answered meanwhile. Since
+ * when, in honest answers; 0: not yet.
+ */
+static uint64_t held_since;
+
+static void watch_greedy(void)
+{
+	struct shmb_server_stats stats;
+
+	must(shmb_server_stats(honest.server, &stats, sizeof(stats)), "stats");
+	if (stats.n_held && !held_since)
+		held_since = honest.n_answered + 1;
+	if (held_since && stats.n_open > SHMB_CALLS_MAX / 2)
+		fail("one caller has %u calls open", stats.n_open);
+	if (held_since && honest.n_answered > held_since + 1000)
+		__atomic_store_n(enough, 1, __ATOMIC_RELAXED);
+}
+
 static void withstand(struct honest_side *side, uint32_t number)
 {
 	uint64_t before = honest.n_answered, end;
@@ -290,6 +324,8 @@ static void withstand(struct honest_side *side, uint32_t number)
 			answer();
 			receive();
 		}
+		if (attacks[number].is_greedy)
+			watch_greedy();
 		result = evil_result();
 	}
 	end = shmb_clock_now_ns() + 20000 * MS;
@@ -306,6 +342,8 @@ static void withstand(struct honest_side *side, uint32_t number)
 	}
 	if (honest.n_answered == before)
 		fail("the honest server has answered nothing");
+	if (attacks[number].is_greedy && !__atomic_load_n(enough, __ATOMIC_RELAXED))
+		fail("it was not held back, or others with it");
 	if (attacks[number].is_crime && result != EVIL_EVICTED)
 		fail("it was not thrown out");
 }
@@ -314,10 +352,11 @@ int main(void)
 {
 	struct honest_side side = { 0 };
 
-	overheard = mmap(NULL, sizeof(*overheard), PROT_READ | PROT_WRITE,
+	overheard = mmap(NULL, 2 * sizeof(*overheard), PROT_READ | PROT_WRITE,
 			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (overheard == MAP_FAILED)
 		return EXIT_FAILURE;
+	enough = overheard + 1;
 	evil_start(attack);
 	must(shmb_broker_start(NULL, &side.broker), "broker");
 	side.client = connect_client(shmb_broker_address(side.broker));

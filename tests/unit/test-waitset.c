@@ -375,6 +375,159 @@ START_TEST(it_does_not_need_io_uring)
 }
 END_TEST
 
+/* ---- callers and servers ----------------------------------------------------------------------- */
+
+static struct {
+	struct shmb_channel *channel;
+	struct shmb_caller *caller;
+	struct shmb_server *server;
+} calls;
+
+static void open_calls(void)
+{
+	struct shmb_channel_options options = { .options_len = sizeof(options),
+						.flags = SHMB_CHANNEL_CREATE,
+						.pattern = SHMB_CHANNEL_CALL,
+						.backing = backing_of_run() };
+
+	ok(shmb_channel_open(client, "test/calls", 10, &options, &calls.channel));
+	ok(shmb_server_open(calls.channel, NULL, &calls.server));
+	ok(shmb_caller_open(calls.channel, NULL, &calls.caller));
+}
+
+static void close_calls(void)
+{
+	refused(shmb_caller_close(calls.caller), -EBUSY);
+	refused(shmb_server_close(calls.server), -EBUSY);
+	ok(shmb_waitset_remove_caller(waitset, calls.caller));
+	ok(shmb_waitset_remove_server(waitset, calls.server));
+	refused(shmb_waitset_remove_caller(waitset, calls.caller), -ENOENT);
+	refused(shmb_waitset_remove_server(waitset, NULL), -ENOENT);
+	ok(shmb_caller_close(calls.caller));
+	ok(shmb_server_close(calls.server));
+	ok(shmb_channel_close(calls.channel));
+}
+
+/* One step of a program with all of it in one wait set. Returns what was ready. */
+static uint64_t serve_or_receive(int64_t timeout_ns, uint64_t *ret_reply)
+{
+	struct shmb_ready ready[4];
+	int32_t n = shmb_waitset_wait(waitset, ready, 4, timeout_ns);
+	uint64_t value, seen = 0;
+
+	ck_assert_msg(n >= 0 || n == -ETIMEDOUT, "wait: %d (%s)", n, why());
+	for (int32_t i = 0; i < n; i++) {
+		seen |= 1u << ready[i].kind;
+		if (ready[i].kind == SHMB_READY_SERVER) {
+			ck_assert_uint_eq(ready[i].cookie, 1000);
+			while (shmb_server_recv(calls.server, &value, 8, 0) == 8) {
+				value *= 2;
+				ok(shmb_server_reply(calls.server,
+						     shmb_server_view(calls.server)->call, 0,
+						     &value, 8, 0, 0));
+			}
+		} else if (ready[i].kind == SHMB_READY_CALLER) {
+			ck_assert_uint_eq(ready[i].cookie, 2000);
+			if (shmb_caller_recv(calls.caller, 0, ret_reply, 8, 0) != 8)
+				*ret_reply = 0;
+		}
+	}
+	return seen;
+}
+
+START_TEST(calls_are_waited_for_too)
+{
+	uint64_t value, reply = 0;
+
+	open_waitset(_i);
+	add_all();
+	open_calls();
+	ok(shmb_waitset_add_server(waitset, calls.server, 1000));
+	ok(shmb_waitset_add_caller(waitset, calls.caller, 2000));
+	refused(shmb_waitset_add_caller(waitset, calls.caller, 1), -EEXIST);
+	refused(shmb_waitset_add_server(waitset, NULL, 1), -EINVAL);
+	for (uint64_t i = 1; i <= 500; i++) {
+		ok(shmb_caller_start(calls.caller, 0, &i, 8, SHMB_FOREVER));
+		for (int turns = 0; reply != 2 * i && turns < 100; turns++)
+			serve_or_receive(4000 * MS, &reply);
+		ck_assert_uint_eq(reply, 2 * i);
+	}
+	/* Subscribers are beside them. */
+	ok(shmb_publisher_send(publishers[3], &reply, 8));
+	for (int turns = 0; turns < 100; turns++)
+		if (serve_or_receive(4000 * MS, &value) & 1u << SHMB_READY_SUBSCRIBER)
+			break;
+	ck_assert_int_eq(shmb_subscriber_recv(subscribers[3], &value, 8), 8);
+	while (serve_or_receive(0, &value))
+		;
+	close_calls();
+}
+END_TEST
+
+START_TEST(calls_that_end_are_told_of)
+{
+	struct shmb_ready ready[4];
+	struct shmb_server *other;
+	uint64_t value = 1;
+	int32_t result;
+
+	open_waitset(_i);
+	open_calls();
+	ok(shmb_waitset_add_caller(waitset, calls.caller, 2000));
+	while (shmb_waitset_wait(waitset, ready, 4, 0) > 0)
+		shmb_caller_recv(calls.caller, 0, &value, 8, 0);
+	/* By their own time. */
+	ok(shmb_caller_start(calls.caller, 0, &value, 8, 50 * MS));
+	do {
+		ck_assert_int_eq(shmb_waitset_wait(waitset, ready, 4, 10000 * MS), 1);
+		ck_assert_uint_eq(ready[0].kind, SHMB_READY_CALLER);
+		result = shmb_caller_recv(calls.caller, 0, &value, 8, 0);
+	} while (result == -ETIMEDOUT);
+	ck_assert_int_eq(result, -ETIME);
+	/* By the death of their server. */
+	ok(shmb_server_open(calls.channel, NULL, &other));
+	ok(shmb_server_close(calls.server));
+	ok(shmb_caller_wait(calls.caller, 8, 4000 * MS));
+	ok(shmb_caller_start(calls.caller, 0, &value, 8, SHMB_FOREVER));
+	while (shmb_waitset_wait(waitset, ready, 4, 0) > 0)
+		refused(shmb_caller_recv(calls.caller, 0, &value, 8, 0), -ETIMEDOUT);
+	ok(shmb_server_close(other));
+	do {
+		ck_assert_int_eq(shmb_waitset_wait(waitset, ready, 4, 10000 * MS), 1);
+		result = shmb_caller_recv(calls.caller, 0, &value, 8, 0);
+	} while (result == -ETIMEDOUT);
+	ck_assert_int_eq(result, -ECONNRESET);
+	ok(shmb_server_open(calls.channel, NULL, &calls.server));
+	ok(shmb_waitset_add_server(waitset, calls.server, 1000));
+	close_calls();
+}
+END_TEST
+
+START_TEST(a_foreign_loop_hears_of_calls)
+{
+	struct pollfd fd = { .events = POLLIN };
+	uint64_t value, reply = 0;
+
+	open_waitset(_i);
+	open_calls();
+	ok(shmb_waitset_add_server(waitset, calls.server, 1000));
+	ok(shmb_waitset_add_caller(waitset, calls.caller, 2000));
+	fd.fd = shmb_waitset_fd(waitset);
+	ok(fd.fd);
+	for (uint64_t i = 1; i <= 100; i++) {
+		while (serve_or_receive(0, &value))
+			;
+		ok(shmb_caller_start(calls.caller, 0, &i, 8, SHMB_FOREVER));
+		for (int turns = 0; reply != 2 * i && turns < 100; turns++) {
+			ck_assert_int_eq(poll(&fd, 1, 4000), 1);
+			serve_or_receive(0, &reply);
+		}
+		ck_assert_uint_eq(reply, 2 * i);
+	}
+	close_calls();
+}
+END_TEST
+
 int main(void)
 {
 	TCase *cases[] = { tcase_create("waitset") };
@@ -392,5 +545,8 @@ int main(void)
 	tcase_add_loop_test(cases[0], it_may_move_to_another_thread, 0, 2);
 	tcase_add_test(cases[0], doorbells_that_cannot_be_watched_delay_nobody);
 	tcase_add_test(cases[0], it_does_not_need_io_uring);
+	tcase_add_loop_test(cases[0], calls_are_waited_for_too, 0, 2);
+	tcase_add_loop_test(cases[0], calls_that_end_are_told_of, 0, 2);
+	tcase_add_loop_test(cases[0], a_foreign_loop_hears_of_calls, 0, 2);
 	return run_suite("waitset", cases, 1);
 }

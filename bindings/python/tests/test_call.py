@@ -26,12 +26,42 @@ with shmbroker.connect(sys.argv[1]) as client, client.calls(sys.argv[2]) as chan
 """
 
 
-class Calls(BrokerTest):
-    def calls(self, **options):
-        return self.client.calls(next(self.names), **options)
+class Query(shmbroker.Record, name="test.query"):
+    id: shmbroker.u32
 
-    def ends(self, **options):
-        channel = self.calls(**options)
+
+class Quote(shmbroker.Record, name="test.quote"):
+    price: shmbroker.f64
+    count: shmbroker.u32
+    flags: shmbroker.u32
+
+
+class OtherQuote(shmbroker.Record, name="test.quote"):
+    price: shmbroker.f64
+    count: shmbroker.i32
+    flags: shmbroker.u32
+
+
+class Lookup(shmbroker.Record, name="test.lookup"):
+    request: Query
+    reply: Quote
+
+
+class OtherLookup(shmbroker.Record, name="test.lookup"):
+    request: Query
+    reply: OtherQuote
+
+
+class ReplyOnly(shmbroker.Record, name="test.reply"):
+    reply: Quote
+
+
+class Calls(BrokerTest):
+    def calls(self, schema=None, **options):
+        return self.client.calls(next(self.names), schema, **options)
+
+    def ends(self, schema=None, **options):
+        channel = self.calls(schema, **options)
         return channel.caller(), channel.server()
 
     def serve(self, server, answer):
@@ -249,6 +279,90 @@ class Calls(BrokerTest):
             signal.setitimer(signal.ITIMER_REAL, 0.2)
             with self.assertRaises(KeyboardInterrupt):
                 blocked()
+
+    def test_types(self):
+        channel = self.calls(Lookup)
+        self.assertEqual((channel.request, channel.reply), (Query, Quote))
+        self.assertEqual((channel.info().request_len, channel.info().reply_len), (4, 16))
+        caller, server = channel.caller(), channel.server()
+        call = caller.start(Query(id=7), timeout=20)
+        request = server.recv(timeout=20)
+        self.assertEqual(request.data, Query(id=7))
+        request.send(Quote(price=1.5, count=2))
+        with self.assertRaises(TypeError):
+            request.reply(Query(id=1))
+        with self.assertRaises(shmbroker.Invalid):
+            request.reply(b"12345")
+        request.fail(1, "no more")
+        self.assertEqual(call.recv(timeout=20), Quote(price=1.5, count=2))
+        with self.assertRaises(shmbroker.RemoteError):
+            call.recv(timeout=20)
+        with self.assertRaises(shmbroker.Invalid):
+            caller.start(b"", timeout=20)
+        thread = self.serve_one(server, lambda data: Quote(price=data.id))
+        self.assertEqual(caller.call(Query(id=3), timeout=20).price, 3)
+        thread.join()
+
+    def serve_one(self, server, answer):
+        def run():
+            request = server.recv(timeout=20)
+            request.reply(answer(request.data))
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        return thread
+
+    def test_other_types(self):
+        name = next(self.names)
+        with self.client.calls(name, Lookup):
+            with self.assertRaisesRegex(shmbroker.SchemaMismatch, "reply.count"):
+                self.client.calls(name, OtherLookup)
+            with self.assertRaises(shmbroker.SchemaMismatch):
+                self.client.calls(name)
+            with self.client.calls(name, shmbroker.ANY) as channel:
+                self.assertEqual(channel.schema, Lookup.schema)
+                caller, server = channel.caller(), channel.server()
+                caller.start(channel.request(id=5), timeout=20)
+                self.assertEqual(server.recv(timeout=20).data.id, 5)
+        with self.assertRaises(shmbroker.Invalid):
+            self.client.calls(name, Quote)
+        # One side can be bytes.
+        caller, server = self.ends(ReplyOnly)
+        call = caller.start(b"as long as you like", timeout=20)
+        request = server.recv(timeout=20)
+        self.assertEqual(request.data, b"as long as you like")
+        request.reply(Quote(price=2))
+        self.assertEqual(call.recv(timeout=20).price, 2)
+
+    def test_in_a_wait_set(self):
+        caller, server = self.ends()
+        done = 0
+        with shmbroker.WaitSet(self.client) as waitset:
+            waitset.add(server)
+            waitset.add(caller)
+            with self.assertRaises(shmbroker.Exists):
+                waitset.add(caller)
+            with self.assertRaises((TypeError, AttributeError)):
+                waitset.add(self.client)
+            caller.start(b"x", timeout=60)
+            while done < 100:
+                for member, _ in waitset.wait(timeout=20):
+                    try:
+                        if member is server:
+                            request = server.recv(timeout=0)
+                            request.reply(request.data)
+                        else:
+                            self.assertEqual(caller.recv_any(timeout=0)[1], b"x")
+                            caller.start(b"x", timeout=60)
+                            done += 1
+                    except shmbroker.Timeout:
+                        pass
+            waitset.remove(server)
+            with self.assertRaises(shmbroker.NotFound):
+                waitset.remove(server)
+            # One that is closed leaves by itself.
+            caller.close()
+            waitset.remove(caller)
 
     def test_closed(self):
         channel = self.calls()

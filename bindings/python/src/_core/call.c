@@ -3,56 +3,147 @@
 
 /* Callers and servers of call channels: calls are numbers here, objects are for Python. */
 
+PyTypeObject *caller_type;
+PyTypeObject *server_type;
 static PyTypeObject *caller_stats_type;
 static PyTypeObject *server_stats_type;
 
-/* Replies and requests up to this length take no detour to learn how long they are. */
+/**
+ * struct form - what goes one way
+ * @record: Record class; NULL: bytes
+ * @layout: its layout
+ */
+struct form {
+	PyTypeObject *record;
+	struct layout *layout;
+};
+
+/**
+ * struct end - a caller or a server
+ * @handle:  head
+ * @side:    which of them
+ * @view:    of the library
+ * @sent:    requests, or a server's replies
+ * @received: the others
+ * @scratch: what is no longer takes no detour to learn how long it is
+ */
 struct end {
 	struct handle handle;
+	const struct side_of_call *side;
 	struct shmb_call_view *view;
+	struct form sent;
+	struct form received;
 	char scratch[SCRATCH_LEN];
 };
+
+/**
+ * struct side_of_call - what caller and server do in their own ways
+ * @noun:  for sentences
+ * @open:  opens one
+ * @close: closes it
+ * @view:  its view block
+ * @fd:    for event loops
+ * @arm:   prepares to sleep on it
+ */
+struct side_of_call {
+	const char *noun;
+	int32_t (*open)(struct shmb_channel *channel, uint32_t flags, uint32_t spin_ns, void **ret);
+	int32_t (*close)(void *ptr);
+	struct shmb_call_view *(*view)(void *ptr);
+	int32_t (*fd)(void *ptr);
+	int32_t (*arm)(void *ptr);
+};
+
+static int32_t open_caller(struct shmb_channel *channel, uint32_t flags, uint32_t spin_ns,
+			   void **ret)
+{
+	struct shmb_caller_options options = { .options_len = sizeof(options),
+					       .flags = flags,
+					       .spin_ns = spin_ns };
+
+	return shmb_caller_open(channel, &options, (struct shmb_caller **)ret);
+}
+
+static int32_t open_server(struct shmb_channel *channel, uint32_t flags, uint32_t spin_ns,
+			   void **ret)
+{
+	struct shmb_server_options options = { .options_len = sizeof(options),
+					       .flags = flags,
+					       .spin_ns = spin_ns };
+
+	return shmb_server_open(channel, &options, (struct shmb_server **)ret);
+}
+
+/* The library's functions take their own types. */
+#define SIDE(side)                                                                    \
+	static int32_t close_##side(void *ptr)                                        \
+	{                                                                             \
+		return shmb_##side##_close(ptr);                                      \
+	}                                                                             \
+	static struct shmb_call_view *view_##side(void *ptr)                          \
+	{                                                                             \
+		return shmb_##side##_view(ptr);                                       \
+	}                                                                             \
+	static int32_t fd_##side(void *ptr)                                           \
+	{                                                                             \
+		return shmb_##side##_fd(ptr);                                         \
+	}                                                                             \
+	static int32_t arm_##side(void *ptr)                                          \
+	{                                                                             \
+		return shmb_##side##_arm(ptr);                                        \
+	}                                                                             \
+	static const struct side_of_call side##_side = {                              \
+		#side, open_##side, close_##side, view_##side, fd_##side, arm_##side, \
+	}
+
+SIDE(caller);
+SIDE(server);
 
 static PyObject *fail(int32_t r)
 {
 	return core_fail(r, SIDE_OTHER);
 }
 
-/* ---- opening --------------------------------------------------------------------------------- */
+/* ---- what both do alike ------------------------------------------------------------------------ */
 
-/* What caller and server do alike. */
-static struct handle *parse_open(PyObject *args, const char *format, uint32_t *flags,
-				 uint32_t *spin_ns)
+static int32_t end_close(struct handle *handle)
 {
-	PyObject *channel_object;
+	waitset_leave(handle);
+	return CAST(end, handle)->side->close(handle->ptr);
+}
 
-	if (!PyArg_ParseTuple(args, format, channel_type, &channel_object, flags, spin_ns) ||
+static int take_form(PyObject *record, struct form *form)
+{
+	return core_record_class(record, &form->record, &form->layout);
+}
+
+static PyObject *end_new(PyTypeObject *type, PyObject *args, const struct side_of_call *side)
+{
+	PyObject *channel_object, *sent, *received, *self;
+	uint32_t flags, spin_ns;
+	struct handle *channel;
+	PyThreadState *thread;
+	struct end *end;
+	void *ptr = NULL;
+	int32_t r;
+
+	if (!PyArg_ParseTuple(args, "O!OOII", channel_type, &channel_object, &sent, &received,
+			      &flags, &spin_ns) ||
 	    handle_check(CAST(handle, channel_object)) < 0)
 		return NULL;
-	return CAST(handle, channel_object);
-}
-
-static int32_t caller_close(struct handle *handle)
-{
-	return shmb_caller_close(handle->ptr);
-}
-
-static PyObject *caller_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
-{
-	struct shmb_caller_options options = { .options_len = sizeof(options) };
-	struct shmb_caller *ptr = NULL;
-	struct handle *channel;
-	PyThreadState *thread;
-	PyObject *self;
-	int32_t r;
-
-	channel = parse_open(args, "O!II:Caller", &options.flags, &options.spin_ns);
-	self = channel ? PyType_GenericAlloc(type, 0) : NULL;
+	channel = CAST(handle, channel_object);
+	self = PyType_GenericAlloc(type, 0);
 	if (!self)
 		return NULL;
+	end = CAST(end, self);
+	end->side = side;
+	if (take_form(sent, &end->sent) < 0 || take_form(received, &end->received) < 0) {
+		Py_DECREF(self);
+		return NULL;
+	}
 	channel->busy++;
 	thread = PyEval_SaveThread();
-	r = shmb_caller_open(channel->ptr, &options, &ptr);
+	r = side->open(channel->ptr, flags, spin_ns, &ptr);
 	PyEval_RestoreThread(thread);
 	channel->busy--;
 	if (r < 0) {
@@ -60,45 +151,54 @@ static PyObject *caller_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNU
 		Py_DECREF(self);
 		return NULL;
 	}
-	CAST(end, self)->view = shmb_caller_view(ptr);
-	handle_opened(CAST(handle, self), ptr, "caller", caller_close, channel);
+	end->view = side->view(ptr);
+	handle_opened(&end->handle, ptr, side->noun, end_close, channel);
 	return self;
 }
 
-static int32_t server_close(struct handle *handle)
+static void end_dealloc(PyObject *self)
 {
-	return shmb_server_close(handle->ptr);
+	struct end *end = CAST(end, self);
+
+	Py_CLEAR(end->sent.record);
+	Py_CLEAR(end->sent.layout);
+	Py_CLEAR(end->received.record);
+	Py_CLEAR(end->received.layout);
+	handle_dealloc(self);
 }
 
-static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
+static PyObject *end_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-	struct shmb_server_options options = { .options_len = sizeof(options) };
-	struct shmb_server *ptr = NULL;
-	struct handle *channel;
-	PyThreadState *thread;
-	PyObject *self;
 	int32_t r;
 
-	channel = parse_open(args, "O!II:Server", &options.flags, &options.spin_ns);
-	self = channel ? PyType_GenericAlloc(type, 0) : NULL;
-	if (!self)
+	if (handle_check(CAST(handle, self)) < 0)
 		return NULL;
-	channel->busy++;
-	thread = PyEval_SaveThread();
-	r = shmb_server_open(channel->ptr, &options, &ptr);
-	PyEval_RestoreThread(thread);
-	channel->busy--;
-	if (r < 0) {
-		fail(r);
-		Py_DECREF(self);
-		return NULL;
-	}
-	CAST(end, self)->view = shmb_server_view(ptr);
-	handle_opened(CAST(handle, self), ptr, "server", server_close, channel);
-	return self;
+	r = CAST(end, self)->side->fd(CAST(handle, self)->ptr);
+	return r < 0 ? fail(r) : PyLong_FromLong(r);
 }
 
-/* ---- receiving, on both sides ---------------------------------------------------------------- */
+static PyObject *end_arm(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+	int32_t r;
+
+	if (handle_check(CAST(handle, self)) < 0)
+		return NULL;
+	r = CAST(end, self)->side->arm(CAST(handle, self)->ptr);
+	return r < 0 ? fail(r) : PyBool_FromLong(r);
+}
+
+#define END_METHODS                                                                             \
+	{ "fileno", end_fileno, METH_NOARGS,                                                    \
+	  "fileno()\n--\n\n"                                                                    \
+	  "An fd for event loops: readable when something may have come since arm() returned\n" \
+	  "False. Never read from it or close it." },                                           \
+		{ "arm", end_arm, METH_NOARGS,                                                  \
+		  "arm()\n--\n\n"                                                               \
+		  "Prepare to sleep on fileno(). True: there is something, receive first." },   \
+		{ "__enter__", handle_py_enter, METH_NOARGS, NULL },                            \
+	{                                                                                       \
+		"__exit__", handle_py_exit, METH_VARARGS, NULL                                  \
+	}
 
 /**
  * struct room - where a request or reply goes
@@ -127,11 +227,9 @@ static int32_t recv_request(void *ptr, void *arg, int64_t timeout_ns)
 	return shmb_server_recv(ptr, room->data, room->cap, timeout_ns);
 }
 
-/* Returns bytes, or NULL with *ret_result; the exception is not set yet, unless it is RAISED. */
-static PyObject *receive(struct end *end, wait_fn recv, struct room *room, int64_t timeout_ns,
-			 int32_t *ret_result)
+static PyObject *receive_bytes(struct end *end, wait_fn recv, struct room *room,
+			       int64_t deadline_ns, int32_t *ret_result)
 {
-	int64_t deadline_ns = core_deadline(timeout_ns);
 	PyObject *bytes;
 
 	room->data = end->scratch;
@@ -161,6 +259,44 @@ static PyObject *receive(struct end *end, wait_fn recv, struct room *room, int64
 	return bytes;
 }
 
+static PyObject *receive_record(struct end *end, wait_fn recv, struct room *room,
+				int64_t deadline_ns, int32_t *ret_result)
+{
+	const struct form *form = &end->received;
+	struct record *record = record_new(form->record, form->layout);
+
+	*ret_result = RAISED;
+	if (!record)
+		return NULL;
+	room->data = record->data;
+	room->cap = form->layout->record_len;
+	*ret_result = handle_wait(&end->handle, recv, room, deadline_ns);
+	/* The library sees to it that it has this length. */
+	if (*ret_result >= 0 && (uint32_t)*ret_result != room->cap)
+		*ret_result = -EBADMSG;
+	if (*ret_result >= 0)
+		return (PyObject *)record;
+	Py_DECREF((PyObject *)record);
+	return NULL;
+}
+
+/* Returns what came, or NULL with *ret_result; the exception is not set yet, unless it is RAISED. */
+static PyObject *receive(struct end *end, wait_fn recv, struct room *room, int64_t timeout_ns,
+			 int32_t *ret_result)
+{
+	return (end->received.layout ? receive_record : receive_bytes)(
+		end, recv, room, core_deadline(timeout_ns), ret_result);
+}
+
+/* What is sent, as its channel wants it. Returns 0 or -1 raised. */
+static int payload_of(const struct end *end, PyObject *object, Py_buffer *buffer, uint32_t *ret_len)
+{
+	if (payload_get(end->sent.record, end->sent.layout, object, buffer) < 0)
+		return -1;
+	*ret_len = buffer->len > UINT32_MAX ? UINT32_MAX : (uint32_t)buffer->len;
+	return 0;
+}
+
 /* ---- caller ---------------------------------------------------------------------------------- */
 
 static int32_t wait_server(void *ptr, void *arg, int64_t timeout_ns)
@@ -181,9 +317,8 @@ static PyObject *caller_start(PyObject *self, PyObject *args)
 
 	if (!PyArg_ParseTuple(args, "IOO:_start", &type, &request, &timeout) ||
 	    core_timeout(timeout, &timeout_ns) < 0 || handle_check(handle) < 0 ||
-	    PyObject_GetBuffer(request, &buffer, PyBUF_SIMPLE) < 0)
+	    payload_of(CAST(end, self), request, &buffer, &len) < 0)
 		return NULL;
-	len = buffer.len > UINT32_MAX ? UINT32_MAX : (uint32_t)buffer.len;
 	deadline_ns = core_deadline(timeout_ns);
 	r = handle_wait(handle, wait_server, &len, deadline_ns);
 	if (r >= 0) {
@@ -197,7 +332,7 @@ static PyObject *caller_start(PyObject *self, PyObject *args)
 		PyEval_RestoreThread(thread);
 		handle->busy--;
 	}
-	PyBuffer_Release(&buffer);
+	payload_put(&buffer);
 	return r < 0 ? fail(r) : PyLong_FromLong(r);
 }
 
@@ -235,26 +370,6 @@ static PyObject *caller_cancel(PyObject *self, PyObject *args)
 	return PyBool_FromLong(r == 0);
 }
 
-static PyObject *caller_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-	int32_t r;
-
-	if (handle_check(CAST(handle, self)) < 0)
-		return NULL;
-	r = shmb_caller_fd(CAST(handle, self)->ptr);
-	return r < 0 ? fail(r) : PyLong_FromLong(r);
-}
-
-static PyObject *caller_arm(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-	int32_t r;
-
-	if (handle_check(CAST(handle, self)) < 0)
-		return NULL;
-	r = shmb_caller_arm(CAST(handle, self)->ptr);
-	return r < 0 ? fail(r) : PyBool_FromLong(r);
-}
-
 static PyObject *caller_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
 	struct shmb_caller_stats stats;
@@ -279,21 +394,19 @@ static PyObject *caller_code(PyObject *self, void *Py_UNUSED(ignored))
 	return PyLong_FromLong(CAST(end, self)->view->code);
 }
 
+static PyObject *caller_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
+{
+	return end_new(type, args, &caller_side);
+}
+
 static PyMethodDef caller_methods[] = {
 	{ "_start", caller_start, METH_VARARGS, NULL },
 	{ "_recv", caller_recv, METH_VARARGS, NULL },
 	{ "_cancel", caller_cancel, METH_VARARGS, NULL },
-	{ "fileno", caller_fileno, METH_NOARGS,
-	  "fileno()\n--\n\n"
-	  "An fd for event loops: readable when something may have come since arm() returned\n"
-	  "False. Never read from it or close it." },
-	{ "arm", caller_arm, METH_NOARGS,
-	  "arm()\n--\n\nPrepare to sleep on fileno(). True: there is something, receive first." },
 	{ "stats", caller_stats, METH_NOARGS, "stats()\n--\n\nCounters since it was opened." },
 	{ "close", handle_py_close, METH_NOARGS,
 	  "close()\n--\n\nStop calling; open calls are cancelled." },
-	{ "__enter__", handle_py_enter, METH_NOARGS, NULL },
-	{ "__exit__", handle_py_exit, METH_VARARGS, NULL },
+	END_METHODS,
 	{ NULL, NULL, 0, NULL },
 };
 
@@ -305,7 +418,7 @@ static PyGetSetDef caller_getset[] = {
 
 static PyType_Slot caller_slots[] = {
 	{ Py_tp_new, caller_new },
-	{ Py_tp_dealloc, handle_dealloc },
+	{ Py_tp_dealloc, end_dealloc },
 	{ Py_tp_methods, caller_methods },
 	{ Py_tp_getset, caller_getset },
 	{ Py_tp_doc, "Sends requests to the servers of a channel. For one thread at a time." },
@@ -398,12 +511,11 @@ static PyObject *server_reply(PyObject *self, PyObject *args)
 
 	if (!PyArg_ParseTuple(args, "iIOIO:_reply", &answer.call, &answer.type, &data,
 			      &answer.flags, &timeout) ||
-	    PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE) < 0)
+	    payload_of(CAST(end, self), data, &buffer, &answer.len) < 0)
 		return NULL;
 	answer.data = buffer.buf;
-	answer.len = buffer.len > UINT32_MAX ? UINT32_MAX : (uint32_t)buffer.len;
 	result = answer_all(self, &answer, timeout);
-	PyBuffer_Release(&buffer);
+	payload_put(&buffer);
 	return result;
 }
 
@@ -441,26 +553,6 @@ static PyObject *server_cancelled(PyObject *self, PyObject *args)
 	return r < 0 ? fail(r) : PyBool_FromLong(r);
 }
 
-static PyObject *server_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-	int32_t r;
-
-	if (handle_check(CAST(handle, self)) < 0)
-		return NULL;
-	r = shmb_server_fd(CAST(handle, self)->ptr);
-	return r < 0 ? fail(r) : PyLong_FromLong(r);
-}
-
-static PyObject *server_arm(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-	int32_t r;
-
-	if (handle_check(CAST(handle, self)) < 0)
-		return NULL;
-	r = shmb_server_arm(CAST(handle, self)->ptr);
-	return r < 0 ? fail(r) : PyBool_FromLong(r);
-}
-
 static PyObject *server_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
 	struct shmb_server_stats stats;
@@ -474,8 +566,13 @@ static PyObject *server_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
 	return core_numbers(server_stats_type,
 			    (uint64_t[]){ stats.server_id, stats.requests, stats.replies,
 					  stats.expired, stats.cancelled, stats.n_open,
-					  stats.n_callers },
-			    7);
+					  stats.n_callers, stats.n_held },
+			    8);
+}
+
+static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
+{
+	return end_new(type, args, &server_side);
 }
 
 static PyMethodDef server_methods[] = {
@@ -484,17 +581,10 @@ static PyMethodDef server_methods[] = {
 	{ "_end", server_end, METH_VARARGS, NULL },
 	{ "_fail", server_fail, METH_VARARGS, NULL },
 	{ "_cancelled", server_cancelled, METH_VARARGS, NULL },
-	{ "fileno", server_fileno, METH_NOARGS,
-	  "fileno()\n--\n\n"
-	  "An fd for event loops: readable when something may have come since arm() returned\n"
-	  "False. Never read from it or close it." },
-	{ "arm", server_arm, METH_NOARGS,
-	  "arm()\n--\n\nPrepare to sleep on fileno(). True: there is something, receive first." },
 	{ "stats", server_stats, METH_NOARGS, "stats()\n--\n\nCounters since it was opened." },
 	{ "close", handle_py_close, METH_NOARGS,
 	  "close()\n--\n\nStop serving; open calls end, and their callers are told." },
-	{ "__enter__", handle_py_enter, METH_NOARGS, NULL },
-	{ "__exit__", handle_py_exit, METH_VARARGS, NULL },
+	END_METHODS,
 	{ NULL, NULL, 0, NULL },
 };
 
@@ -505,7 +595,7 @@ static PyGetSetDef server_getset[] = {
 
 static PyType_Slot server_slots[] = {
 	{ Py_tp_new, server_new },
-	{ Py_tp_dealloc, handle_dealloc },
+	{ Py_tp_dealloc, end_dealloc },
 	{ Py_tp_methods, server_methods },
 	{ Py_tp_getset, server_getset },
 	{ Py_tp_doc, "Answers the requests of callers. For one thread at a time." },
@@ -547,6 +637,8 @@ static PyStructSequence_Field server_stats_fields[] = {
 	  "calls that were cancelled, or whose caller went, before they were answered" },
 	{ "n_open", "calls open now" },
 	{ "n_callers", "callers now" },
+	{ "n_held",
+	  "of them, those whose requests wait: they have as many calls open as they may" },
 	{ NULL, NULL },
 };
 
@@ -554,15 +646,16 @@ static PyStructSequence_Desc server_stats_desc = {
 	.name = "shmbroker.ServerStats",
 	.doc = "Counters of a server since it was opened.",
 	.fields = server_stats_fields,
-	.n_in_sequence = 7,
+	.n_in_sequence = 8,
 };
 
 int call_init_module(PyObject *module)
 {
 	caller_stats_type = PyStructSequence_NewType(&caller_stats_desc);
 	server_stats_type = PyStructSequence_NewType(&server_stats_desc);
-	if (!core_add_type(module, &caller_spec, NULL) ||
-	    !core_add_type(module, &server_spec, NULL) || !caller_stats_type || !server_stats_type)
+	caller_type = core_add_type(module, &caller_spec, NULL);
+	server_type = core_add_type(module, &server_spec, NULL);
+	if (!caller_type || !server_type || !caller_stats_type || !server_stats_type)
 		return -1;
 	Py_INCREF((PyObject *)caller_stats_type);
 	Py_INCREF((PyObject *)server_stats_type);

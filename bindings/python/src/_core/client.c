@@ -216,15 +216,16 @@ static PyObject *channel_info(PyObject *self, PyObject *Py_UNUSED(ignored))
 	r = shmb_channel_info(CAST(handle, self)->ptr, &info, sizeof(info));
 	if (r < 0)
 		return core_fail(r, SIDE_OTHER);
-	return core_numbers(info_type,
-			    (uint64_t[]){ info.lane_len, info.record_len_max, info.record_len,
-					  info.max_publishers, info.max_subscribers,
-					  info.n_publishers, info.n_subscribers, info.history,
-					  info.backing, info.pattern, info.max_keys,
-					  info.value_len_max, info.arena_len, info.inline_len_max,
-					  info.max_holds, info.ttl_ms, info.ordered,
-					  info.retained },
-			    18);
+	return core_numbers(
+		info_type,
+		(uint64_t[]){ info.lane_len,	   info.record_len_max,	 info.record_len,
+			      info.max_publishers, info.max_subscribers, info.n_publishers,
+			      info.n_subscribers,  info.history,	 info.backing,
+			      info.pattern,	   info.max_keys,	 info.value_len_max,
+			      info.arena_len,	   info.inline_len_max,	 info.max_holds,
+			      info.ttl_ms,	   info.ordered,	 info.retained,
+			      info.request_len,	   info.reply_len },
+		20);
 }
 
 struct members {
@@ -313,6 +314,8 @@ static PyStructSequence_Field info_fields[] = {
 	{ "ttl_ms", "subscribers skip records that were published longer ago; 0: none" },
 	{ "ordered", "1: the records of all publishers have one order" },
 	{ "retained", "1: it stays until it is removed" },
+	{ "request_len", "call: bytes of every request, 0 if untyped" },
+	{ "reply_len", "call: bytes of every reply, 0 if untyped" },
 	{ NULL, NULL },
 };
 
@@ -320,7 +323,7 @@ static PyStructSequence_Desc info_desc = {
 	.name = "shmbroker.ChannelInfo",
 	.doc = "What a channel is and who is there.",
 	.fields = info_fields,
-	.n_in_sequence = 18,
+	.n_in_sequence = 20,
 };
 
 /* ---- embedded broker -------------------------------------------------------------------------------------- */

@@ -72,6 +72,7 @@ struct lease;
  * @next:     among the parent's children
  * @lease:    the loan or peek that is out, borrowed
  * @holds:    those that are out, borrowed
+ * @waitset:  that it is in, borrowed
  */
 struct handle {
 	PyObject_HEAD void *ptr;
@@ -83,6 +84,7 @@ struct handle {
 	struct handle *next;
 	struct lease *lease;
 	struct lease *holds;
+	struct handle *waitset;
 };
 
 /* Takes @ptr in. */
@@ -231,7 +233,6 @@ struct publisher {
  * @view:     of the library
  * @record:   Record class; NULL: raw
  * @layout:   its layout
- * @waitset:  that it is in, borrowed
  * @on_close: called when it closes, so that nobody waits for ever
  * @scratch:  for raw records
  */
@@ -240,7 +241,6 @@ struct subscriber {
 	struct shmb_view *view;
 	PyTypeObject *record;
 	struct layout *layout;
-	struct handle *waitset;
 	PyObject *on_close;
 	char scratch[SCRATCH_LEN];
 };
@@ -249,6 +249,8 @@ extern PyTypeObject *client_type;
 extern PyTypeObject *channel_type;
 extern PyTypeObject *publisher_type;
 extern PyTypeObject *subscriber_type;
+extern PyTypeObject *caller_type;
+extern PyTypeObject *server_type;
 
 int client_init_module(PyObject *module);
 int publisher_init_module(PyObject *module);
@@ -266,8 +268,12 @@ PyObject *subscriber_receive(PyObject *self, subscriber_recv_fn recv, int64_t ti
 PyObject *subscriber_try(PyObject *self, subscriber_recv_fn recv);
 int call_init_module(PyObject *module);
 
-/* Bytes of a record or of anything with a buffer, as the channel wants them. Returns 0 or -1 raised. */
-int payload_get(struct publisher *publisher, PyObject *object, Py_buffer *buffer);
+/*
+ * Bytes of a record or of anything with a buffer, as the channel wants them: records of this class, or raw
+ * ones if that is NULL. Returns 0 or -1 raised.
+ */
+int payload_get(PyTypeObject *record, const struct layout *layout, PyObject *object,
+		Py_buffer *buffer);
 void payload_put(Py_buffer *buffer);
 
 /* Record class and layout of an argument: a class or None. Returns 0 or -1. */
@@ -279,9 +285,7 @@ void core_free(PyObject *self);
 /* A struct sequence of unsigned numbers. */
 PyObject *core_numbers(PyTypeObject *type, const uint64_t *values, Py_ssize_t n);
 
-/* A wait set that is closed no longer holds any subscriber of its client. */
-void subscriber_forget_waitset(struct handle *client, struct handle *waitset);
-/* The wait set that a subscriber is in, borrowed. */
-struct handle **subscriber_waitset(PyObject *subscriber);
+/* A handle that is about to be closed leaves the wait set that it is in. */
+void waitset_leave(struct handle *member);
 
 #endif

@@ -62,21 +62,22 @@ static void publisher_dealloc(PyObject *self)
 /* ---- what to send, and how long to try ------------------------------------------------------------------- */
 
 /* Bytes of a record or of anything with a buffer. @buffer->obj is what keeps them. */
-int payload_get(struct publisher *publisher, PyObject *object, Py_buffer *buffer)
+int payload_get(PyTypeObject *class, const struct layout *layout, PyObject *object,
+		Py_buffer *buffer)
 {
 	struct record *record;
 
 	if (!PyObject_TypeCheck(object, record_type))
 		return PyObject_GetBuffer(object, buffer, PyBUF_SIMPLE);
 	record = CAST(record, object);
-	if (!publisher->layout) {
+	if (!layout) {
 		PyErr_SetString(PyExc_TypeError, "this channel has raw records: send bytes");
 		return -1;
 	}
-	if (record->layout != publisher->layout &&
-	    PyObject_RichCompareBool(record->layout->table, publisher->layout->table, Py_EQ) != 1) {
-		PyErr_Format(PyExc_TypeError, "this channel has records of %R, not of %R",
-			     publisher->record, Py_TYPE(object));
+	if (record->layout != layout &&
+	    PyObject_RichCompareBool(record->layout->table, layout->table, Py_EQ) != 1) {
+		PyErr_Format(PyExc_TypeError, "this channel has records of %R, not of %R", class,
+			     Py_TYPE(object));
 		return -1;
 	}
 	if (record->owner)
@@ -142,7 +143,8 @@ static PyObject *publisher_send(PyObject *self, PyObject *const *args, Py_ssize_
 			return NULL;
 		}
 	}
-	if (handle_check(&publisher->handle) < 0 || payload_get(publisher, given[0], &buffer) < 0)
+	if (handle_check(&publisher->handle) < 0 ||
+	    payload_get(publisher->record, publisher->layout, given[0], &buffer) < 0)
 		return NULL;
 	if (check_len(buffer.len) < 0) {
 		payload_put(&buffer);
@@ -242,7 +244,8 @@ static int batch_of_sequence(struct publisher *publisher, PyObject *sequence, st
 	for (Py_ssize_t i = 0; i < count; i++) {
 		Py_buffer buffer;
 
-		if (payload_get(publisher, PyTuple_GetItem(sequence, i), &buffer) < 0)
+		if (payload_get(publisher->record, publisher->layout, PyTuple_GetItem(sequence, i),
+				&buffer) < 0)
 			return -1;
 		if (check_len(buffer.len) < 0) {
 			payload_put(&buffer);

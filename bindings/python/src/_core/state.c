@@ -57,7 +57,8 @@ static PyObject *state_put(PyObject *self, PyObject *args)
 	int32_t r;
 
 	if (!PyArg_ParseTuple(args, "IO:_put", &key, &value) ||
-	    handle_check(&publisher->handle) < 0 || payload_get(publisher, value, &buffer) < 0)
+	    handle_check(&publisher->handle) < 0 ||
+	    payload_get(publisher->record, publisher->layout, value, &buffer) < 0)
 		return NULL;
 	r = shmb_publisher_put(publisher->handle.ptr, key, buffer.buf,
 			       buffer.len > UINT32_MAX ? UINT32_MAX : (uint32_t)buffer.len);

@@ -12,9 +12,7 @@ static int32_t subscriber_close(struct handle *handle)
 	struct subscriber *subscriber = CAST(subscriber, handle);
 	PyObject *on_close = subscriber->on_close, *result;
 
-	if (subscriber->waitset)
-		shmb_waitset_remove(subscriber->waitset->ptr, handle->ptr);
-	subscriber->waitset = NULL;
+	waitset_leave(handle);
 	subscriber->on_close = NULL;
 	if (on_close) {
 		result = PyObject_CallNoArgs(on_close);
@@ -74,24 +72,6 @@ static void subscriber_dealloc(PyObject *self)
 	Py_CLEAR(subscriber->layout);
 	Py_CLEAR(subscriber->on_close);
 	handle_dealloc(self);
-}
-
-struct handle **subscriber_waitset(PyObject *subscriber)
-{
-	return &CAST(subscriber, subscriber)->waitset;
-}
-
-void subscriber_forget_waitset(struct handle *client, struct handle *waitset)
-{
-	for (struct handle *channel = client->children; channel; channel = channel->next) {
-		if (!PyObject_TypeCheck((PyObject *)channel, channel_type))
-			continue;
-		for (struct handle *member = channel->children; member; member = member->next) {
-			if (PyObject_TypeCheck((PyObject *)member, subscriber_type) &&
-			    CAST(subscriber, member)->waitset == waitset)
-				CAST(subscriber, member)->waitset = NULL;
-		}
-	}
 }
 
 /* ---- waiting --------------------------------------------------------------------------------------------- */

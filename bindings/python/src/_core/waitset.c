@@ -5,11 +5,87 @@ static PyTypeObject *waitset_type;
 
 #define READY_MAX 256
 
+/* ---- what can be in it ------------------------------------------------------------------------------- */
+
+static int32_t add_subscriber(struct shmb_waitset *waitset, void *ptr, uint64_t cookie)
+{
+	return shmb_waitset_add(waitset, ptr, cookie);
+}
+
+static int32_t remove_subscriber(struct shmb_waitset *waitset, void *ptr)
+{
+	return shmb_waitset_remove(waitset, ptr);
+}
+
+static int32_t add_caller(struct shmb_waitset *waitset, void *ptr, uint64_t cookie)
+{
+	return shmb_waitset_add_caller(waitset, ptr, cookie);
+}
+
+static int32_t remove_caller(struct shmb_waitset *waitset, void *ptr)
+{
+	return shmb_waitset_remove_caller(waitset, ptr);
+}
+
+static int32_t add_server(struct shmb_waitset *waitset, void *ptr, uint64_t cookie)
+{
+	return shmb_waitset_add_server(waitset, ptr, cookie);
+}
+
+static int32_t remove_server(struct shmb_waitset *waitset, void *ptr)
+{
+	return shmb_waitset_remove_server(waitset, ptr);
+}
+
+/**
+ * struct way - how a kind of handle enters and leaves
+ * @type:   of the handle
+ * @add:    enters
+ * @remove: leaves
+ */
+struct way {
+	PyTypeObject **type;
+	int32_t (*add)(struct shmb_waitset *waitset, void *ptr, uint64_t cookie);
+	int32_t (*remove)(struct shmb_waitset *waitset, void *ptr);
+};
+
+static const struct way ways[] = {
+	{ &subscriber_type, add_subscriber, remove_subscriber },
+	{ &caller_type, add_caller, remove_caller },
+	{ &server_type, add_server, remove_server },
+};
+
+/* NULL: it cannot be in a wait set; an exception is set. */
+static const struct way *find_way(PyObject *member)
+{
+	for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++)
+		if (PyObject_TypeCheck(member, *ways[i].type))
+			return &ways[i];
+	PyErr_Format(PyExc_TypeError, "a %R cannot be in a wait set", Py_TYPE(member));
+	return NULL;
+}
+
+void waitset_leave(struct handle *member)
+{
+	if (member->waitset)
+		find_way((PyObject *)member)->remove(member->waitset->ptr, member->ptr);
+	member->waitset = NULL;
+}
+
+/* What was in it is in none any more. */
+static void forget_members(const struct handle *client, const struct handle *waitset)
+{
+	for (struct handle *channel = client->children; channel; channel = channel->next)
+		for (struct handle *member = channel->children; member; member = member->next)
+			if (member->waitset == waitset)
+				member->waitset = NULL;
+}
+
 static int32_t waitset_close(struct handle *handle)
 {
 	int32_t r = shmb_waitset_close(handle->ptr);
 
-	subscriber_forget_waitset(handle->parent, handle);
+	forget_members(handle->parent, handle);
 	return r;
 }
 
@@ -45,15 +121,18 @@ static PyObject *none_or_fail(int32_t r)
 static PyObject *waitset_add(PyObject *self, PyObject *args)
 {
 	unsigned long long cookie;
-	PyObject *subscriber;
+	const struct way *way;
+	PyObject *member;
 	int32_t r;
 
-	if (!PyArg_ParseTuple(args, "O!K:_add", subscriber_type, &subscriber, &cookie) ||
-	    handle_check(CAST(handle, self)) < 0 || handle_check(CAST(handle, subscriber)) < 0)
+	if (!PyArg_ParseTuple(args, "OK:_add", &member, &cookie))
 		return NULL;
-	r = shmb_waitset_add(CAST(handle, self)->ptr, CAST(handle, subscriber)->ptr, cookie);
+	way = find_way(member);
+	if (!way || handle_check(CAST(handle, self)) < 0 || handle_check(CAST(handle, member)) < 0)
+		return NULL;
+	r = way->add(CAST(handle, self)->ptr, CAST(handle, member)->ptr, cookie);
 	if (r == 0)
-		*subscriber_waitset(subscriber) = CAST(handle, self);
+		CAST(handle, member)->waitset = CAST(handle, self);
 	return none_or_fail(r);
 }
 
@@ -69,21 +148,17 @@ static PyObject *waitset_add_fd(PyObject *self, PyObject *args)
 	return none_or_fail(shmb_waitset_add_fd(CAST(handle, self)->ptr, fd, events, cookie));
 }
 
-static PyObject *waitset_remove(PyObject *self, PyObject *args)
+static PyObject *waitset_remove(PyObject *self, PyObject *member)
 {
-	struct handle **waitset;
-	PyObject *subscriber;
+	const struct way *way = find_way(member);
 
-	if (!PyArg_ParseTuple(args, "O!:_remove", subscriber_type, &subscriber) ||
-	    handle_check(CAST(handle, self)) < 0)
+	if (!way || handle_check(CAST(handle, self)) < 0)
 		return NULL;
-	/* A subscriber that has been closed has left by itself. */
-	waitset = subscriber_waitset(subscriber);
-	if (*waitset != CAST(handle, self))
+	/* One that has been closed has left by itself. */
+	if (CAST(handle, member)->waitset != CAST(handle, self))
 		Py_RETURN_NONE;
-	*waitset = NULL;
-	return none_or_fail(
-		shmb_waitset_remove(CAST(handle, self)->ptr, CAST(handle, subscriber)->ptr));
+	CAST(handle, member)->waitset = NULL;
+	return none_or_fail(way->remove(CAST(handle, self)->ptr, CAST(handle, member)->ptr));
 }
 
 static PyObject *waitset_remove_fd(PyObject *self, PyObject *args)
@@ -155,7 +230,7 @@ static PyObject *waitset_backend(PyObject *self, void *Py_UNUSED(ignored))
 static PyMethodDef waitset_methods[] = {
 	{ "_add", waitset_add, METH_VARARGS, NULL },
 	{ "_add_fd", waitset_add_fd, METH_VARARGS, NULL },
-	{ "_remove", waitset_remove, METH_VARARGS, NULL },
+	{ "_remove", waitset_remove, METH_O, NULL },
 	{ "_remove_fd", waitset_remove_fd, METH_VARARGS, NULL },
 	{ "_wait", waitset_wait, METH_VARARGS, NULL },
 	{ "fileno", waitset_fileno, METH_NOARGS,
@@ -180,7 +255,7 @@ static PyType_Slot waitset_slots[] = {
 	{ Py_tp_dealloc, handle_dealloc },
 	{ Py_tp_methods, waitset_methods },
 	{ Py_tp_getset, waitset_getset },
-	{ Py_tp_doc, "One place to wait for many subscribers and fds." },
+	{ Py_tp_doc, "One place to wait for many subscribers, callers, servers and fds." },
 	{ 0, NULL },
 };
 

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Call channels: requests and replies."""
+"""Call channels: requests and replies, as bytes or, on a typed channel, as records."""
 
 import errno
 from typing import Any, Iterator, List, Optional, Tuple, Union
 
 from shmbroker import _core
 from shmbroker.errors import Error, RemoteError, Timeout
+from shmbroker.schema import Record
 
 Bytes = Union[bytes, bytearray, memoryview]
+Payload = Union[Bytes, Record]
 MORE = 1
 TEXT_LEN_MAX = 1024
 
@@ -21,14 +23,15 @@ class Caller(_core.Caller):
 
     __slots__ = ()
 
-    def call(self, request: Bytes = b"", type: int = 0, timeout: Optional[float] = None) -> bytes:
-        """Send a request and wait for its reply.
+    def call(self, request: Payload = b"", type: int = 0, timeout: Optional[float] = None) -> Any:
+        """Send a request and wait for its reply: bytes, or a record of the channel's type.
 
         type: 0 to 4095, which method it is, say. timeout: seconds, the wait for a server included.
 
         Timeout: the server finds the call cancelled; PeerGone: it died or was closed, at once;
         RemoteError: it failed; Error: it ended without a reply, or replies more than once;
-        NoServer: none is there, with fail_fast; Invalid: too long.
+        NoServer: none is there, with fail_fast; Invalid: too long, or not the length of the type;
+        TypeError: a record of another type.
         """
         with self.start(request, type, timeout) as call:
             reply = call.recv()
@@ -38,11 +41,13 @@ class Caller(_core.Caller):
                 raise Error(errno.ENODATA, "the server has ended the call without a reply")
             return reply
 
-    def start(self, request: Bytes = b"", type: int = 0, timeout: Optional[float] = None) -> "Call":
+    def start(
+        self, request: Payload = b"", type: int = 0, timeout: Optional[float] = None
+    ) -> "Call":
         """Send a request; its replies are asked for later. Errors as call()."""
         return Call(self, self._start(type, request, timeout))
 
-    def recv_any(self, timeout: Optional[float] = None) -> Tuple[int, Optional[bytes], bool]:
+    def recv_any(self, timeout: Optional[float] = None) -> Tuple[int, Any, bool]:
         """The next reply of any call: its number, the reply or None at the end, are there more?
 
         Timeout: none has come, or the time of a call is up; NotFound: no call is open. Others as
@@ -53,7 +58,7 @@ class Caller(_core.Caller):
 
     def _receive(
         self, number: int, timeout: Optional[float]
-    ) -> Tuple[Optional[bytes], int, int, bool]:
+    ) -> Tuple[Any, int, int, bool]:
         try:
             return self._recv(number, timeout)
         except RemoteError as error:
@@ -82,7 +87,7 @@ class Call:
         self.type = 0
         self.more = True
 
-    def recv(self, timeout: Optional[float] = None) -> Optional[bytes]:
+    def recv(self, timeout: Optional[float] = None) -> Any:
         """The next reply; None: there is none any more.
 
         Timeout: none has come in this time, or the time of the call is up, then it has ended;
@@ -105,7 +110,7 @@ class Call:
         self.more = False
         return self._caller._cancel(self.number)
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[Any]:
         while True:
             reply = self.recv()
             if reply is None:
@@ -130,7 +135,11 @@ class Server(_core.Server):
     __slots__ = ()
 
     def recv(self, timeout: Optional[float] = None) -> "Request":
-        """The next request. Timeout; Busy: 4096 are not answered."""
+        """The next request. Timeout.
+
+        4096 can be open, and of one caller as many as are left for the others: it is not listened
+        to until one of its calls ends.
+        """
         return Request(self, *self._recv(timeout))
 
     def __iter__(self) -> Iterator["Request"]:
@@ -143,8 +152,8 @@ class Request:
 
     __slots__ = ("_server", "data", "number", "type", "pid", "uid", "caller_id", "deadline")
 
-    data: bytes
-    """The request."""
+    data: Any
+    """The request: bytes, or a record of the channel's type."""
     number: int
     """What the server calls it."""
     type: int
@@ -161,7 +170,7 @@ class Request:
     def __init__(
         self,
         server: Server,
-        data: bytes,
+        data: Any,
         number: int,
         type: int,
         pid: int,
@@ -183,17 +192,18 @@ class Request:
         """Is it of no use any more to work on it? NotFound: it has been answered."""
         return self._server._cancelled(self.number)
 
-    def reply(self, data: Bytes = b"", type: int = 0, timeout: Optional[float] = None) -> None:
+    def reply(self, data: Payload = b"", type: int = 0, timeout: Optional[float] = None) -> None:
         """Send the last reply, or the only one.
 
         timeout: seconds to wait while the caller has a whole lane of replies to read.
 
         Timeout: no room, the call goes on; Cancelled: the caller does not wait any more;
-        PeerGone; NotFound: it has been answered; Invalid: too long.
+        PeerGone; NotFound: it has been answered; Invalid: too long, or not the length of the type;
+        TypeError: a record of another type.
         """
         self._server._reply(self.number, type, data, 0, timeout)
 
-    def send(self, data: Bytes = b"", type: int = 0, timeout: Optional[float] = None) -> None:
+    def send(self, data: Payload = b"", type: int = 0, timeout: Optional[float] = None) -> None:
         """Send a reply that is not the last one. Errors as reply()."""
         self._server._reply(self.number, type, data, MORE, timeout)
 

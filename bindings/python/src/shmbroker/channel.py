@@ -213,6 +213,22 @@ class CallChannel(Channel):
 
     __slots__ = ()
 
+    def _part(self, name: str) -> Optional[Type[Record]]:
+        for field in self.record.__fields__ if self.record else ():
+            if field.name == name:
+                return field.type  # type: ignore[no-any-return]
+        return None
+
+    @property
+    def request(self) -> Optional[Type[Record]]:
+        """Class of its requests; None: bytes."""
+        return self._part("request")
+
+    @property
+    def reply(self) -> Optional[Type[Record]]:
+        """Class of its replies; None: bytes."""
+        return self._part("reply")
+
     def caller(
         self, *, fail_fast: bool = False, trusting: bool = False, spin: float = 0.0
     ) -> Caller:
@@ -225,11 +241,12 @@ class CallChannel(Channel):
         Denied, Error: no place, quota or memory left; NotConnected; Timeout.
         """
         flags = (FAIL_FAST if fail_fast else 0) | (CALLER_TRUSTING if trusting else 0)
-        return Caller(self, flags, int(spin * 1e9))
+        return Caller(self, self.request, self.reply, flags, int(spin * 1e9))
 
     def server(self, *, trusting: bool = False, spin: float = 0.0) -> Server:
         """Start to serve. Arguments and errors as caller()."""
-        return Server(self, SERVER_TRUSTING if trusting else 0, int(spin * 1e9))
+        flags = SERVER_TRUSTING if trusting else 0
+        return Server(self, self.reply, self.request, flags, int(spin * 1e9))
 
     def wait_for_callers(self, n: int = 1, timeout: Optional[float] = None) -> None:
         """Wait until at least n callers are there. Timeout."""

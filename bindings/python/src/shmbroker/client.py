@@ -167,6 +167,7 @@ class Client(_core.Client):
     def calls(
         self,
         name: str,
+        schema: Any = None,
         *,
         create: bool = True,
         exclusive: bool = False,
@@ -177,17 +178,19 @@ class Client(_core.Client):
     ) -> CallChannel:
         """Open a call channel: requests to servers, and their replies.
 
-        create, exclusive, backing: as channel(). lane_len: bytes of each lane, 256 KiB unless said;
+        schema: a Record class with two fields called request and reply, each of a Record class; with
+        one of them, the other is bytes; None: both are; ANY: whatever the channel has. create, exclusive, backing: as channel(). lane_len: bytes of each lane, 256 KiB unless said;
         a request or reply can have up to half of it. max_lanes: there are two for each caller of
         each server; 1024 unless said. max_members: callers and servers; 256 unless said. These
         count only when the channel is created.
 
-        SchemaMismatch: the channel has another pattern; Denied, Invalid, NotConnected, Timeout.
+        SchemaMismatch: the channel has another schema or pattern; Denied, Invalid, NotConnected,
+        Timeout.
         """
         channel = CallChannel._open(
             self,
             name,
-            None,
+            schema,
             create=create,
             exclusive=exclusive,
             backing=backing,

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Wait sets: one place to wait for many subscribers and fds."""
+"""Wait sets: one place to wait for many subscribers, callers, servers and fds."""
 
 import errno
 import select
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Protocol, Tuple, Union
 
 from shmbroker import _core
+from shmbroker.call import Caller, Server
 from shmbroker.errors import NotFound
 from shmbroker.queue import QueueSubscriber
 from shmbroker.state import StateSubscriber
@@ -22,25 +23,26 @@ class HasFileno(Protocol):
         """Its fd."""
 
 
-Member = Union[Subscriber, QueueSubscriber, StateSubscriber, HasFileno, int]
+Member = Union[Subscriber, QueueSubscriber, StateSubscriber, Caller, Server, HasFileno, int]
+_HANDLES = (_core.Subscriber, _core.Caller, _core.Server)
 
 
 def _key(member: Member) -> int:
-    if isinstance(member, _core.Subscriber):
+    if isinstance(member, _HANDLES):
         return -id(member)
     return member if isinstance(member, int) else member.fileno()
 
 
 class WaitSet(_core.WaitSet):
-    """Waits for subscribers of a client and for fds. For one thread at a time.
+    """Waits for subscribers, callers and servers of a client, and for fds. For one thread at a time.
 
-    A subscriber that is in a wait set is used only by its thread.
+    What is in a wait set is used only by its thread.
     """
 
     __slots__ = ("_members", "_cookies", "_next")
 
     _members: Dict[int, Any]  # by cookie
-    _cookies: Dict[int, int]  # by fd; of a subscriber, by its negative id
+    _cookies: Dict[int, int]  # by fd; of a handle, by its negative id
     _next: int
 
     def __new__(cls, client: "Client") -> "WaitSet":
@@ -52,13 +54,16 @@ class WaitSet(_core.WaitSet):
         return self
 
     def add(self, member: Member, events: int = select.POLLIN) -> None:
-        """Add a subscriber, or an fd with the events to wait for, as in select.poll().
+        """Add a subscriber, caller or server, or an fd with the events to wait for, as in select.poll().
+
+        A caller is ready when Caller.recv_any(timeout=0) has something, be it that a call has ended;
+        a server when Server.recv(timeout=0) has. Now and then there is nothing then: Timeout.
 
         Exists: it is in a wait set already; Error.
         """
         cookie = self._next
         key = _key(member)
-        if isinstance(member, _core.Subscriber):
+        if isinstance(member, _HANDLES):
             self._add(member, cookie)
         else:
             self._add_fd(key, events, cookie)
@@ -71,7 +76,7 @@ class WaitSet(_core.WaitSet):
         key = _key(member)
         if key not in self._cookies:
             raise NotFound(errno.ENOENT, f"{member!r} is not in this wait set")
-        if isinstance(member, _core.Subscriber):
+        if isinstance(member, _HANDLES):
             self._remove(member)
         else:
             self._remove_fd(key)
@@ -80,8 +85,8 @@ class WaitSet(_core.WaitSet):
     def wait(self, timeout: Optional[float] = None, max: int = 64) -> List[Tuple[Any, int]]:
         """Wait until some members are ready: a list of (member, events), at most max.
 
-        timeout: seconds, None waits for ever; an empty list when it was up. A subscriber that was
-        ready and not emptied is reported again.
+        timeout: seconds, None waits for ever; an empty list when it was up. What was ready and not
+        emptied is reported again.
         """
         members = self._members
         return [

@@ -111,6 +111,8 @@ pub struct shmb_channel_info {
     pub ttl_ms: u32,
     pub ordered: u32,
     pub retained: u32,
+    pub request_len: u32,
+    pub reply_len: u32,
     pub pad: u32,
 }
 
@@ -244,6 +246,8 @@ pub struct shmb_server_stats {
     pub cancelled: u64,
     pub n_open: u32,
     pub n_callers: u32,
+    pub n_held: u32,
+    pub pad: u32,
 }
 
 /// One thing that is ready.
@@ -317,6 +321,8 @@ pub const SHMB_SERVER_TRUSTING: u32 = 1 << 1;
 pub const SHMB_REPLY_MORE: u32 = 1 << 0;
 pub const SHMB_READY_SUBSCRIBER: u32 = 1;
 pub const SHMB_READY_FD: u32 = 2;
+pub const SHMB_READY_CALLER: u32 = 3;
+pub const SHMB_READY_SERVER: u32 = 4;
 
 pub const SHMB_SCHEMA_MAGIC: u32 = 0x3154_4853;
 pub const SHMB_SCHEMA_FIELDS_MAX: u32 = 200;
@@ -370,7 +376,7 @@ macro_rules! layout {
 layout! { shmb_view, 64, data: 0, len: 8, count: 12, stride: 16, type_: 20, sequence: 24, lost: 32, publisher_id: 40, term: 48, attempt: 56, pad: 60 }
 layout! { shmb_client_options, 56, options_len: 0, flags: 4, address: 8, address_len: 16, label_len: 20, label: 24, key_file: 32, broker_key_file: 40, connect_timeout_ns: 48 }
 layout! { shmb_channel_options, 88, options_len: 0, flags: 4, schema: 8, schema_len: 16, lane_len: 20, max_publishers: 24, max_subscribers: 28, history: 32, backing: 36, pattern: 40, max_keys: 44, value_len: 48, record_len_max: 52, arena_len: 56, inline_len_max: 64, max_holds: 68, block_flags: 72, numa_node: 76, ttl_ms: 80, pad: 84 }
-layout! { shmb_channel_info, 88, lane_len: 0, record_len_max: 4, record_len: 8, max_publishers: 12, max_subscribers: 16, n_publishers: 20, n_subscribers: 24, history: 28, backing: 32, pattern: 36, max_keys: 40, value_len_max: 44, arena_len: 48, inline_len_max: 56, max_holds: 60, block_flags: 64, numa_node: 68, ttl_ms: 72, ordered: 76, retained: 80, pad: 84 }
+layout! { shmb_channel_info, 96, lane_len: 0, record_len_max: 4, record_len: 8, max_publishers: 12, max_subscribers: 16, n_publishers: 20, n_subscribers: 24, history: 28, backing: 32, pattern: 36, max_keys: 40, value_len_max: 44, arena_len: 48, inline_len_max: 56, max_holds: 60, block_flags: 64, numa_node: 68, ttl_ms: 72, ordered: 76, retained: 80, request_len: 84, reply_len: 88, pad: 92 }
 layout! { shmb_state_value, 32, version: 0, term: 8, publisher_id: 16, key: 24, len: 28 }
 layout! { shmb_publisher_options, 16, options_len: 0, flags: 4, arena_len: 8 }
 layout! { shmb_publisher_stats, 80, publisher_id: 0, published: 8, published_len: 16, dropped: 24, refused: 32, rings: 40, n_subscribers: 48, n_blocks: 52, n_held: 56, n_evicted: 60, arena_len: 64, backstops: 72 }
@@ -380,7 +386,7 @@ layout! { shmb_call_view, 64, data: 0, len: 8, call: 12, type_: 16, code: 20, mo
 layout! { shmb_caller_options, 16, options_len: 0, flags: 4, spin_ns: 8, pad: 12 }
 layout! { shmb_caller_stats, 56, caller_id: 0, calls: 8, replies: 16, late: 24, timeouts: 32, resets: 40, n_open: 48, n_servers: 52 }
 layout! { shmb_server_options, 16, options_len: 0, flags: 4, spin_ns: 8, pad: 12 }
-layout! { shmb_server_stats, 48, server_id: 0, requests: 8, replies: 16, expired: 24, cancelled: 32, n_open: 40, n_callers: 44 }
+layout! { shmb_server_stats, 56, server_id: 0, requests: 8, replies: 16, expired: 24, cancelled: 32, n_open: 40, n_callers: 44, n_held: 48, pad: 52 }
 layout! { shmb_ready, 16, cookie: 0, kind: 8, events: 12 }
 layout! { shmb_broker_options, 16, options_len: 0, flags: 4, directory: 8 }
 layout! { shmb_schema_field, 64, name: 0, offset: 40, size: 44, count: 48, parent: 52, kind: 54, align: 55, zero: 56 }
@@ -643,6 +649,16 @@ extern "C" {
         subscriber: *mut shmb_subscriber,
         cookie: u64,
     ) -> i32;
+    pub fn shmb_waitset_add_caller(
+        waitset: *mut shmb_waitset,
+        caller: *mut shmb_caller,
+        cookie: u64,
+    ) -> i32;
+    pub fn shmb_waitset_add_server(
+        waitset: *mut shmb_waitset,
+        server: *mut shmb_server,
+        cookie: u64,
+    ) -> i32;
     pub fn shmb_waitset_add_fd(
         waitset: *mut shmb_waitset,
         fd: i32,
@@ -651,6 +667,14 @@ extern "C" {
     ) -> i32;
     pub fn shmb_waitset_remove(waitset: *mut shmb_waitset, subscriber: *mut shmb_subscriber)
         -> i32;
+    pub fn shmb_waitset_remove_caller(
+        waitset: *mut shmb_waitset,
+        caller: *mut shmb_caller,
+    ) -> i32;
+    pub fn shmb_waitset_remove_server(
+        waitset: *mut shmb_waitset,
+        server: *mut shmb_server,
+    ) -> i32;
     pub fn shmb_waitset_remove_fd(waitset: *mut shmb_waitset, fd: i32) -> i32;
     pub fn shmb_waitset_wait(
         waitset: *mut shmb_waitset,

@@ -12,7 +12,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 fn main() -> shmbroker::Result<()> {
     let text = std::env::args().nth(1).unwrap_or_else(|| "hello".to_string());
     let client = Client::open()?;
-    let mut caller = client.calls("example/calls")?.caller()?;
+    let caller = client.calls("example/calls")?.caller()?;
     // One request, one reply.
     let reply = caller.call(UPPER, text.as_bytes(), TIMEOUT)?;
     println!("{}", String::from_utf8_lossy(&reply));

@@ -11,7 +11,7 @@ const COUNT: u32 = 2;
 const ENOSYS: i32 = 38;
 const PATIENCE: Duration = Duration::from_secs(1);
 
-fn answer(server: &mut Server, request: &Request) -> Result<()> {
+fn answer(server: &Server, request: &Request) -> Result<()> {
     match request.kind {
         UPPER => server.reply(request.call, 0, &request.data.to_ascii_uppercase(), PATIENCE),
         COUNT => {
@@ -27,11 +27,11 @@ fn answer(server: &mut Server, request: &Request) -> Result<()> {
 fn main() -> Result<()> {
     let count = std::env::args().nth(1).map_or(usize::MAX, |n| n.parse().expect("a number"));
     let client = Client::open()?;
-    let mut server = client.calls("example/calls")?.server()?;
+    let server = client.calls("example/calls")?.server()?;
     for _ in 0..count {
         if let Some(request) = server.recv(None)? {
             // A caller that went away, or does not read, is no reason to stop.
-            if let Err(error) = answer(&mut server, &request) {
+            if let Err(error) = answer(&server, &request) {
                 eprintln!("process {} got no answer: {}", request.pid, error);
             }
         }

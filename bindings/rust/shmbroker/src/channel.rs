@@ -39,6 +39,12 @@ pub trait Content: sealed::Sealed + 'static {
 
     #[doc(hidden)]
     fn get(subscriber: &Subscriber<Self>, key: u32) -> Result<Option<Self::Owned>>;
+
+    #[doc(hidden)]
+    fn as_payload(&self) -> &[u8];
+
+    #[doc(hidden)]
+    fn from_payload(bytes: &[u8]) -> Option<Self::Owned>;
 }
 
 impl<T: Record> Content for T {
@@ -52,6 +58,14 @@ impl<T: Record> Content for T {
     fn get(subscriber: &Subscriber<T>, key: u32) -> Result<Option<T>> {
         state::get_record(subscriber, key)
     }
+
+    fn as_payload(&self) -> &[u8] {
+        self.as_bytes()
+    }
+
+    fn from_payload(bytes: &[u8]) -> Option<T> {
+        T::from_bytes(bytes)
+    }
 }
 
 impl Content for [u8] {
@@ -64,6 +78,14 @@ impl Content for [u8] {
 
     fn get(subscriber: &Subscriber<[u8]>, key: u32) -> Result<Option<Vec<u8>>> {
         state::get_vec(subscriber, key)
+    }
+
+    fn as_payload(&self) -> &[u8] {
+        self
+    }
+
+    fn from_payload(bytes: &[u8]) -> Option<Vec<u8>> {
+        Some(bytes.to_vec())
     }
 }
 
@@ -331,15 +353,21 @@ impl ChannelOptions {
         if any_schema && T::SCHEMA.is_some() {
             return Err(Error::new(EINVAL, "only a channel of bytes can have any schema"));
         }
-        let schema = T::SCHEMA.unwrap_or(&[]);
+        self.open_table(client, name, T::SCHEMA)
+    }
+
+    /// Opens the channel with this table, whatever is made of its records.
+    pub(crate) fn open_table<T: ?Sized>(
+        &self,
+        client: &Client,
+        name: &str,
+        table: Option<&[u8]>,
+    ) -> Result<Channel<T>> {
         let options = sys::shmb_channel_options {
             options_len: size_of::<sys::shmb_channel_options>() as u32,
             flags: self.flags,
-            schema: match T::SCHEMA {
-                None => ptr::null(),
-                Some(schema) => schema.as_ptr() as *const c_void,
-            },
-            schema_len: length(schema.len()),
+            schema: table.map_or(ptr::null(), |table| table.as_ptr() as *const c_void),
+            schema_len: length(table.map_or(0, <[u8]>::len)),
             lane_len: self.lane_len,
             max_publishers: self.max_publishers,
             max_subscribers: self.max_subscribers,
@@ -460,6 +488,10 @@ pub struct ChannelInfo {
     pub ordered: bool,
     /// It stays until it is removed.
     pub retained: bool,
+    /// Bytes of every request of a call channel, 0 if untyped.
+    pub request_len: u32,
+    /// Bytes of every reply of a call channel, 0 if untyped.
+    pub reply_len: u32,
 }
 
 /// How long one thread keeps others from a channel while it waits for members.
@@ -515,6 +547,8 @@ impl<T: ?Sized> Channel<T> {
             },
             ordered: info.ordered != 0,
             retained: info.retained != 0,
+            request_len: info.request_len,
+            reply_len: info.reply_len,
         })
     }
 

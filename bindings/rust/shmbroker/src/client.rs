@@ -13,7 +13,7 @@ use std::time::Duration;
 use shmbroker_sys as sys;
 
 use crate::broker::{c_path, no_handle};
-use crate::call::{Calls, CallsOptions};
+use crate::call::{Call, Calls, CallsOptions};
 use crate::channel::{Channel, ChannelOptions, Content};
 use crate::check_abi;
 use crate::error::{check, length, nanoseconds, Result};
@@ -256,6 +256,13 @@ impl Client {
     /// See [`Calls`], and [`CallsOptions`] for more.
     pub fn calls(&self, name: &str) -> Result<Calls> {
         CallsOptions::new().open(self, name)
+    }
+
+    /// Opens a typed call channel. It is created if there is none.
+    ///
+    /// See [`call!`](crate::call).
+    pub fn typed_calls<C: Call + ?Sized>(&self, name: &str) -> Result<Calls<C>> {
+        CallsOptions::new().open_typed(self, name)
     }
 
     /// Asks the broker for a sign of life, and takes in what it has sent.

@@ -37,7 +37,7 @@
 //! # Calls
 //!
 //! On a [`Calls`] channel a [`Caller`] sends requests, and a [`Server`] answers each with one reply,
-//! with several, or with a failure.
+//! with several, or with a failure. [`call!`] says what both are.
 //!
 //! # Types
 //!
@@ -48,8 +48,8 @@
 //! # Threads
 //!
 //! [`Client`] and [`Channel`] are `Send + Sync`; clones share one handle. [`Publisher`] and
-//! [`Subscriber`] are `Send`, not `Sync`: each is used by one thread at a time. A [`WaitSet`] stays
-//! on its thread, with the subscribers in it. Whatever is open keeps what it was opened from
+//! [`Subscriber`], [`Caller`] and [`Server`] are `Send`, not `Sync`: each is used by one thread at a
+//! time. A [`WaitSet`] stays on its thread, with what is in it. Whatever is open keeps what it was opened from
 //! alive, so drop them in any order.
 //!
 //! # Memory that others write
@@ -77,7 +77,7 @@ mod waitset;
 
 pub use broker::{Broker, BrokerOptions};
 pub use call::{
-    CallId, Caller, CallerOptions, CallerStats, Calls, CallsOptions, Replies, Reply, Request, Server,
+    Call, CallId, Caller, CallerOptions, CallerStats, Calls, CallsOptions, Replies, Reply, Request, Server,
     ServerOptions, ServerStats,
 };
 pub use channel::{Backing, Channel, ChannelInfo, ChannelOptions, Content};

@@ -393,12 +393,28 @@ impl<const LEN: usize> Table<LEN> {
         self
     }
 
+    /// A record of a call: between the two there is padding, of which nobody sends a byte.
+    pub const fn part<F: Field>(mut self, name: &str) -> Self {
+        self.offset = (self.offset + F::ALIGN - 1) / F::ALIGN * F::ALIGN;
+        self.field::<F>(name)
+    }
+
+    pub const fn finish_parts(self) -> [u8; LEN] {
+        let len = (self.offset + self.align - 1) / self.align * self.align;
+        let align = self.align;
+        self.close(len, align)
+    }
+
     pub const fn finish<T: Record>(self) -> [u8; LEN] {
         assert!(
             self.offset == size_of::<T>(),
             "padding at the end: order the fields by size, or put a Pad<N> there"
         );
         assert!(self.align == align_of::<T>(), "a record has the alignment that repr(C) gives");
+        self.close(size_of::<T>(), align_of::<T>())
+    }
+
+    const fn close(self, len: usize, align: usize) -> [u8; LEN] {
         assert!(self.align <= 8, "a record is aligned to at most 8");
         assert!(self.rows > 0, "a record has at least one field");
         assert!(self.rows <= sys::SHMB_SCHEMA_FIELDS_MAX as usize, "a record has too many fields");
@@ -407,10 +423,7 @@ impl<const LEN: usize> Table<LEN> {
             "a Pad of 8 bytes or more would be a field that nobody describes"
         );
         let rows = self.rows as u64;
-        self.put(6, rows, 2)
-            .put(8, size_of::<T>() as u64, 4)
-            .put(12, align_of::<T>() as u64, 4)
-            .bytes
+        self.put(6, rows, 2).put(8, len as u64, 4).put(12, align as u64, 4).bytes
     }
 }
 

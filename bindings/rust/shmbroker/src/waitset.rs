@@ -13,6 +13,7 @@ use std::time::Duration;
 use shmbroker_sys as sys;
 
 use crate::broker::no_handle;
+use crate::call::{Call, Caller, End, Server, Side};
 use crate::client::{Client, ClientShared};
 use crate::error::{check, check_unless, nanoseconds, Error, Result, EINVAL, ETIMEDOUT};
 use crate::subscriber::Subscriber;
@@ -20,9 +21,9 @@ use crate::subscriber::Subscriber;
 /// At most so many things are reported at once; the others come with the next call.
 const READY_MAX: usize = 64;
 
-/// One place to wait for many subscribers and fds.
+/// One place to wait for many subscribers, callers, servers and fds.
 ///
-/// Subscribers are only borrowed, so that you receive from them as ever. They cannot move, be
+/// Subscribers, callers and servers are only borrowed, so that you use them as ever. They cannot move, be
 /// dropped or go to another thread as long as the set lives, and the set stays on its thread;
 /// [`WaitSet::add_shared`] is for those that come and go.
 ///
@@ -101,6 +102,16 @@ impl Ready {
     /// Is it a subscriber?
     pub fn is_subscriber(&self) -> bool {
         self.0.kind == sys::SHMB_READY_SUBSCRIBER
+    }
+
+    /// Is it a caller?
+    pub fn is_caller(&self) -> bool {
+        self.0.kind == sys::SHMB_READY_CALLER
+    }
+
+    /// Is it a server?
+    pub fn is_server(&self) -> bool {
+        self.0.kind == sys::SHMB_READY_SERVER
     }
 
     /// Is it an fd?
@@ -192,6 +203,77 @@ impl<'a> WaitSet<'a> {
         Ok(())
     }
 
+    /// Adds a caller. It is ready when [`Caller::recv_any`] without time has something, be it that a call
+    /// has ended; now and then there is nothing then.
+    ///
+    /// ```
+    /// # use shmbroker::{Broker, ClientOptions, WaitSet};
+    /// # use std::time::Duration;
+    /// # fn main() -> shmbroker::Result<()> {
+    /// # let broker = Broker::start()?;
+    /// # let client = ClientOptions::new().address(broker.address()).open()?;
+    /// let calls = client.calls("shout")?;
+    /// let (server, caller) = (calls.server()?, calls.caller()?);
+    /// let mut set = WaitSet::open(&client)?;
+    /// set.add_server(&server, 1)?;
+    /// set.add_caller(&caller, 2)?;
+    /// caller.start(0, b"hello", Duration::from_secs(10))?;
+    /// let mut done = false;
+    /// while !done {
+    ///     for ready in set.wait(None)?.to_vec() {
+    ///         if ready.is_server() {
+    ///             while let Some(request) = server.recv(Duration::ZERO)? {
+    ///                 server.reply(request.call, 0, &request.data, None)?;
+    ///             }
+    ///         } else if let Ok(reply) = caller.recv_any(Duration::ZERO) {
+    ///             done = reply.data.as_deref() == Some(b"hello");
+    ///         }
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn add_caller<C: Call + ?Sized>(
+        &mut self,
+        caller: &'a Caller<C>,
+        cookie: u64,
+    ) -> Result<()> {
+        self.add_end(&caller.end, cookie)
+    }
+
+    /// Takes a caller out.
+    pub fn remove_caller<C: Call + ?Sized>(&mut self, caller: &Caller<C>) -> Result<()> {
+        self.remove_end(&caller.end)
+    }
+
+    /// Adds a server. It is ready when [`Server::recv`] without time has a request; now and then there is
+    /// none then.
+    pub fn add_server<C: Call + ?Sized>(
+        &mut self,
+        server: &'a Server<C>,
+        cookie: u64,
+    ) -> Result<()> {
+        self.add_end(&server.end, cookie)
+    }
+
+    /// Takes a server out.
+    pub fn remove_server<C: Call + ?Sized>(&mut self, server: &Server<C>) -> Result<()> {
+        self.remove_end(&server.end)
+    }
+
+    fn add_end<S: Side>(&mut self, end: &End<S>, cookie: u64) -> Result<()> {
+        if !Arc::ptr_eq(&self.client, &end.channel.client) {
+            return Err(Error::new(EINVAL, "the caller or server belongs to another client"));
+        }
+        // SAFETY: both are open, and the end outlives the set on this thread.
+        check(unsafe { S::add(self.handle.as_ptr(), end.handle.as_ptr(), cookie) }).map(drop)
+    }
+
+    fn remove_end<S: Side>(&mut self, end: &End<S>) -> Result<()> {
+        // SAFETY: both are open.
+        check(unsafe { S::remove(self.handle.as_ptr(), end.handle.as_ptr()) }).map(drop)
+    }
+
     /// Adds an fd, which stays open as long as the set lives. `events` are `POLLIN`, `POLLOUT`, ...
     /// as in poll(2); level-triggered.
     ///
@@ -230,7 +312,7 @@ impl<'a> WaitSet<'a> {
     /// Waits for any of them: those that are ready, none when the time is over. `None` waits for
     /// ever.
     ///
-    /// A subscriber that was ready and not emptied is reported again.
+    /// What was ready and not emptied is reported again.
     pub fn wait(&mut self, timeout: impl Into<Option<Duration>>) -> Result<&[Ready]> {
         self.ready.clear();
         let timeout_ns = nanoseconds(timeout.into());

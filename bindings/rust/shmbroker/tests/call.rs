@@ -7,7 +7,10 @@ use std::thread;
 use std::time::Duration;
 
 use common::{connect, start, LONG, SHORT};
-use shmbroker::{Caller, CallerOptions, Calls, CallsOptions, ErrorKind, Server, ServerOptions};
+use shmbroker::{
+    call, record, Caller, CallerOptions, Calls, CallsOptions, ErrorKind, Pad, Server, ServerOptions,
+    WaitSet,
+};
 
 #[test]
 fn they_go_to_other_threads() {
@@ -20,7 +23,7 @@ fn they_go_to_other_threads() {
 #[test]
 fn a_call_is_answered() {
     let (broker, client) = start();
-    let mut server = connect(&broker).calls("c").unwrap().server().unwrap();
+    let server = connect(&broker).calls("c").unwrap().server().unwrap();
     let thread = thread::spawn(move || {
         for _ in 0..1000 {
             let mut request = server.recv(LONG).unwrap().unwrap();
@@ -31,7 +34,7 @@ fn a_call_is_answered() {
     });
     let calls = client.calls("c").unwrap();
     calls.wait_for_servers(1, LONG).unwrap();
-    let mut caller = calls.caller().unwrap();
+    let caller = calls.caller().unwrap();
     for i in 0..1000u32 {
         let mut expected = i.to_ne_bytes();
         expected.reverse();
@@ -47,8 +50,8 @@ fn a_call_is_answered() {
 fn who_asks_is_told() {
     let (_broker, client) = start();
     let calls = client.calls("c").unwrap();
-    let mut server = ServerOptions::new().trusting(true).open(&calls).unwrap();
-    let mut caller = CallerOptions::new().trusting(true).spin(SHORT).open(&calls).unwrap();
+    let server = ServerOptions::new().trusting(true).open(&calls).unwrap();
+    let caller = CallerOptions::new().trusting(true).spin(SHORT).open(&calls).unwrap();
     let call = caller.start(7, b"x", LONG).unwrap();
     let request = server.recv(LONG).unwrap().unwrap();
     assert_eq!((request.kind, &request.data[..]), (7, &b"x"[..]));
@@ -72,8 +75,8 @@ fn who_asks_is_told() {
 fn long_ones() {
     let (_broker, client) = start();
     let calls = CallsOptions::new().lane_len(1 << 20).open(&client, "c").unwrap();
-    let mut server = calls.server().unwrap();
-    let mut caller = calls.caller().unwrap();
+    let server = calls.server().unwrap();
+    let caller = calls.caller().unwrap();
     let call = caller.start(0, &[1; 300000], LONG).unwrap();
     let request = server.recv(LONG).unwrap().unwrap();
     assert_eq!(request.data, [1; 300000]);
@@ -87,7 +90,7 @@ fn long_ones() {
 fn replies_can_be_many_or_none() {
     let (_broker, client) = start();
     let calls = CallsOptions::new().lane_len(4096).open(&client, "c").unwrap();
-    let mut server = calls.server().unwrap();
+    let server = calls.server().unwrap();
     let thread = thread::spawn(move || {
         while let Some(request) = server.recv(LONG).unwrap() {
             for i in 0..request.kind {
@@ -99,7 +102,7 @@ fn replies_can_be_many_or_none() {
             server.end(request.call, LONG).unwrap();
         }
     });
-    let mut caller = calls.caller().unwrap();
+    let caller = calls.caller().unwrap();
     let replies: Vec<_> = caller.stream(1000, b"", LONG).unwrap().map(|r| r.unwrap()).collect();
     assert_eq!(replies.len(), 1000);
     assert_eq!(replies[999], 999u32.to_ne_bytes());
@@ -117,8 +120,8 @@ fn replies_can_be_many_or_none() {
 fn failures() {
     let (_broker, client) = start();
     let calls = client.calls("c").unwrap();
-    let mut server = calls.server().unwrap();
-    let mut caller = calls.caller().unwrap();
+    let server = calls.server().unwrap();
+    let caller = calls.caller().unwrap();
     let call = caller.start(0, b"", LONG).unwrap();
     let request = server.recv(LONG).unwrap().unwrap();
     server.fail(request.call, -7, "not today", LONG).unwrap();
@@ -132,12 +135,12 @@ fn failures() {
 fn time_and_cancelling() {
     let (_broker, client) = start();
     let calls = client.calls("c").unwrap();
-    let mut caller = calls.caller().unwrap();
+    let caller = calls.caller().unwrap();
     let fast = CallerOptions::new().fail_fast(true).open(&calls);
     let error = fast.unwrap().call(0, b"", LONG).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoServer);
     assert_eq!(caller.call(0, b"", SHORT).unwrap_err().kind(), ErrorKind::TimedOut);
-    let mut server = calls.server().unwrap();
+    let server = calls.server().unwrap();
     assert_eq!(server.recv(Duration::ZERO).unwrap(), None);
     let call = caller.start(0, b"", LONG).unwrap();
     let request = server.recv(LONG).unwrap().unwrap();
@@ -153,13 +156,13 @@ fn time_and_cancelling() {
 fn a_side_that_goes() {
     let (_broker, client) = start();
     let calls = client.calls("c").unwrap();
-    let mut server = calls.server().unwrap();
-    let mut caller = calls.caller().unwrap();
+    let server = calls.server().unwrap();
+    let caller = calls.caller().unwrap();
     let call = caller.start(0, b"", None).unwrap();
     server.recv(LONG).unwrap().unwrap();
     drop(server);
     assert_eq!(caller.recv(call, LONG).unwrap_err().kind(), ErrorKind::ConnectionReset);
-    let mut server = calls.server().unwrap();
+    let server = calls.server().unwrap();
     caller.start(0, b"", None).unwrap();
     let request = server.recv(LONG).unwrap().unwrap();
     drop(caller);
@@ -177,4 +180,78 @@ fn other_patterns_are_refused() {
     assert_eq!(client.channel_bytes("c").unwrap_err().kind(), ErrorKind::SchemaMismatch);
     let _bytes = client.channel_bytes("bytes").unwrap();
     assert_eq!(client.calls("bytes").unwrap_err().kind(), ErrorKind::SchemaMismatch);
+}
+
+record! {
+    #[derive(Debug, PartialEq)]
+    pub struct Query: "test.query" { pub id: u32 }
+}
+
+record! {
+    #[derive(Debug, PartialEq)]
+    pub struct Quote: "test.quote" { pub price: f64, pub count: u32, pub flags: u32 }
+}
+
+record! {
+    pub struct OtherQuote: "test.quote" { pub price: f64, pub count: i32, pub pad0: Pad<4> }
+}
+
+call! { pub struct Lookup: "test.lookup" { request: Query, reply: Quote } }
+call! { pub struct OtherLookup: "test.lookup" { request: Query, reply: OtherQuote } }
+
+#[test]
+fn types_are_checked() {
+    let (broker, client) = start();
+    let calls = client.typed_calls::<Lookup>("c").unwrap();
+    let info = calls.info().unwrap();
+    assert_eq!((info.request_len, info.reply_len), (4, 16));
+    let error = client.typed_calls::<OtherLookup>("c").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SchemaMismatch);
+    assert!(error.to_string().contains("reply.count"), "{}", error);
+    assert_eq!(client.calls("c").unwrap_err().kind(), ErrorKind::SchemaMismatch);
+    let server = connect(&broker).typed_calls::<Lookup>("c").unwrap().server().unwrap();
+    let thread = thread::spawn(move || {
+        let request = server.recv(LONG).unwrap().unwrap();
+        assert_eq!(request.data, Query { id: 7 });
+        let quote = Quote { price: 1.5, count: 2, flags: 3 };
+        server.send(request.call, 0, &quote, LONG).unwrap();
+        server.fail(request.call, 1, "no more", LONG).unwrap();
+        let request = server.recv(LONG).unwrap().unwrap();
+        server.reply(request.call, 0, &quote, LONG).unwrap();
+    });
+    let caller = calls.caller().unwrap();
+    let mut replies = caller.stream(0, &Query { id: 7 }, LONG).unwrap();
+    assert_eq!(replies.next().unwrap().unwrap(), Quote { price: 1.5, count: 2, flags: 3 });
+    assert_eq!(replies.next().unwrap().unwrap_err().kind(), ErrorKind::Remote);
+    assert_eq!(caller.call(0, &Query { id: 8 }, LONG).unwrap().count, 2);
+    thread.join().unwrap();
+}
+
+#[test]
+fn they_are_waited_for() {
+    let (_broker, client) = start();
+    let calls = client.calls("c").unwrap();
+    let (server, caller) = (calls.server().unwrap(), calls.caller().unwrap());
+    let mut set = WaitSet::open(&client).unwrap();
+    set.add_server(&server, 1).unwrap();
+    set.add_caller(&caller, 2).unwrap();
+    let mut done = 0;
+    caller.start(0, b"x", LONG).unwrap();
+    while done < 100 {
+        for ready in set.wait(LONG).unwrap().to_vec() {
+            if ready.is_server() {
+                assert_eq!(ready.cookie(), 1);
+                while let Some(request) = server.recv(Duration::ZERO).unwrap() {
+                    server.reply(request.call, 0, &request.data, LONG).unwrap();
+                }
+            } else if caller.recv_any(Duration::ZERO).is_ok() {
+                assert!(ready.is_caller() && ready.cookie() == 2);
+                caller.start(0, b"x", LONG).unwrap();
+                done += 1;
+            }
+        }
+    }
+    set.remove_server(&server).unwrap();
+    set.remove_caller(&caller).unwrap();
+    assert_eq!(set.remove_caller(&caller).unwrap_err().kind(), ErrorKind::NotFound);
 }
