@@ -22,6 +22,9 @@ model_tests += %D%/model-queue
 model_tests += %D%/model-block
 %C%_model_block_SOURCES = %D%/model-block.c %D%/dfs.c %D%/dfs.h
 %C%_model_block_CFLAGS = $(AM_CFLAGS) -O3
+model_tests += %D%/model-call
+%C%_model_call_SOURCES = %D%/model-call.c $(model_files)
+%C%_model_call_CFLAGS = $(AM_CFLAGS) -O3
 
 if !SANITIZED
 check_PROGRAMS += $(model_tests)
