@@ -11,9 +11,10 @@ first=$(tests/soak/soak --seed 1 --seconds 5 --plan | cksum)
 }
 tests/soak/soak --seconds $seconds || exit
 [ -z "$SHMB_TEST_QUICK" ] || exit 0
-for mutant in mutant-ack mutant-zero mutant-job; do
+for mutant in mutant-ack mutant-zero mutant-job mutant-call; do
 	# A worker has to die with jobs that are done behind one that is not.
 	[ $mutant = mutant-job ] && seconds=12 || seconds=4
+	[ $mutant = mutant-call ] && seconds=1
 	text=$(tests/soak/$mutant --seed 1 --seconds $seconds 2>&1)
 	if [ $? = 1 ] && echo "$text" | grep -q 'promises were broken'; then
 		echo "found: $mutant: $(echo "$text" | grep -v '^soak\|^without' | head -n 1)"

@@ -110,6 +110,25 @@ static unsigned check_batch(const struct history *history, uint32_t id)
 	return 1;
 }
 
+/*
+ * Of calls: each is handed out once at most and ends once, with what one who was handed it has answered;
+ * those of a caller that was not killed all end.
+ */
+static unsigned check_dialogue(const struct history *history, uint32_t id)
+{
+	const struct dialogue *dialogue = &history->dialogues[id];
+	unsigned stray = 0;
+
+	for (uint64_t i = dialogue->tried; i < N_ASKED; i++)
+		stray += dialogue->handed[i];
+	if (!dialogue->again && !dialogue->torn && !dialogue->unasked && !stray)
+		return 0;
+	printf("caller %u: %u calls came or ended twice, %u torn, %u answered by nobody, %u never "
+	       "asked\n",
+	       id, dialogue->again, dialogue->torn, dialogue->unasked, stray);
+	return 1;
+}
+
 unsigned soak_check(const struct history *history)
 {
 	unsigned bad = 0, missed = 0;
@@ -130,6 +149,8 @@ unsigned soak_check(const struct history *history)
 	}
 	for (uint32_t id = 0; id < history->n_batches; id++)
 		bad += check_batch(history, id);
+	for (uint32_t id = 0; id < history->n_dialogues; id++)
+		bad += check_dialogue(history, id);
 	printf("%u times a sealed lane was lost with the broker that kept it\n", missed);
 	return bad;
 }

@@ -1,5 +1,5 @@
 # A seeded hand that kills, stops and starves any process, and a judge of the history.
-soak_files = %D%/soak.c %D%/worker.c %D%/hand.c %D%/check.c %D%/soak.h
+soak_files = %D%/soak.c %D%/worker.c %D%/hand.c %D%/call.c %D%/check.c %D%/soak.h
 soak_ldadd = daemon/libbroker.la lib/libshmb.la
 
 check_PROGRAMS += %D%/soak
@@ -7,7 +7,7 @@ check_PROGRAMS += %D%/soak
 %C%_soak_LDADD = $(soak_ldadd)
 
 # The same with a mistake built in: the judge must find it.
-check_PROGRAMS += %D%/mutant-ack %D%/mutant-zero %D%/mutant-job
+check_PROGRAMS += %D%/mutant-ack %D%/mutant-zero %D%/mutant-job %D%/mutant-call
 %C%_mutant_ack_SOURCES = $(soak_files)
 %C%_mutant_ack_CPPFLAGS = $(AM_CPPFLAGS) -DSOAK_MUTANT_ACK
 %C%_mutant_ack_LDADD = $(soak_ldadd)
@@ -19,6 +19,9 @@ check_PROGRAMS += %D%/mutant-ack %D%/mutant-zero %D%/mutant-job
 %C%_mutant_job_CPPFLAGS = $(AM_CPPFLAGS) -include $(top_srcdir)/tests/kill/mutate.h \
 	-DSHMB_MUTATE_JOB_MARK
 %C%_mutant_job_LDADD = $(soak_ldadd)
+%C%_mutant_call_SOURCES = $(soak_files)
+%C%_mutant_call_CPPFLAGS = $(AM_CPPFLAGS) -DSOAK_MUTANT_CALL
+%C%_mutant_call_LDADD = $(soak_ldadd)
 
 once_tests += %D%/chaos.sh
 EXTRA_DIST += %D%/chaos.sh

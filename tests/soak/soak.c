@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * A broker, publishers and subscribers, and a seeded hand that kills, stops, starves and restarts
+ * A broker, publishers and subscribers, callers and servers, and a seeded hand that kills, stops, starves and restarts
  * any of them at any time. In the end everybody may finish in peace, and the history of what each
  * publisher was acknowledged and what each subscriber got must keep every promise.
  *
@@ -369,6 +369,10 @@ static unsigned finish(void)
 		printf("a publisher does not end\n");
 		return 1;
 	}
+	if (!wait_all(FIRST_CALLER, FIRST_SERVER)) {
+		printf("a call does not end\n");
+		return 1;
+	}
 	__atomic_store_n(&history->drain, 1, __ATOMIC_RELEASE);
 	if (!wait_all(N_PUBLISHERS, N_WORKERS)) {
 		printf("a subscriber does not end\n");
@@ -410,6 +414,7 @@ static unsigned leak_gate(void)
 static void report(void)
 {
 	uint64_t acked = 0, received = 0, lost = 0, backstops = 0, jobs = 0, finished = 0;
+	uint64_t calls = 0, answered = 0, resets = 0;
 	unsigned lived = 0;
 
 	for (uint32_t i = 0; i < history->n_publications; i++)
@@ -425,6 +430,11 @@ static void report(void)
 		for (unsigned k = 0; k < N_JOBS; k++)
 			jobs += history->batches[i].done[k];
 	}
+	for (uint32_t i = 0; i < history->n_dialogues; i++) {
+		calls += history->dialogues[i].tried;
+		answered += history->dialogues[i].answered;
+		resets += history->dialogues[i].resets;
+	}
 	for (unsigned i = 0; i < N_ACTIONS; i++)
 		printf("%s%u %s", i ? ", " : "", counts[i], names[i]);
 	if (refusals)
@@ -436,6 +446,10 @@ static void report(void)
 	       (unsigned long long)backstops);
 	printf("%u publishers of queues: %llu jobs were done, %llu of publishers who waited for it\n",
 	       history->n_batches, (unsigned long long)jobs, (unsigned long long)finished);
+	printf("%u callers: %llu calls, of which %llu were answered, and %llu ended at once when their "
+	       "server went\n",
+	       history->n_dialogues, (unsigned long long)calls, (unsigned long long)answered,
+	       (unsigned long long)resets);
 }
 
 /* ---- the beginning ------------------------------------------------------------------------------ */

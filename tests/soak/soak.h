@@ -19,7 +19,13 @@
 #define N_HANDS		4u /* workers of these queues */
 #define FIRST_SUBMITTER (N_PUBLISHERS + N_SUBSCRIBERS)
 #define FIRST_HAND	(FIRST_SUBMITTER + N_SUBMITTERS)
-#define N_WORKERS	(FIRST_HAND + N_HANDS)
+#define N_CALLERS	2u /* caller n is on call channel n % N_CHANNELS */
+#define N_SERVERS	4u /* of these channels */
+#define FIRST_CALLER	(FIRST_HAND + N_HANDS)
+#define FIRST_SERVER	(FIRST_CALLER + N_CALLERS)
+#define N_WORKERS	(FIRST_SERVER + N_SERVERS)
+#define N_DIALOGUES	8192u
+#define N_ASKED		1024u
 #define N_BATCHES	8192u
 #define N_JOBS		1024u
 #define N_PUBLICATIONS	32768u
@@ -99,11 +105,38 @@ struct batch {
 };
 
 /**
+ * struct dialogue - the calls of one opened caller
+ * @tried:     calls whose start has begun
+ * @handed:    how often a server was handed it
+ * @answered:  so many had a reply
+ * @resets:    ended because their server had gone
+ * @cancelled: by the caller
+ * @ended:     with a reply, in time, or because their server had gone
+ * @finished:  all of them have
+ * @again:     came to a second server, or ended a second time
+ * @torn:      requests and replies that had other bytes than they should
+ * @unasked:   were answered by somebody who was never handed them
+ */
+struct dialogue {
+	uint64_t tried;
+	uint8_t handed[N_ASKED];
+	uint32_t answered;
+	uint32_t resets;
+	uint32_t cancelled;
+	uint32_t ended;
+	uint32_t finished;
+	uint32_t again;
+	uint32_t torn;
+	uint32_t unasked;
+};
+
+/**
  * struct history - everything
  * @tick:	   orders what several processes do; clocks may differ
  * @n_publications: handed out
  * @n_sessions:	   handed out
  * @n_batches:	   handed out
+ * @n_dialogues:   handed out
  * @leave:	   by worker: close in order and end
  * @stop:	   publishers: close in order and end
  * @drain:	   subscribers: read what there is, close and end
@@ -115,6 +148,7 @@ struct history {
 	uint32_t n_publications;
 	uint32_t n_sessions;
 	uint32_t n_batches;
+	uint32_t n_dialogues;
 	uint32_t leave[N_WORKERS];
 	uint32_t stop;
 	uint32_t drain;
@@ -123,6 +157,7 @@ struct history {
 	struct publication publications[N_PUBLICATIONS];
 	struct session sessions[N_SESSIONS];
 	struct batch batches[N_BATCHES];
+	struct dialogue dialogues[N_DIALOGUES];
 };
 
 /* splitmix64 */
@@ -145,9 +180,11 @@ void soak_nap(long ms);
 /* Fills record @number of publication @id. Returns its length. */
 uint32_t soak_fill(uint8_t record[RECORD_MAX], uint32_t id, uint64_t number);
 
-/* What soak_worker() does for those from FIRST_SUBMITTER on, and from FIRST_HAND on. */
+/* What soak_worker() does for those from FIRST_SUBMITTER on, from FIRST_HAND on, and so forth. */
 void soak_submitter(struct history *history, unsigned number, uint64_t random);
 void soak_hand(struct history *history, unsigned number, uint64_t random);
+void soak_caller(struct history *history, unsigned number, uint64_t random);
+void soak_server(struct history *history, unsigned number, uint64_t random);
 
 /* Worker @number of the run, in a process of its own; never returns. */
 _Noreturn void soak_worker(struct history *history, unsigned number, uint64_t random);

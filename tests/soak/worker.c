@@ -283,7 +283,11 @@ _Noreturn void soak_worker(struct history *history, unsigned number, uint64_t ra
 		subscriber(history, number, random);
 	else if (number < FIRST_HAND)
 		soak_submitter(history, number, random);
-	else
+	else if (number < FIRST_CALLER)
 		soak_hand(history, number, random);
+	else if (number < FIRST_SERVER)
+		soak_caller(history, number, random);
+	else
+		soak_server(history, number, random);
 	_exit(0);
 }
