@@ -31,8 +31,10 @@
 #include "daemon/listener.h"
 #include "daemon/member.h"
 
-#define AWAY_NS_DEFAULT	   (30 * 1000000000ull)
-#define REPLACE_NS_DEFAULT (2 * 1000000000ull)
+#define AWAY_NS_DEFAULT (30 * 1000000000ull)
+/* Long enough for a client that hardly gets to run. How many take so long at once is a quota. */
+#define HANDSHAKE_NS_DEFAULT (10 * 1000000000ull)
+#define REPLACE_NS_DEFAULT   (2 * 1000000000ull)
 
 static void on_accepted(void *data, int fd)
 {
@@ -330,6 +332,8 @@ int broker_new(const struct broker_config *config, struct broker **ret_broker)
 	broker->config = *config;
 	if (!broker->config.away_ns)
 		broker->config.away_ns = AWAY_NS_DEFAULT;
+	if (!broker->config.handshake_ns)
+		broker->config.handshake_ns = HANDSHAKE_NS_DEFAULT;
 	if (!broker->config.replace_ns)
 		broker->config.replace_ns = REPLACE_NS_DEFAULT;
 	broker->policy = config->policy;

@@ -15,8 +15,6 @@
 #include "daemon/connection.h"
 #include "daemon/idle.h"
 
-#define HANDSHAKE_NS (2 * 1000000000ull)
-
 static void connection_gone(struct connection *connection)
 {
 	connection->events->gone(connection);
@@ -217,8 +215,8 @@ static int connection_init(struct connection *connection, int fd)
 	r = connection_charge(connection);
 	if (r < 0)
 		return r;
-	r = loop_timer_at(broker->loop, shmb_clock_now_ns() + HANDSHAKE_NS, on_deadline, connection,
-			  &connection->deadline);
+	r = loop_timer_at(broker->loop, shmb_clock_now_ns() + broker->config.handshake_ns,
+			  on_deadline, connection, &connection->deadline);
 	if (r < 0)
 		return r;
 	r = loop_conn_new(broker->loop, fd, &conn_ops, connection, &connection->io);

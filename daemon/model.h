@@ -365,8 +365,9 @@ struct pair {
  * @socket_mode:  permissions of the socket
  * @listen_fd:	  -1: make the socket; else it exists already, at @socket_path
  * @backend:	  of the loop
- * @idle_exit_ns: 0: never; else stop after so long without connections and members
+ * @idle_exit_ns: 0: never; else stop after so long without connections, clients and members
  * @away_ns:	  how long a client without members may be away; 0: 30 s
+ * @handshake_ns: how long a connection may take to prove who it is and join; 0: 10 s
  * @remove_all:	  when it stops, leave nothing behind, not even for clients that live on
  * @store:	  keeps fds while there is no broker; the caller's; NULL: none
  * @replace:	  take the place of a broker that is there and does not go
@@ -386,6 +387,7 @@ struct broker_config {
 	enum loop_backend backend;
 	uint64_t idle_exit_ns;
 	uint64_t away_ns;
+	uint64_t handshake_ns;
 	bool remove_all;
 	struct store *store;
 	bool replace;

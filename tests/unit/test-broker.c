@@ -31,7 +31,7 @@
 static char dir[64];
 static pid_t broker_pid;
 static struct quota_limits limits;
-static uint64_t idle_exit_ms;
+static uint64_t idle_exit_ms, handshake_ms;
 static uint64_t instance;
 
 static enum loop_backend backend(void)
@@ -57,6 +57,7 @@ static _Noreturn void broker_main(int ready)
 		.listen_fd = -1,
 		.backend = backend(),
 		.idle_exit_ns = idle_exit_ms * 1000000,
+		.handshake_ns = handshake_ms * 1000000,
 		.policy = &policy,
 		.limits = limits,
 		.log = { .fd = getenv("SHMB_TEST_LOG") ? 2 : -1 },
@@ -146,7 +147,7 @@ static void setup(void)
 	strcpy(dir, "/tmp/shmb-test-XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(dir));
 	quota_limits_user(&limits);
-	idle_exit_ms = 0;
+	idle_exit_ms = handshake_ms = 0;
 	broker_begin();
 }
 
@@ -289,13 +290,26 @@ START_TEST(refuses_the_wrong_key_and_version)
 }
 END_TEST
 
+/* Whoever has said nothing yet, and whoever has proved who it is but does not join. */
 START_TEST(ends_slow_handshakes)
 {
+	struct raw_client *raw;
 	char byte;
-	int fd = raw_socket(dir);
+	int fd;
 
+	broker_end(SIGTERM);
+	handshake_ms = 500;
+	broker_begin();
+	fd = raw_socket(dir);
 	ck_assert_int_le(recv(fd, &byte, 1, 0), 0);
 	close(fd);
+	raw = raw_connect(dir);
+	ck_assert_int_le(recv(raw->fd, &byte, 1, 0), 0);
+	raw_close(raw);
+	raw = client_new();
+	usleep(700000);
+	ck_assert_uint_eq(raw_call(raw, SHMB_MSG_PING, NULL, 0), SHMB_MSG_OK);
+	raw_close(raw);
 }
 END_TEST
 
@@ -512,7 +526,7 @@ START_TEST(moves_the_epoch_after_the_events)
 	ck_assert_uint_gt(epoch_of(c.segment), before);
 	/* Whoever has seen the epoch finds the event there, or the word that more is to come. */
 	if (recv(c.p->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0)
-		ck_assert_uint_eq(c.p->bell->backlog, 1);
+		ck_assert_uint_eq(c.p->bell->backlog & 1, 1);
 	ck_assert_ptr_nonnull(raw_event(c.p, SHMB_MSG_PAIR, 0));
 	leave(third, member, channel);
 	leave(c.p, c.pub, c.channel);
@@ -773,7 +787,7 @@ START_TEST(never_forgets_who_does_not_read)
 			ck_assert_uint_eq(raw_call(busy, SHMB_MSG_DETACH, &id, sizeof(id)),
 					  SHMB_MSG_OK);
 	}
-	ck_assert_uint_eq(idle->bell->backlog, 1);
+	ck_assert_uint_eq(idle->bell->backlog & 1, 1);
 	/* What is left when it has read all: one pair, the last one. */
 	for (unsigned pairs = 0;;) {
 		while (idle->n_events < RAW_EVENTS_MAX &&
