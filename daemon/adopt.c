@@ -259,6 +259,8 @@ int adopt_all(struct broker *broker)
 		else if (channel->pattern == SHMB_PATTERN_CALL)
 			directory_settle(channel);
 	}
+	list_for_each(link, safe, &broker->clients)
+		member_free_left(list_entry(link, struct client, link));
 	r = loop_timer_at(broker->loop, shmb_clock_now_ns() + broker->config.away_ns,
 			  on_adoption_end, broker, &broker->adoption);
 	if (r < 0)

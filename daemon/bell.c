@@ -4,6 +4,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "lib/bell.h"
+
 #include "daemon/bell.h"
 
 #define WAKE_MAX 64
@@ -38,5 +40,7 @@ void bell_set_backlog(struct client *client, bool backlog)
 	struct shmb_bell_segment *bell = client->object.segment.map;
 
 	/* pairs with the client's acquire load after it has emptied its socket */
-	__atomic_store_n(&bell->backlog, backlog, __ATOMIC_RELEASE);
+	__atomic_store_n(&bell->backlog,
+			 backlog ? shmb_bell_backlog(client->broker->registry.epoch) : 0,
+			 __ATOMIC_RELEASE);
 }

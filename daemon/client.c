@@ -14,6 +14,7 @@
 #include "daemon/channel.h"
 #include "daemon/client.h"
 #include "daemon/connection.h"
+#include "daemon/idle.h"
 #include "daemon/member.h"
 #include "daemon/view.h"
 
@@ -267,6 +268,9 @@ void client_disconnected(struct client *client)
 	free_inactive(client);
 	client->away = loop_timer_cancel(client->away);
 	view_forget(client);
+	/* It has closed some, perhaps, and could not say so: its channels are open until it is forgotten. */
+	if (!client->leaving)
+		member_free_left(client);
 	if (client->leaving || (list_empty(&client->members) && list_empty(&client->openings)))
 		client_free(client);
 	else
@@ -297,6 +301,7 @@ void client_free(struct client *client)
 	quota_user_put(&broker->quota, client->user);
 	shmb_fd_close(client->pidfd);
 	free(client);
+	idle_check(broker);
 	/* Nobody is left who could come back for a channel. */
 	if (broker->adoption && list_empty(&broker->clients))
 		loop_timer_move(broker->adoption, 0);

@@ -6,8 +6,9 @@
 
 void idle_check(struct broker *broker)
 {
-	bool alone =
-		broker->n_connections == 0 && broker->n_members == 0 && broker->n_retained == 0;
+	/* Who is away without anything is soon forgotten, and nothing is left then. */
+	bool alone = broker->n_connections == 0 && broker->n_members == 0 &&
+		     broker->n_retained == 0 && list_empty(&broker->clients);
 
 	if (!broker->idle)
 		return;

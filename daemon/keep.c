@@ -1,26 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-#include <errno.h>
-#include <unistd.h>
-
-#include "lib/fd.h"
-
 #include "daemon/keep.h"
-
-/* Copies bytes of a segment that somebody else writes. Returns false if they cannot be had. */
-static bool read_at(const struct segment *segment, void *to, size_t len, uint64_t offset)
-{
-	int fd = segment_open_read(segment);
-	ssize_t n;
-
-	if (fd < 0)
-		return false;
-	do
-		n = pread(fd, to, len, (off_t)offset);
-	while (n < 0 && errno == EINTR);
-	shmb_fd_close(fd);
-	return n == (ssize_t)len;
-}
 
 /* Its position is in the slot of its cursor once it reads the lane, and so it has mapped it. */
 static bool is_taken(const struct pair *pair)
@@ -29,7 +9,7 @@ static bool is_taken(const struct pair *pair)
 		SHMB_BLOCK_LEN + (uint64_t)pair->members[0]->slot * sizeof(struct shmb_cursor_lane);
 	struct shmb_cursor_lane slot;
 
-	return read_at(&pair->members[1]->object.segment, &slot, sizeof(slot), offset) &&
+	return segment_read(&pair->members[1]->object.segment, &slot, sizeof(slot), offset) &&
 	       slot.pair_id == object_id(&pair->object);
 }
 
@@ -44,17 +24,17 @@ static bool is_empty(const struct pair *pair)
 	struct shmb_lane_segment lane;
 	struct shmb_bell_segment bell;
 
-	if (!read_at(segment, &lane, sizeof(lane), 0))
+	if (!segment_read(segment, &lane, sizeof(lane), 0))
 		return false;
 	if (lane.position_hint) {
 		/* Where the two had another pair before it went on where it was. */
-		if (pair->replaces || !read_at(&pair->object.segment, &bell, sizeof(bell), 0))
+		if (pair->replaces || !segment_read(&pair->object.segment, &bell, sizeof(bell), 0))
 			return false;
 		if (!bell.attached)
 			return true;
 		start = bell.start_position & mask & ~(uint64_t)7;
 	}
-	return read_at(segment, &word, sizeof(word), SHMB_BLOCK_LEN + start) && word == 0;
+	return segment_read(segment, &word, sizeof(word), SHMB_BLOCK_LEN + start) && word == 0;
 }
 
 /* A lane that its writer could cut off goes to readers of the same user only. */
@@ -71,11 +51,12 @@ uint32_t keep_n_records(const struct member *publisher)
 	struct shmb_lane_segment lane;
 	uint64_t word;
 
-	if (!channel->retained || !channel->history || !read_at(segment, &lane, sizeof(lane), 0))
+	if (!channel->retained || !channel->history ||
+	    !segment_read(segment, &lane, sizeof(lane), 0))
 		return 0;
 	/* Killed before it had noted its first one. */
 	if (!lane.sequence_hint)
-		return read_at(segment, &word, sizeof(word), SHMB_BLOCK_LEN) && word != 0;
+		return segment_read(segment, &word, sizeof(word), SHMB_BLOCK_LEN) && word != 0;
 	return lane.sequence_hint < channel->history ? (uint32_t)lane.sequence_hint
 						     : channel->history;
 }

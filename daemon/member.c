@@ -933,3 +933,28 @@ void member_free(struct member *member, uint32_t reason)
 	member_remove(member);
 	idle_check(broker);
 }
+
+/* A client can say so of its own memory only. */
+static bool has_left(const struct member *member)
+{
+	uint64_t offset = member->role == SHMB_ROLE_PUBLISHER
+				  ? offsetof(struct shmb_lane_segment, left)
+				  : offsetof(struct shmb_cursor_segment, left);
+	uint32_t left;
+
+	return member->flags & SHMB_MEMBER_ACTIVE &&
+	       segment_read(&member->object.segment, &left, sizeof(left), offset) && left == 1;
+}
+
+void member_free_left(struct client *client)
+{
+	struct list *link, *safe;
+
+	list_for_each(link, safe, &client->members)
+	{
+		struct member *member = list_entry(link, struct member, client_link);
+
+		if (has_left(member))
+			member_free(member, SHMB_GONE_DETACHED);
+	}
+}

@@ -85,6 +85,12 @@ uint64_t member_segment_len(const struct channel *channel, uint32_t role);
  */
 void member_free(struct member *member, uint32_t reason);
 
+/*
+ * Frees the members that a client has closed without our having heard of it: those that say so in their
+ * own memory. Their channels must stay meanwhile.
+ */
+void member_free_left(struct client *client);
+
 /* Frees a publisher that is kept, if nobody needs its lane any more. Does nothing with others. */
 void member_put(struct member *publisher);
 

@@ -306,6 +306,20 @@ int segment_open_read(const struct segment *segment)
 	return same_object(fd < 0 ? -errno : fd, segment);
 }
 
+bool segment_read(const struct segment *segment, void *to, size_t len, uint64_t offset)
+{
+	int fd = segment_open_read(segment);
+	ssize_t n;
+
+	if (fd < 0)
+		return false;
+	do
+		n = pread(fd, to, len, (off_t)offset);
+	while (n < 0 && errno == EINTR);
+	shmb_fd_close(fd);
+	return n == (ssize_t)len;
+}
+
 int segment_open_write(const struct segment_maker *maker, const struct segment *segment)
 {
 	char path[SHMB_SEGMENT_NAME_LEN_MAX + 16];

@@ -181,6 +181,15 @@ static inline bool shmb_cursor_is_ours(const struct shmb_cursor_lane *slot, uint
 }
 
 /*
+ * What a broker's bell says while the broker owes messages. Of one of another epoch it says nothing: it
+ * was stopped and replaced, and has stored late.
+ */
+static inline uint32_t shmb_bell_backlog(uint64_t broker_epoch)
+{
+	return (uint32_t)broker_epoch << 1 | 1;
+}
+
+/*
  * Nobody reads any more. Killed before: publishers wait until the broker tells them that we have
  * gone; there may be none.
  */
@@ -188,6 +197,13 @@ static inline void shmb_cursor_leave(struct shmb_cursor_segment *cursor)
 {
 	/* AA: pairs with AB in shmb_cursor_left(): we are done with all that is in the lanes. */
 	SHMB_STORE_RELEASE(&cursor->left, 1);
+}
+
+/* The same for a publisher. Killed before: the broker hears that its process has ended. */
+static inline void shmb_lane_leave(struct shmb_lane_segment *lane)
+{
+	/* AM: pairs with the pread(2) in the broker's segment_read(): all that was published is there. */
+	SHMB_STORE_RELEASE(&lane->left, 1);
 }
 
 static inline bool shmb_cursor_left(const struct shmb_cursor_segment *cursor)

@@ -25,9 +25,8 @@
 
 #include <sodium.h>
 
-#include <shmbroker/ring.h>
-
 #include "lib/api.h"
+#include "lib/bell.h"
 #include "lib/clock.h"
 #include "lib/error.h"
 #include "lib/fd.h"
@@ -41,7 +40,6 @@
 #define RETRY_MIN_NS	   1000000ull
 #define RETURN_PATIENCE_NS 20000000ull /* a broker that runs answers sooner */
 #define RETRY_MAX_NS	   500000000ull
-#define FAREWELL_NS	   300000000ll
 #define BACKLOG_NS	   1000000000ull
 #define RECEIVE_SLICE_NS   20000000ull
 #define BACKLOG_SLICE_NS   20000ull
@@ -243,7 +241,7 @@ static void disconnect(struct shmb_client *client)
 {
 	if (!client->connected)
 		return;
-	client->connected = false;
+	client->connected = client->overdue = false;
 	shmb_connection_close(&client->connection);
 	__atomic_store_n(&client->retry_at_ns, 0, __ATOMIC_RELAXED);
 	client->retry_delay_ns = RETRY_MIN_NS;
@@ -868,18 +866,25 @@ void shmb_client_farewell(struct shmb_client *client, uint32_t type, uint64_t id
  */
 static uint64_t backlog_deadline(struct shmb_client *client, uint64_t *give_up, uint64_t *slice)
 {
+	uint32_t wake = SHMB_LOAD(&client->bell->wake);
 	uint64_t now;
 
 	/* R: pairs with the broker's release of backlog in bell_set_backlog(). */
-	if (!SHMB_LOAD_ACQUIRE(&client->bell->backlog))
+	if (SHMB_LOAD_ACQUIRE(&client->bell->backlog) != shmb_bell_backlog(client->broker_epoch)) {
+		client->overdue = false;
 		return 0;
+	}
 	now = shmb_clock_now_ns();
+	/* A broker that is stopped keeps nobody waiting a second time. When it goes on it rings. */
 	if (!*give_up)
-		*give_up = now + BACKLOG_NS;
+		*give_up = client->overdue && wake == client->overdue_wake ? now : now + BACKLOG_NS;
 	/* The last message may be here already and only the word not yet: look again soon. */
 	*slice = *slice ? 2 * *slice : BACKLOG_SLICE_NS;
-	if (now >= *give_up)
+	if (now >= *give_up) {
+		client->overdue = true;
+		client->overdue_wake = wake;
 		return 0;
+	}
 	return now + *slice < *give_up ? now + *slice : *give_up;
 }
 
@@ -1083,24 +1088,29 @@ SHMB_API int32_t shmb_client_open(const struct shmb_client_options *options,
  */
 static void say_goodbye(struct shmb_client *client)
 {
-	uint64_t deadline = shmb_clock_deadline_ns(FAREWELL_NS);
 	struct shmb_msg_id self = { .id = client->id };
 	struct timespec pause = { .tv_nsec = 2000000 };
+	uint64_t deadline;
 	int result = 0;
 
-	client->timeout_ns = FAREWELL_NS;
-	if (!client->connected || shmb_connection_is_dead(&client->connection)) {
+	if (client->timeout_ns < 0 || client->timeout_ns > DEFAULT_TIMEOUT_NS)
+		client->timeout_ns = DEFAULT_TIMEOUT_NS;
+	deadline = shmb_clock_deadline_ns(client->timeout_ns);
+	if (client->connected && !shmb_connection_is_dead(&client->connection))
+		shmb_client_tell(client, SHMB_MSG_CLOSE, &self, sizeof(self));
+	else
 		disconnect(client);
-		do
-			result = connect_once(client, deadline);
+	/* It was replaced meanwhile, or is there again. */
+	while (!client->connected && shmb_clock_now_ns() < deadline) {
+		result = connect_once(client, deadline);
 		/* It is there, and busy. */
-		while (result == -ETIMEDOUT && client->pending && nanosleep(&pause, NULL) == 0 &&
-		       shmb_clock_now_ns() < deadline);
+		if (result == -ETIMEDOUT && client->pending && nanosleep(&pause, NULL) == 0)
+			continue;
 		if (result < 0 || client->stale)
 			return;
 		say_farewells(client);
+		shmb_client_tell(client, SHMB_MSG_CLOSE, &self, sizeof(self));
 	}
-	shmb_client_tell(client, SHMB_MSG_CLOSE, &self, sizeof(self));
 }
 
 SHMB_API int32_t shmb_client_close(struct shmb_client *client)

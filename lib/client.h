@@ -108,6 +108,8 @@ struct shmb_farewell {
  * @farewells:	    what was closed and may have to be told once more, to the next broker
  * @n_farewells:    of them
  * @resuming:	    a reconnection is under way
+ * @overdue:	    what the broker owes was waited for in vain: it may be stopped
+ * @overdue_wake:   of the bell, then
  * @stale:	    the broker has forgotten us: the handles are of no more use
  * @id:		    as the broker calls us
  * @instance:	    of the broker
@@ -141,6 +143,8 @@ struct shmb_client {
 	struct shmb_farewell *farewells;
 	uint32_t n_farewells;
 	bool resuming;
+	bool overdue;
+	uint32_t overdue_wake;
 	bool stale;
 	uint64_t id;
 	uint64_t instance;
@@ -195,8 +199,9 @@ void shmb_client_farewell(struct shmb_client *client, uint32_t type, uint64_t id
  * shmb_client_drain() - take in all that the broker has sent
  * @client: client, locked
  *
- * Reads until the socket is empty and the bell says that the broker owes nothing more. Reconnects
- * if the connection has ended and it is time for an attempt.
+ * Reads until the socket is empty and the bell says that the broker owes nothing more, or says for too
+ * long that it does: then shmb_client.overdue is set. Reconnects if the connection has ended and it is
+ * time for an attempt.
  *
  * Return: 0; -ENOTCONN: there is no broker now (what had come was taken in).
  */

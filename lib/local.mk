@@ -4,6 +4,7 @@ libshmb_files = \
 	%D%/clock.h \
 	%D%/version.c \
 	%D%/ring.c \
+	%D%/bell.h \
 	%D%/history.c %D%/history.h \
 	%D%/queue.c %D%/queue.h \
 	%D%/block.h \
@@ -29,7 +30,6 @@ libshmb_files = \
 	%D%/channel.c %D%/channel.h \
 	%D%/member.c %D%/member.h \
 	%D%/ahead.h \
-	%D%/bell.h \
 	%D%/arena.c %D%/arena.h \
 	%D%/hold.c %D%/hold.h \
 	%D%/publisher.h %D%/subscriber.h \

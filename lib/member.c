@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "lib/bell.h"
 #include "lib/clock.h"
 #include "lib/error.h"
 #include "lib/fd.h"
@@ -292,6 +293,19 @@ static int attach(struct shmb_member *member)
 	return result;
 }
 
+/* A broker that does not hear us, because it is killed just now, has a successor that looks here. */
+static void mark_left(const struct shmb_member *member)
+{
+	void *const own[] = { member->own.base, member->next.base };
+
+	for (size_t i = 0; i < SHMB_ARRAY_LEN(own); i++) {
+		if (own[i] && member->role == SHMB_ROLE_PUBLISHER)
+			shmb_lane_leave(own[i]);
+		else if (own[i])
+			shmb_cursor_leave(own[i]);
+	}
+}
+
 /* Client locked. */
 static void leave(struct shmb_member *member)
 {
@@ -442,6 +456,7 @@ void shmb_member_close(struct shmb_member *member)
 		deinit(member);
 		return;
 	}
+	mark_left(member);
 	pthread_mutex_lock(&client->lock);
 	shmb_client_remove(client, &member->resumable);
 	shmb_inbox_remove(client, &member->inbox);
@@ -723,10 +738,11 @@ static void sync_once(struct shmb_member *member)
 	 */
 	uint32_t wake = SHMB_LOAD_ACQUIRE(&client->bell->wake);
 	struct shmb_event *events;
-	bool heard;
+	bool heard, overdue;
 
 	pthread_mutex_lock(&client->lock);
 	heard = shmb_client_drain(client) == 0 || client->stale;
+	overdue = client->overdue;
 	if (client->stale)
 		member->evicted = true;
 	events = shmb_inbox_take(&member->inbox);
@@ -735,11 +751,12 @@ static void sync_once(struct shmb_member *member)
 	handle_events(member, events);
 	/*
 	 * What could not be done yet is tried again with the next call. And a broker that has moved the
-	 * epoch cannot be heard without a connection: who is busy never sleeps until it is time to look
-	 * for the broker again, and must ask with each call.
+	 * epoch cannot be heard without a connection, or later than anybody waits for it: who is busy
+	 * never sleeps until it is time to look for the broker again, nor until that rings, and must ask
+	 * with each call.
 	 */
 	if (heard)
-		member->seen_epoch = member->move ? ~epoch : epoch;
+		member->seen_epoch = member->move || overdue ? ~epoch : epoch;
 	member->seen_wake = wake;
 }
 

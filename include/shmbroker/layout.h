@@ -149,6 +149,7 @@ struct shmb_lane_mark {
  *		    none is, and the next will have one of a time after that of whoever sees this
  * @space_wait:	    the publisher's sleep word (see SHMB_SLEEP_*) while it waits for space
  * @doorbell_generation: the newest of its doorbell fds that the publisher listens to
+ * @left:	    1: the publisher was closed; for a broker that did not hear it say so
  * @marks:	    where a lapped reader may go on
  */
 struct shmb_lane_segment {
@@ -169,7 +170,8 @@ struct shmb_lane_segment {
 	uint8_t pad4[56];
 	uint32_t space_wait;
 	uint32_t doorbell_generation;
-	uint8_t pad2[120];
+	uint32_t left;
+	uint8_t pad2[116];
 	struct shmb_lane_mark marks[SHMB_LANE_N_MARKS];
 	uint8_t pad3[SHMB_BLOCK_LEN - 768];
 };
@@ -181,6 +183,7 @@ SHMB_AT(shmb_lane_segment, block_floor, 264);
 SHMB_AT(shmb_lane_segment, order_bound, 320);
 SHMB_AT(shmb_lane_segment, space_wait, 384);
 SHMB_AT(shmb_lane_segment, doorbell_generation, 388);
+SHMB_AT(shmb_lane_segment, left, 392);
 SHMB_AT(shmb_lane_segment, marks, 512);
 SHMB_SIZE(shmb_lane_segment, SHMB_BLOCK_LEN);
 
@@ -429,7 +432,8 @@ SHMB_SIZE(shmb_cursor_work, 576);
  * struct shmb_bell_segment - a bell
  * @header:		 see there
  * @wake:		 the futex word: bumped before each wake-up
- * @backlog:		 broker's bells only: 1 while the control socket still owes messages
+ * @backlog:		 broker's bells only: 2 * @broker_epoch + 1 while the control socket still owes
+ *			 messages of that broker, else 0
  * @broker_epoch:	 broker's bells only: as in the registry; a connection to a broker of a lower
  *			 epoch is of no use any more, even if that broker is still there
  * @attached:		 publisher's bells only: 1 once @start_position and @start_sequence hold

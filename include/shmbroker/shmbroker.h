@@ -156,8 +156,9 @@ int32_t shmb_client_open(const struct shmb_client_options *options,
  * shmb_client_close() - disconnect
  * @client: or NULL; its channels, publishers, subscribers and wait sets must be closed before
  *
- * Context: any thread; does not block, but up to 300 ms if there is no connection: it comes back to
- * say that it leaves, and what was closed meanwhile.
+ * Context: any thread; does not block, unless there is a broker but no connection to it: it comes back
+ * to say that it leaves, and what was closed meanwhile, for as long as a connection may take, but 5 s
+ * at most.
  * Return: 0; -EBUSY: some of them are open, nothing was closed.
  */
 int32_t shmb_client_close(struct shmb_client *client);

@@ -72,6 +72,8 @@ long_unit_tests += %D%/test-kept
 %C%_test_kept_SOURCES = %D%/test-kept.c %D%/kept.h %D%/daemon.h %D%/fixture.h %D%/gate.h
 long_unit_tests += %D%/test-retained
 %C%_test_retained_SOURCES = %D%/test-retained.c %D%/kept.h %D%/daemon.h %D%/fixture.h %D%/gate.h
+long_unit_tests += %D%/test-slow
+%C%_test_slow_SOURCES = %D%/test-slow.c %D%/kept.h %D%/daemon.h %D%/fixture.h %D%/gate.h
 long_unit_tests += %D%/test-restart
 %C%_test_restart_SOURCES = %D%/test-restart.c %D%/daemon.h %D%/fixture.h %D%/gate.h %D%/jobs.h
 
@@ -113,6 +115,7 @@ unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_restart_LDADD = $(unit_ldadd)
 %C%_test_kept_LDADD = $(unit_ldadd)
 %C%_test_retained_LDADD = $(unit_ldadd)
+%C%_test_slow_LDADD = $(unit_ldadd)
 %C%_test_restart_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=shmb_map_writer
 
 check_PROGRAMS += $(long_unit_tests) $(unit_tests)

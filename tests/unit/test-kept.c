@@ -130,6 +130,18 @@ static void receive_all(struct shmb_subscriber *subscriber, uint32_t n_records)
 	}
 }
 
+/* It has heard of so many, and needs no broker to read what they have left. */
+static void await_known(struct shmb_subscriber *subscriber, uint32_t n_publishers)
+{
+	struct shmb_subscriber_stats stats = { 0 };
+
+	for (int i = 0; i < 10000 && stats.n_publishers != n_publishers; i++) {
+		usleep(1000);
+		ok(shmb_subscriber_stats(subscriber, &stats, sizeof(stats)));
+	}
+	ck_assert_uint_eq(stats.n_publishers, n_publishers);
+}
+
 static void receive_nothing(struct shmb_subscriber *subscriber)
 {
 	struct record record;
@@ -300,6 +312,8 @@ START_TEST(nothing_comes_twice)
 	come_and_end(1, 5);
 	keeps(2);
 	receive_all(reader.subscriber, 3);
+	/* The broker tells of one after the other, and must have told of both. */
+	await_known(reader.subscriber, 2);
 	lose_daemon();
 	receive_all(reader.subscriber, 7);
 	refused(shmb_subscriber_wait(reader.subscriber, 0), -ETIMEDOUT);
