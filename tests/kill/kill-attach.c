@@ -9,6 +9,9 @@
  * channel exchanges records, of which none may be lost, torn or late; and soon after each kill
  * nothing of the victim may be left in the broker: no shared memory, no registry entry, no fd.
  *
+ * With $SHMB_TEST_BLOCKS the records lie in blocks, which the victim holds when it receives them, and only
+ * what comes behind its connection is looked at.
+ *
  * Where to kill is found by one run that is stepped slowly, with all segments under watch.
  */
 
@@ -16,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <shmbroker/shmbroker.h>
@@ -25,6 +29,8 @@
 #include "tests/kill/world.h"
 
 #define N_PLACES_MAX 20000u
+/* Of what the channel's blocks do not change one run has seen all. */
+#define BLOCKS_STRIDE 12u
 
 /* An instant: after so many stops at system calls, and so many instructions more. */
 struct place {
@@ -34,6 +40,7 @@ struct place {
 
 static struct step_row row = { .name = "connect to close", .min = { [STEP_KILL] = 1200 } };
 static struct step step;
+static uint32_t *connected; /* the victim is */
 static struct place places[N_PLACES_MAX];
 static uint32_t n_places;
 
@@ -50,13 +57,16 @@ static void be_victim(void *context)
 	(void)context;
 	close_range(3, ~0u, 0);
 	own_client = world_connect();
+	*connected = 1;
 	own_channel = world_open_channel(own_client);
 	world_must(shmb_subscriber_open(own_channel, NULL, &own_subscriber), "subscribe");
 	world_must(shmb_publisher_open(own_channel, NULL, &own_publisher), "publish");
 	for (uint64_t i = 0; i < 3; i++) {
 		record = (struct world_record){ i, world_mix(i) };
-		world_must(shmb_publisher_send(own_publisher, &record, sizeof(record)), "send");
-		shmb_subscriber_recv(own_subscriber, &record, sizeof(record));
+		world_must(world_send(own_publisher, &record), "send");
+		if (world_receive(own_subscriber, &record) > 0 &&
+		    record.mixed != world_mix(record.number))
+			step_fail(&step, "the victim receives a torn record");
 	}
 	world_must(shmb_subscriber_close(own_subscriber), "close subscriber");
 	world_must(shmb_publisher_close(own_publisher), "close publisher");
@@ -68,6 +78,8 @@ static void be_victim(void *context)
 
 static void add_place(uint32_t n_syscalls, uint32_t n_instructions)
 {
+	if (world.blocks && !*connected)
+		return;
 	if (n_places == N_PLACES_MAX)
 		step_fail(&step, "too many places");
 	places[n_places++] = (struct place){ n_syscalls, n_instructions };
@@ -139,16 +151,23 @@ static void kill_at(struct place place)
 int main(int argc, char **argv)
 {
 	bool quick = step_quick(argc, argv);
+	uint32_t stride = quick ? 9 : 1;
 	uint64_t took, longest = 0, start, slowest = 0;
 	uint32_t n_kills = 0;
 
+	connected = mmap(NULL, sizeof(*connected), PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (connected == MAP_FAILED)
+		return EXIT_FAILURE;
 	world_begin(&step);
+	if (world.blocks)
+		stride *= BLOCKS_STRIDE;
 	world_start_broker(&(struct world_broker){ .uring = true });
 	world_open_pair();
 	world_take_baseline();
 	explore(quick);
 	world_wait_clean();
-	for (uint32_t i = 0; i < n_places; i += quick ? 9 : 1) {
+	for (uint32_t i = 0; i < n_places; i += stride) {
 		start = shmb_clock_now_ns();
 		kill_at(places[i]);
 		if (shmb_clock_now_ns() - start > slowest)
@@ -165,6 +184,7 @@ int main(int argc, char **argv)
 	       n_kills, (unsigned long long)world.n_received, (unsigned long long)longest / 1000,
 	       (unsigned long long)slowest / 1000);
 	row.n[STEP_KILL] = n_kills;
-	step_table("kill-attach", &row, 1, quick ? 12 : 1);
+	step_table("kill-attach", &row, 1,
+		   (quick ? 12 : 1) * (world.blocks ? 2 * BLOCKS_STRIDE : 1));
 	return EXIT_SUCCESS;
 }

@@ -17,15 +17,19 @@
  * after the broker. And a successor that takes the place of a broker that is stopped
  * is killed; then that one wakes up.
  *
+ * And it is killed while it keeps the lane of a publisher that ends, or dies, for a subscriber that has
+ * not come back, and until that one has read it: every record comes, once.
+ *
  *	kill-broker [--quick | --all [PART [STOP INSTRUCTION]]]
  *
- * All of it takes long; its parts are grants, recovery, again and replacing, which can run at the
- * same time. One place, as a failure names it, is tried again and again.
+ * All of it takes long; its parts are grants, recovery, again, replacing and kept, which can run at
+ * the same time. One place, as a failure names it, is tried again and again.
  */
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/kill/succession.h"
 
@@ -34,19 +38,84 @@ enum part {
 	PART_RECOVERY,
 	PART_AGAIN,
 	PART_REPLACING,
+	PART_KEPT,
 	N_PARTS
 };
 
-static const char *const names[N_PARTS] = { "grants", "recovery", "again", "replacing" };
+static const char *const names[N_PARTS] = { "grants", "recovery", "again", "replacing", "kept" };
 
 static struct step_row rows[N_PARTS] = {
 	[PART_GRANTS] = { .name = "grants and undertakings", .min = { [STEP_KILL] = 400 } },
 	[PART_RECOVERY] = { .name = "recovery", .min = { [STEP_KILL] = 200 } },
 	[PART_AGAIN] = { .name = "recovery of the recovery", .min = { [STEP_KILL] = 70 } },
 	[PART_REPLACING] = { .name = "taking the place of another", .min = { [STEP_KILL] = 70 } },
+	[PART_KEPT] = { .name = "lanes that are kept", .min = { [STEP_KILL] = 20 } },
 };
 static struct step *const step = &succession.step;
 static struct places places;
+
+/* ---- lanes that are kept ----------------------------------------------------------------------- */
+
+#define LOOK_US 30000
+
+static struct {
+	pid_t reader;
+	pid_t writer;
+	pid_t timer;
+} kept;
+
+/* The reader looks a little after that, whatever has become of the broker. */
+static void look_soon(void)
+{
+	usleep(LOOK_US);
+	stranger_set(&strangers->look);
+}
+
+/* The reader is away since a restart; the writer has come since then, and goes. */
+static void begin_keeping(bool dies)
+{
+	strangers->look = 0;
+	strangers->dies = dies;
+	kept.reader = stranger_start_other(stranger_be_reader);
+	stranger_await(&strangers->ready, "a reader");
+	step_interrupt(step);
+	step_kill(step);
+	succession_load();
+	succession_run();
+	world_ping();
+	kept.writer = stranger_start_other(stranger_be_writer);
+	stranger_await(&strangers->ready, "a writer");
+	step_interrupt(step);
+	kept.timer = stranger_start_other(look_soon);
+	stranger_set(&strangers->go);
+}
+
+static void end_keeping(void)
+{
+	succession_load();
+	succession_run();
+	stranger_finished(kept.timer);
+	stranger_finished(kept.writer);
+	stranger_finished(kept.reader);
+	succession_check();
+}
+
+static void explore_keeping(void)
+{
+	begin_keeping(false);
+	stranger_set(&strangers->slow);
+	succession_explore(&places, "lanes that are kept", kept.reader);
+	strangers->slow = 0;
+	step_kill(step);
+	end_keeping();
+}
+
+static void kill_keeping(const struct place *place, bool dies)
+{
+	begin_keeping(dies);
+	succession_kill(place, "lanes that are kept");
+	end_keeping();
+}
 
 /* ---- grants ------------------------------------------------------------------------------------ */
 
@@ -161,7 +230,9 @@ static void kill_replacing(const struct place *place)
 
 static void explore(enum part part)
 {
-	if (part == PART_GRANTS)
+	if (part == PART_KEPT)
+		explore_keeping();
+	else if (part == PART_GRANTS)
 		explore_grants();
 	else if (part == PART_REPLACING)
 		explore_replacing();
@@ -171,7 +242,9 @@ static void explore(enum part part)
 
 static void kill_at(enum part part, uint32_t i, uint32_t n)
 {
-	if (part == PART_GRANTS)
+	if (part == PART_KEPT)
+		kill_keeping(&places.at[i], n % 2);
+	else if (part == PART_GRANTS)
 		kill_granting(&places.at[i]);
 	else if (part == PART_RECOVERY)
 		kill_recovering(&places.at[i], n % 3);
@@ -184,10 +257,12 @@ static void kill_at(enum part part, uint32_t i, uint32_t n)
 
 static void run(enum part part)
 {
-	static const uint32_t strides[N_PARTS] = {
-		[PART_GRANTS] = 1, [PART_RECOVERY] = 1, [PART_AGAIN] = 3, [PART_REPLACING] = 2
+	/* In halves of the stride: there are fewer places in the last ones, or they take longer. */
+	static const uint32_t halves[N_PARTS] = {
+		[PART_GRANTS] = 2,    [PART_RECOVERY] = 2, [PART_AGAIN] = 6,
+		[PART_REPLACING] = 4, [PART_KEPT] = 1,
 	};
-	uint32_t stride = succession.all ? 1 : strides[part] * succession.stride;
+	uint32_t stride = succession.all ? 1 : halves[part] * succession.stride / 2;
 
 	explore(part);
 	succession_choose(&places);

@@ -28,6 +28,9 @@ kill_once_tests += %D%/kill-call
 kill_long_tests += %D%/kill-broker
 %C%_kill_broker_SOURCES = %D%/kill-broker.c $(succession_files)
 %C%_kill_broker_LDADD = daemon/libbroker.la lib/libshmb.la
+kill_once_tests += %D%/kill-told
+%C%_kill_told_SOURCES = %D%/kill-told.c $(world_files)
+%C%_kill_told_LDADD = daemon/libbroker.la lib/libshmb.la
 kill_long_tests += %D%/zombie-broker
 %C%_zombie_broker_SOURCES = %D%/zombie-broker.c $(succession_files)
 %C%_zombie_broker_LDADD = daemon/libbroker.la lib/libshmb.la
@@ -42,6 +45,9 @@ kill_tests += %D%/kill-cell
 kill_once_tests += %D%/kill-queue
 %C%_kill_queue_SOURCES = %D%/kill-queue.c $(step_files)
 %C%_kill_queue_LDADD = lib/libshmb.la
+
+# And once more, with all records in blocks.
+kill_block_tests = %D%/blocks-attach.sh %D%/blocks-member.sh
 
 # The same test with a mistake built in: it must fail, or it would not find that mistake.
 kill_mutants =
@@ -146,6 +152,14 @@ kill_mutants += %D%/mutant-broker-keep
 %C%_mutant_broker_keep_CPPFLAGS = $(AM_CPPFLAGS) -DSHMB_MUTATE_KEEP
 %C%_mutant_broker_keep_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=registry_remove
 %C%_mutant_broker_keep_LDADD = daemon/libbroker.la lib/libshmb.la
+kill_mutants += %D%/mutant-broker-owed
+%C%_mutant_broker_owed_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(succession_files)
+%C%_mutant_broker_owed_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=keep_owed
+%C%_mutant_broker_owed_LDADD = daemon/libbroker.la lib/libshmb.la
+kill_mutants += %D%/mutant-broker-pair
+%C%_mutant_broker_pair_SOURCES = %D%/kill-told.c %D%/mutate-broker.c $(world_files)
+%C%_mutant_broker_pair_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=pair_announce
+%C%_mutant_broker_pair_LDADD = daemon/libbroker.la lib/libshmb.la
 kill_mutants += %D%/mutant-broker-zombie
 %C%_mutant_broker_zombie_SOURCES = %D%/zombie-broker.c %D%/mutate-broker.c $(succession_files)
 %C%_mutant_broker_zombie_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=registry_is_superseded
@@ -171,6 +185,6 @@ kill_mutants += %D%/mutant-low
 check_PROGRAMS += $(kill_tests) $(kill_long_tests) $(kill_once_tests) $(kill_mutants)
 TESTS += $(kill_tests)
 long_once_tests += $(kill_long_tests)
-once_tests += $(kill_once_tests) %D%/mutants.sh
-dist_check_SCRIPTS += %D%/mutants.sh
+once_tests += $(kill_once_tests) $(kill_block_tests) %D%/mutants.sh
+dist_check_SCRIPTS += $(kill_block_tests) %D%/mutants.sh
 CLEANFILES += %D%/mutants.list %D%/mutants.found

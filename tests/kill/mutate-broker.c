@@ -8,7 +8,9 @@
 #include <unistd.h>
 
 #include "daemon/adopt.h"
+#include "daemon/keep.h"
 #include "daemon/member.h"
+#include "daemon/pair.h"
 
 #include "tests/kill/world.h"
 
@@ -26,6 +28,9 @@ int __wrap_member_adopt(struct channel *channel, struct client *client,
 			const struct shmb_registry_entry *entry, uint32_t slot);
 
 void __wrap_adopt_announce(struct broker *broker);
+bool __wrap_keep_owed(const struct pair *pair);
+void __real_pair_announce(struct pair *pair) __attribute__((__weak__));
+void __wrap_pair_announce(struct pair *pair);
 bool __wrap_registry_is_superseded(const struct registry *registry);
 int __wrap_member_resume(struct member *member);
 int __real_registry_add(struct registry *registry, const struct shmb_registry_entry *entry,
@@ -117,6 +122,20 @@ void __wrap_registry_set_flags(struct registry *registry, uint32_t slot, uint32_
 	(void)registry;
 	(void)slot;
 	(void)flags;
+}
+
+/* Lanes go with their publishers, whoever has still to read them. */
+bool __wrap_keep_owed(const struct pair *pair)
+{
+	(void)pair;
+	return false;
+}
+
+/* A publisher is told where to move to before its subscriber is. */
+void __wrap_pair_announce(struct pair *pair)
+{
+	pair->replaces = false;
+	__real_pair_announce(pair);
 }
 
 /* Members are not taken over. */

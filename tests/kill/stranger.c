@@ -345,6 +345,67 @@ pid_t stranger_start(void)
 	return stranger_start_other(be_stranger);
 }
 
+/* ---- a writer that goes, and its reader that comes back ------------------------------------------ */
+
+#define N_KEPT	5u
+#define N_QUIET 10u
+
+/* The broker may be killed while it looks, and then nothing comes for a while. */
+static void read_kept(struct shmb_client *client, struct shmb_subscriber *subscriber)
+{
+	uint64_t next = 0;
+
+	for (uint32_t quiet = 0; next < N_KEPT || quiet < N_QUIET;) {
+		struct world_record record;
+		int32_t result = shmb_subscriber_wait(subscriber, 5 * MS);
+
+		quiet = result == -ETIMEDOUT && shmb_client_connected(client) > 0 ? quiet + 1 : 0;
+		while (shmb_subscriber_recv(subscriber, &record, sizeof(record)) >= 0)
+			if (record.number != next++ || record.mixed != world_mix(record.number))
+				step_fail(world.step, "kept record %llu came, not %llu",
+					  (unsigned long long)record.number,
+					  (unsigned long long)next - 1);
+	}
+}
+
+void stranger_be_reader(void)
+{
+	struct shmb_client *client = connect_patiently();
+	struct shmb_channel *channel = world_open_apart(client);
+	struct shmb_subscriber *subscriber = NULL;
+
+	world_must(shmb_subscriber_open(channel, NULL, &subscriber), "subscribe, apart");
+	stranger_set(&strangers->ready);
+	while (!is_set(&strangers->look))
+		stranger_nap();
+	read_kept(client, subscriber);
+	world_must(shmb_subscriber_close(subscriber), "close subscriber, apart");
+	world_must(shmb_channel_close(channel), "close channel, apart");
+	world_must(shmb_client_close(client), "close client");
+}
+
+void stranger_be_writer(void)
+{
+	struct shmb_client *client = connect_patiently();
+	struct shmb_channel *channel = world_open_apart(client);
+	struct shmb_publisher *publisher = NULL;
+
+	world_must(shmb_publisher_open(channel, NULL, &publisher), "publish, apart");
+	for (uint64_t i = 0; i < N_KEPT; i++) {
+		struct world_record record = { i, world_mix(i) };
+
+		world_must(shmb_publisher_send(publisher, &record, sizeof(record)), "send, apart");
+	}
+	stranger_set(&strangers->ready);
+	while (!is_set(&strangers->go))
+		stranger_nap();
+	if (strangers->dies)
+		return;
+	world_must(shmb_publisher_close(publisher), "close publisher, apart");
+	world_must(shmb_channel_close(channel), "close channel, apart");
+	world_must(shmb_client_close(client), "close client");
+}
+
 /* ---- the bystander ----------------------------------------------------------------------------- */
 
 /* What it has done so far, for whoever wants to know. */
@@ -365,6 +426,8 @@ static _Noreturn void be_there(const struct account *account)
 
 	world_must(shmb_publisher_open(channel, NULL, &publisher), "publish");
 	world_must(shmb_subscriber_open(world_open_state(client), NULL, &watcher), "watch");
+	/* After a restart a channel may stay for longer than those who were on it. */
+	world_open_apart(client);
 	loop_open(&loop, client);
 	stranger_set(&strangers->ready);
 	for (;;) {

@@ -14,7 +14,9 @@
 struct strangers {
 	uint32_t go; /* the stranger may begin */
 	uint32_t slow; /* the broker may think that we are */
-	uint32_t ready; /* the bystander, or the mortal, is there */
+	uint32_t ready; /* the bystander, the mortal, the reader or the writer is there */
+	uint32_t look; /* the reader may look */
+	uint32_t dies; /* the writer goes without a word */
 	uint64_t n_sent; /* records of the mortal on the sealed channel */
 	uint64_t n_own; /* records of its own that the bystander has had there */
 	uint32_t n_connections; /* how often the bystander has come to a broker */
@@ -38,6 +40,12 @@ pid_t stranger_start_other(void (*body)(void));
 /* Two that go on until they are killed, and set strangers->ready. */
 void stranger_be_there(void);
 void stranger_be_mortal(void);
+/*
+ * Two on a channel of their own. The reader is away until strangers->look; then it gets each record of
+ * the writer, once, and ends. The writer sends them before it is ready, and leaves at strangers->go.
+ */
+void stranger_be_reader(void);
+void stranger_be_writer(void);
 /* The bystander is not held up on the sealed channel. */
 void stranger_check_flow(void);
 /* The mortal is dead: all that it has sent since it began is heard, in the end. */

@@ -222,7 +222,7 @@ void succession_explore(struct places *places, const char *what, pid_t stranger)
 	printf("%s: %u stops at system calls, %u stores, %u places, %llu steps\n", what, n_syscalls,
 	       n_stores, places->n, (unsigned long long)(step->n_points - before));
 	fflush(stdout);
-	if (n_syscalls < 60 || (n_stores < 10 && !succession.quick))
+	if (n_syscalls < 60 || (n_stores < 6 && !succession.quick))
 		step_fail(step, "that cannot have been all");
 }
 

@@ -35,6 +35,9 @@
 #define AWAY_NS	    1500000000ull
 #define N_KEYS	    4u
 #define N_STRANGERS 8u
+/* More than its lane can name at once, in one segment. */
+#define ARENA_LEN (257u * SHMB_ARENA_PAGE_LEN)
+#define SEND_NS	  20000000000ll
 
 struct watched {
 	char name[256];
@@ -101,6 +104,11 @@ static int32_t open_stream(struct shmb_client *of, const char *name, uint32_t ba
 						.history = N_HISTORY,
 						.backing = backing };
 
+	if (world.blocks) {
+		options.record_len_max = SHMB_ARENA_PAGE_LEN;
+		options.inline_len_max = 1;
+		options.arena_len = ARENA_LEN;
+	}
 	return shmb_channel_open(of, name, (uint32_t)strlen(name), &options, ret_channel);
 }
 
@@ -141,6 +149,40 @@ struct shmb_channel *world_open_sealed(struct shmb_client *of)
 	world_must(open_stream(of, CHANNEL "/sealed", SHMB_BACKING_SEALED, &opened),
 		   "sealed channel");
 	return opened;
+}
+
+struct shmb_channel *world_open_apart(struct shmb_client *of)
+{
+	struct shmb_channel *opened = NULL;
+
+	world_must(open_stream(of, CHANNEL "/apart", SHMB_BACKING_POSIX, &opened),
+		   "channel, apart");
+	return opened;
+}
+
+int32_t world_send(struct shmb_publisher *to, const struct world_record *record)
+{
+	if (!world.blocks)
+		return shmb_publisher_send(to, record, sizeof(*record));
+	/* The first one takes a broker. */
+	return shmb_publisher_send_wait(to, record, sizeof(*record), SEND_NS);
+}
+
+int32_t world_receive(struct shmb_subscriber *from, struct world_record *record)
+{
+	int32_t result, hold;
+
+	if (!world.blocks)
+		return shmb_subscriber_recv(from, record, sizeof(*record));
+	result = shmb_subscriber_peek(from, 1);
+	if (result < 0)
+		return result;
+	hold = shmb_subscriber_hold(from);
+	if (hold < 0)
+		return hold;
+	memcpy(record, (const void *)(uintptr_t)shmb_subscriber_view(from)->data, sizeof(*record));
+	result = shmb_subscriber_unhold(from, (uint32_t)hold);
+	return result < 0 ? result : (int32_t)sizeof(*record);
 }
 
 /* ---- the broker -------------------------------------------------------------------------------- */
@@ -184,6 +226,7 @@ void world_begin(struct step *step)
 {
 	world.step = step;
 	world.n_members = 1;
+	world.blocks = getenv("SHMB_TEST_BLOCKS") != NULL;
 	own_pid = getpid();
 	stop_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (stop_fd < 0 || !mkdtemp(directory))
@@ -542,7 +585,7 @@ static bool is_clean(void)
 	world_must(shmb_publisher_stats(publisher, &own, sizeof(own)), "stats");
 	world_must(shmb_subscriber_stats(subscriber, &have, sizeof(have)), "stats");
 	return !memcmp(&now, &baseline, sizeof(now)) && own.n_subscribers == world.n_members &&
-	       have.n_publishers == world.n_members;
+	       have.n_publishers == world.n_members && own.n_held == 0;
 }
 
 /* For whoever has to find out. */
@@ -577,10 +620,10 @@ uint64_t world_wait_clean(void)
 			shmb_subscriber_stats(subscriber, &have, sizeof(have));
 			step_fail(world.step,
 				  "left: %u segments, %u entries, %u fds; before: %u, %u, %u; the "
-				  "publisher knows %u and the subscriber %u of %u",
+				  "publisher knows %u and the subscriber %u of %u; %u blocks held",
 				  now.n_segments, now.n_entries, now.n_fds, baseline.n_segments,
 				  baseline.n_entries, baseline.n_fds, own.n_subscribers,
-				  have.n_publishers, world.n_members);
+				  have.n_publishers, world.n_members, own.n_held);
 		}
 	} while (!is_clean());
 	/* More than once round the lane. */

@@ -42,6 +42,7 @@ struct world_broker {
  * struct world - what tests need of it
  * @step:	for step_fail()
  * @address:	of the broker
+ * @blocks:	$SHMB_TEST_BLOCKS: all records of streams lie in blocks
  * @broker_pid: its process
  * @n_members:	subscribers of the channel, and publishers of it, when all strangers have gone
  * @publisher_id: of the honest one
@@ -52,6 +53,7 @@ struct world_broker {
 extern struct world {
 	struct step *step;
 	char address[128];
+	bool blocks;
 	pid_t broker_pid;
 	uint32_t n_members;
 	uint64_t publisher_id;
@@ -85,10 +87,16 @@ int32_t world_must(int32_t result, const char *what);
 struct shmb_client *world_connect(void);
 struct shmb_channel *world_open_channel(struct shmb_client *of);
 struct shmb_channel *world_open_sealed(struct shmb_client *of);
+/* One that the honest pair is not on. */
+struct shmb_channel *world_open_apart(struct shmb_client *of);
 struct shmb_channel *world_open_state(struct shmb_client *of);
 /* One of those, without failing the test. */
 int32_t world_try_open(struct shmb_client *of, bool state, struct shmb_channel **ret_channel);
 uint64_t world_mix(uint64_t number);
+
+/* A record, also one that lies in a block: that is held, looked at, and let go. */
+int32_t world_send(struct shmb_publisher *to, const struct world_record *record);
+int32_t world_receive(struct shmb_subscriber *from, struct world_record *record);
 
 /* The honest pair. */
 void world_open_pair(void);
