@@ -856,6 +856,7 @@ static int handle_drained(struct request *request)
 static int handle_claim(struct request *request)
 {
 	struct shmb_msg_claim claim;
+	struct shmb_state_key *key;
 	struct channel *channel;
 	struct member *member;
 	struct object *object;
@@ -890,9 +891,13 @@ static int handle_claim(struct request *request)
 	}
 	if (r < 0)
 		return r;
+	/* We were stopped and replaced, and our successor has given it to somebody else. */
+	key = key_owned(channel, index, claim.member_id);
+	if (!key)
+		return -ESTALE;
 	request->type = SHMB_MSG_CLAIMED;
 	request->body.claimed = (struct shmb_msg_claimed){
-		.term = key_owned(channel, index, claim.member_id)->term,
+		.term = key->term,
 		.version = key_version(channel, index),
 		.index = index,
 	};
