@@ -44,6 +44,7 @@ struct shmb_state_writer *shmb_publisher_state(struct shmb_publisher *publisher)
 void shmb_publisher_changed(struct shmb_publisher *publisher)
 {
 	struct shmb_lane_writer *writer = &publisher->writer;
+	uint64_t epoch, looked_at = publisher->member.seen_epoch;
 
 	writer->sequence++;
 	SHMB_STORE(&writer->lane->sequence_hint, writer->sequence);
@@ -68,8 +69,11 @@ void shmb_publisher_changed(struct shmb_publisher *publisher)
 							publisher->sleepers[i].rung, &sleep)))
 				pub_ring(publisher, i, sleep);
 		}
-		if (shmb_likely(SHMB_LOAD(publisher->member.epoch) == publisher->member.seen_epoch))
+		epoch = SHMB_LOAD(publisher->member.epoch);
+		if (shmb_likely(epoch == looked_at))
 			return;
+		/* Without a broker there is nothing more to hear, however often we look. */
+		looked_at = epoch;
 		shmb_member_sync(&publisher->member);
 	} while (1);
 }

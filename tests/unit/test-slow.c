@@ -6,6 +6,7 @@
  */
 
 #include <errno.h>
+#include <poll.h>
 
 #include "lib/bell.h"
 #include "lib/client.h"
@@ -127,6 +128,60 @@ START_TEST(who_closes_while_it_is_busy_is_gone)
 }
 END_TEST
 
+static struct shmb_channel *state_of(struct shmb_client *of)
+{
+	struct shmb_channel_options options = { .options_len = sizeof(options),
+						.flags = SHMB_CHANNEL_CREATE,
+						.pattern = SHMB_CHANNEL_STATE };
+	struct shmb_channel *channel = NULL;
+
+	ok(shmb_channel_open(of, "slow/state", 10, &options, &channel));
+	return channel;
+}
+
+static bool has_hung_up(int fd)
+{
+	struct pollfd entry = { .fd = fd };
+
+	return poll(&entry, 1, 0) == 1 && entry.revents & POLLHUP;
+}
+
+/* Nobody says any more what the epoch has moved for. */
+START_TEST(a_value_is_put_without_the_broker_that_has_just_spoken)
+{
+	struct shmb_client *own = connect_to(address), *other = connect_to(address);
+	struct shmb_channel *channel = state_of(own), *theirs = state_of(other);
+	struct shmb_publisher *publisher = publisher_of(channel, 0);
+	struct shmb_subscriber *subscriber, *late;
+	uint64_t value = 1, got = 0;
+
+	subscriber = subscriber_of(theirs, 0);
+	ck_assert_int_eq(shmb_publisher_claim(publisher, "k", 1), 0);
+	ok(shmb_publisher_put(publisher, 0, &value, sizeof(value)));
+	ck_assert_int_eq(shmb_subscriber_find(subscriber, "k", 1), 0);
+	ok(shmb_subscriber_get(subscriber, 0, &got, sizeof(got)));
+	late = subscriber_of(theirs, 0);
+	kill_daemon();
+	/* The kernel hangs up a little later. */
+	for (int i = 0; i < 10000 && !has_hung_up(own->connection.fd); i++)
+		usleep(1000);
+	value = 2;
+	ok(shmb_publisher_put(publisher, 0, &value, sizeof(value)));
+	ok(shmb_subscriber_get(subscriber, 0, &got, sizeof(got)));
+	ck_assert_uint_eq(got, 2);
+	ok(shmb_subscriber_get(late, 0, &got, sizeof(got)));
+	ck_assert_uint_eq(got, 2);
+	start_daemon();
+	ok(shmb_subscriber_close(late));
+	ok(shmb_subscriber_close(subscriber));
+	ok(shmb_publisher_close(publisher));
+	ok(shmb_channel_close(theirs));
+	ok(shmb_channel_close(channel));
+	ok(shmb_client_close(other));
+	ok(shmb_client_close(own));
+}
+END_TEST
+
 static bool is_sealed(void)
 {
 	return false;
@@ -206,6 +261,7 @@ int main(void)
 	tcase_set_timeout(cases[0], 100);
 	tcase_add_test(cases[0], what_is_said_late_is_heard);
 	tcase_add_test(cases[0], who_closes_while_it_is_busy_is_gone);
+	tcase_add_test(cases[0], a_value_is_put_without_the_broker_that_has_just_spoken);
 	tcase_add_test(cases[0], what_is_closed_without_a_broker_is_gone_with_the_next_one);
 	return run_suite("slow", cases, 1);
 }
