@@ -421,13 +421,13 @@ static _Noreturn void be_there(const struct account *account)
 	struct shmb_client *client = world_connect();
 	struct shmb_channel *channel = world_open_channel(client);
 	struct shmb_subscriber *subscriber = subscribe(channel), *watcher = NULL;
-	struct shmb_publisher *publisher = NULL;
+	struct shmb_publisher *publisher = NULL, *apart = NULL;
 	struct loop loop;
 
 	world_must(shmb_publisher_open(channel, NULL, &publisher), "publish");
 	world_must(shmb_subscriber_open(world_open_state(client), NULL, &watcher), "watch");
 	/* After a restart a channel may stay for longer than those who were on it. */
-	world_open_apart(client);
+	world_must(shmb_publisher_open(world_open_apart(client), NULL, &apart), "publish, apart");
 	loop_open(&loop, client);
 	stranger_set(&strangers->ready);
 	for (;;) {
@@ -436,6 +436,7 @@ static _Noreturn void be_there(const struct account *account)
 
 		/* Each of them hears what is new. A publisher begins with its member. */
 		shmb_member_sync((struct shmb_member *)(void *)publisher);
+		shmb_member_sync((struct shmb_member *)(void *)apart);
 		shmb_member_sync(shmb_subscriber_member(watcher));
 		if (result < 0 && result != -ETIMEDOUT)
 			world_must(result, "wait");
