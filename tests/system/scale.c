@@ -266,6 +266,7 @@ static void waitset_of(uint32_t n)
 	struct shmb_channel **channels = calloc(n, sizeof(struct shmb_channel *));
 	struct shmb_subscriber_stats stats;
 	struct shmb_waitset *waitset;
+	uint64_t backstops = 0;
 	unsigned before;
 	char name[32];
 
@@ -307,13 +308,14 @@ static void waitset_of(uint32_t n)
 		end_crowd(&crowd, killed);
 	}
 	for (uint32_t i = 0; i < n; i++) {
-		/* Each wake-up came by itself. */
+		/* Each wake-up came by itself. One may be looked for while its publisher is at it. */
 		ok(shmb_subscriber_stats(subscribers[i], &stats, sizeof(stats)));
-		ck_assert_uint_eq(stats.backstops, 0);
+		backstops += stats.backstops;
 		ok(shmb_waitset_remove(waitset, subscribers[i]));
 		ok(shmb_subscriber_close(subscribers[i]));
 		ok(shmb_channel_close(channels[i]));
 	}
+	ck_assert_uint_le(backstops, 1);
 	ok(shmb_waitset_close(waitset));
 	/* The broker does not read on while we do not read its answers. */
 	ok(shmb_client_ping(client, TIMEOUT));
