@@ -17,6 +17,7 @@
 #include "daemon/channel.h"
 #include "daemon/client.h"
 #include "daemon/directory.h"
+#include "daemon/estate.h"
 #include "daemon/key.h"
 #include "daemon/member.h"
 #include "daemon/pair.h"
@@ -42,7 +43,7 @@ static int adopt_member(struct broker *broker, const struct shmb_registry_entry 
 	if (client && !(entry->flags & SHMB_MEMBER_KEPT))
 		return member_adopt(place, shmb_container_of(client, struct client, object), entry,
 				    slot);
-	if (entry->kind != SHMB_ENTRY_PUBLISHER)
+	if (entry->kind != SHMB_ENTRY_PUBLISHER && place->pattern != SHMB_PATTERN_QUEUE)
 		return -ESRCH;
 	if (place->pattern != SHMB_PATTERN_STATE)
 		return member_adopt(place, NULL, entry, slot);
@@ -120,6 +121,8 @@ static int adopt_kind(struct broker *broker, uint32_t kind, uint32_t *n_adopted,
 		/* The entry stays, for a broker that can see what is behind it. */
 		if (!shmb_fd_conclusive(-r))
 			return r;
+		log_line(&broker->log, LOG_INFO, "not-adopted", "kind=%u id=%llu error=%d", kind,
+			 (unsigned long long)entry.id, -r);
 		/* Its segment is swept, since no entry names it then. */
 		registry_remove(&broker->registry, slot);
 		++*n_dropped;
@@ -232,6 +235,7 @@ static void on_adoption_end(void *data)
 		channel->adopted = false;
 		channel_put(channel);
 	}
+	estate_settle(broker);
 }
 
 int adopt_all(struct broker *broker)
@@ -253,6 +257,7 @@ int adopt_all(struct broker *broker)
 		r = complete_pairs(channel);
 		if (r < 0)
 			return r;
+		estate_adopt(channel);
 		member_settle_kept(channel);
 		if (channel->pattern == SHMB_PATTERN_STATE)
 			key_settle(channel);
@@ -283,6 +288,7 @@ void adopt_announce(struct broker *broker)
 		bell_set_epoch(list_entry(link, struct client, link));
 	list_for_each(link, safe, &broker->channels)
 		channel_changed(list_entry(link, struct channel, link));
+	estate_settle(broker);
 	list_for_each(link, safe, &broker->clients)
 		bell_ring(list_entry(link, struct client, link));
 }

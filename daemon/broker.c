@@ -348,6 +348,7 @@ int broker_new(const struct broker_config *config, struct broker **ret_broker)
 	list_init(&broker->fences);
 	list_init(&broker->flushes);
 	list_init(&broker->epochs);
+	list_init(&broker->estates);
 	quota_reload(&broker->quota, &config->limits, config->quota_rules, config->n_quota_rules);
 	broker->quota.make_room = member_make_room;
 	broker->quota.data = broker;
@@ -496,6 +497,7 @@ struct broker *broker_free(struct broker *broker)
 	fence_forget(broker);
 	loop_timer_cancel(broker->idle);
 	loop_timer_cancel(broker->adoption);
+	loop_timer_cancel(broker->executor);
 	loop_free(broker->loop);
 	opener_free(broker->maker.opener);
 	if (locked)

@@ -84,6 +84,8 @@ static struct channel *channel_alloc(struct broker *broker, uint64_t id, const v
 	memcpy(channel->name, name, name_len);
 	list_init(&channel->openings);
 	list_init(&channel->kept);
+	list_init(&channel->kept_workers);
+	list_init(&channel->estate_link);
 	list_init(&channel->epoch_link);
 	if (table_add(&broker->objects, &channel->object.node, id) < 0)
 		goto fail;
@@ -460,11 +462,20 @@ void channel_set_retained(struct channel *channel, bool retained)
 	idle_check(broker);
 }
 
+bool channel_is_unused(const struct channel *channel)
+{
+	return !channel->retained && list_empty(&channel->openings) && channel->n_members[0] == 0 &&
+	       channel->n_members[1] == 0 && !channel->adopted;
+}
+
 void channel_put(struct channel *channel)
 {
-	if (!channel->retained && list_empty(&channel->openings) && channel->n_members[0] == 0 &&
-	    channel->n_members[1] == 0 && list_empty(&channel->kept) && !channel->adopted)
+	if (!channel_is_unused(channel) || channel->busy)
+		return;
+	if (list_empty(&channel->kept) && list_empty(&channel->kept_workers))
 		channel_free(channel, false);
+	else if (list_empty(&channel->estate_link))
+		list_append(&channel->broker->estates, &channel->estate_link);
 }
 
 void channel_free(struct channel *channel, bool keep)
@@ -481,6 +492,7 @@ void channel_free(struct channel *channel, bool keep)
 	table_remove(&broker->names, &channel->by_name);
 	list_remove(&channel->link);
 	list_remove(&channel->epoch_link);
+	list_remove(&channel->estate_link);
 	broker->n_retained -= channel->retained;
 	loop_timer_cancel(channel->patience);
 	if (channel->user) {

@@ -72,7 +72,10 @@ void channel_set_sealed(struct channel *channel);
 /* From now on it stays although nobody uses it, or goes with its last user. */
 void channel_set_retained(struct channel *channel, bool retained);
 
-/* Frees it if nobody needs it. */
+/* Has nobody a use for it, whatever is kept there? */
+bool channel_is_unused(const struct channel *channel);
+
+/* Frees it if nobody needs it. What is kept there for workers of a queue goes soon, too: see estate.h. */
 void channel_put(struct channel *channel);
 
 /* Frees it; it has no members and no openings. With @keep its segment and entry stay. */

@@ -14,6 +14,7 @@
 #include "daemon/channel.h"
 #include "daemon/client.h"
 #include "daemon/connection.h"
+#include "daemon/estate.h"
 #include "daemon/idle.h"
 #include "daemon/member.h"
 #include "daemon/view.h"
@@ -35,25 +36,30 @@ static struct segment_spec bell_spec(uint64_t id, unsigned flags)
 static void on_death(void *data)
 {
 	struct client *client = data;
+	struct broker *broker = client->broker;
 
 	log_line(&client->broker->log, LOG_INFO, "client-died", "client=%llu pid=%u uid=%u",
 		 (unsigned long long)object_id(&client->object), client->pid, client->uid);
 	client->dead = true;
 	client_free(client);
+	estate_settle(broker);
 }
 
 static void on_away(void *data)
 {
 	struct client *client = data;
+	struct broker *broker = client->broker;
 
 	client->away = loop_timer_cancel(client->away);
 	if (client->connection) {
 		channel_close_expected(client);
+		estate_settle(broker);
 		return;
 	}
 	log_line(&client->broker->log, LOG_INFO, "client-forgotten", "client=%llu pid=%u",
 		 (unsigned long long)object_id(&client->object), client->pid);
 	client_free(client);
+	estate_settle(broker);
 }
 
 static void token_hash(uint8_t hash[32], const uint8_t token[SHMB_TOKEN_LEN])

@@ -11,11 +11,13 @@
 #include "lib/extension.h"
 #include "lib/history.h"
 #include "lib/name.h"
+#include "lib/queue.h"
 
 #include "daemon/arena.h"
 #include "daemon/channel.h"
 #include "daemon/client.h"
 #include "daemon/control.h"
+#include "daemon/estate.h"
 #include "daemon/key.h"
 #include "daemon/member.h"
 #include "daemon/pair.h"
@@ -398,6 +400,10 @@ static void explain_quota(struct request *request, const struct channel *channel
 
 	if (error == -EUSERS) {
 		request->limit = channel->n_members[role - 1];
+		/* So many that have gone have still to be done with. */
+		if (role == SHMB_ROLE_PUBLISHER && request->limit < channel->max_publishers)
+			request->limit =
+				shmb_cursor_slots(channel->pattern, channel->max_publishers) - 1;
 		request->asked = request->limit + 1;
 	} else if (user->used[QUOTA_MEMBERS] >= user->limits.max[QUOTA_MEMBERS]) {
 		request->limit = user->limits.max[QUOTA_MEMBERS];
@@ -814,7 +820,7 @@ static int handle_overtake(struct request *request)
 		return r;
 	member = find_member(request, report.member_id);
 	pair = member ? find_pair(request, member, report.pair_id) : NULL;
-	if (!pair || pair->evicted)
+	if (!pair || pair->evicted || member_is_kept(pair->members[1]))
 		return 0;
 	subscriber = pair->members[1];
 	if (member->role != SHMB_ROLE_PUBLISHER || !subscriber->evict_after_ms)
@@ -830,11 +836,32 @@ static int handle_overtake(struct request *request)
 	return 0;
 }
 
-/* A lane that was kept has been read to its end. Who asks again is told again, too. */
+/* A pair that the member knows by this id, which may be that of an earlier one of the two; or NULL. */
+static struct pair *find_known_pair(const struct request *request, const struct member *member,
+				    uint64_t id)
+{
+	struct pair *known = find_pair(request, member, id);
+	unsigned mine = member->role - 1;
+	struct list *link, *safe;
+
+	list_for_each(link, safe, &member->pairs)
+	{
+		struct pair *pair = list_entry(link, struct pair, member_links[mine]);
+
+		if (!known && pair->views[mine]->known_id == id)
+			known = pair;
+	}
+	return known;
+}
+
+/*
+ * A lane that was kept has been read to its end, or what a worker has left was given to others. Who asks
+ * again is told again, too.
+ */
 static int handle_drained(struct request *request)
 {
 	struct shmb_msg_report drained;
-	struct member *member, *publisher;
+	struct member *member, *peer;
 	struct pair *pair;
 	int r;
 
@@ -842,14 +869,14 @@ static int handle_drained(struct request *request)
 	if (r < 0)
 		return r;
 	member = find_member(request, drained.member_id);
-	pair = member ? find_pair(request, member, drained.pair_id) : NULL;
+	pair = member ? find_known_pair(request, member, drained.pair_id) : NULL;
 	if (!pair)
 		return 0;
-	publisher = pair->members[0];
-	if (!member_is_kept(publisher))
+	peer = pair->members[member->role == SHMB_ROLE_PUBLISHER];
+	if (!member_is_kept(peer))
 		return -EINVAL;
 	pair_free(pair, NULL, SHMB_GONE_DETACHED);
-	member_put(publisher);
+	member_put(peer);
 	return 0;
 }
 
@@ -1019,6 +1046,7 @@ static void on_message(struct connection *connection, const struct shmb_message 
 		.message = message,
 		.type = SHMB_MSG_OK,
 	};
+	struct broker *broker = connection->broker;
 	int r;
 
 	/* Events have the number 0; an answer to such a request would look like one. */
@@ -1037,6 +1065,7 @@ static void on_message(struct connection *connection, const struct shmb_message 
 	/* An answer that cannot be sent ends the connection: the client comes back and asks anew. */
 	if (r < 0) {
 		connection_abort(connection);
+		estate_settle(broker);
 		return;
 	}
 	if (request.granted)
@@ -1046,6 +1075,7 @@ static void on_message(struct connection *connection, const struct shmb_message 
 		if (request.resumed)
 			member_announce(request.granted);
 	}
+	estate_settle(broker);
 }
 
 static void on_writable(struct connection *connection)
@@ -1056,11 +1086,13 @@ static void on_writable(struct connection *connection)
 
 static void on_gone(struct connection *connection)
 {
+	struct broker *broker = connection->broker;
 	struct client *client = connection->client;
 
 	connection_close(connection);
 	if (client)
 		client_disconnected(client);
+	estate_settle(broker);
 }
 
 const struct connection_events control_events = {

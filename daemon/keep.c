@@ -1,15 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
+#include <string.h>
+
+#include "lib/queue.h"
+
 #include "daemon/keep.h"
+
+static uint64_t slot_offset(const struct member *publisher)
+{
+	return SHMB_BLOCK_LEN + (uint64_t)publisher->slot * sizeof(struct shmb_cursor_lane);
+}
 
 /* Its position is in the slot of its cursor once it reads the lane, and so it has mapped it. */
 static bool is_taken(const struct pair *pair)
 {
-	uint64_t offset =
-		SHMB_BLOCK_LEN + (uint64_t)pair->members[0]->slot * sizeof(struct shmb_cursor_lane);
 	struct shmb_cursor_lane slot;
 
-	return segment_read(&pair->members[1]->object.segment, &slot, sizeof(slot), offset) &&
+	return segment_read(&pair->members[1]->object.segment, &slot, sizeof(slot),
+			    slot_offset(pair->members[0])) == 0 &&
 	       slot.pair_id == object_id(&pair->object);
 }
 
@@ -24,17 +32,18 @@ static bool is_empty(const struct pair *pair)
 	struct shmb_lane_segment lane;
 	struct shmb_bell_segment bell;
 
-	if (!segment_read(segment, &lane, sizeof(lane), 0))
+	if (segment_read(segment, &lane, sizeof(lane), 0) < 0)
 		return false;
 	if (lane.position_hint) {
 		/* Where the two had another pair before it went on where it was. */
-		if (pair->replaces || !segment_read(&pair->object.segment, &bell, sizeof(bell), 0))
+		if (pair->replaces ||
+		    segment_read(&pair->object.segment, &bell, sizeof(bell), 0) < 0)
 			return false;
 		if (!bell.attached)
 			return true;
 		start = bell.start_position & mask & ~(uint64_t)7;
 	}
-	return segment_read(segment, &word, sizeof(word), SHMB_BLOCK_LEN + start) && word == 0;
+	return segment_read(segment, &word, sizeof(word), SHMB_BLOCK_LEN + start) == 0 && word == 0;
 }
 
 /* A lane that its writer could cut off goes to readers of the same user only. */
@@ -52,20 +61,80 @@ uint32_t keep_n_records(const struct member *publisher)
 	uint64_t word;
 
 	if (!channel->retained || !channel->history ||
-	    !segment_read(segment, &lane, sizeof(lane), 0))
+	    segment_read(segment, &lane, sizeof(lane), 0) < 0)
 		return 0;
 	/* Killed before it had noted its first one. */
 	if (!lane.sequence_hint)
-		return segment_read(segment, &word, sizeof(word), SHMB_BLOCK_LEN) && word != 0;
+		return segment_read(segment, &word, sizeof(word), SHMB_BLOCK_LEN) == 0 && word != 0;
 	return lane.sequence_hint < channel->history ? (uint32_t)lane.sequence_hint
 						     : channel->history;
 }
 
-bool keep_owed(const struct pair *pair)
+/* Was the slot stored for this pair, or for an earlier one of the same two? Ids grow. */
+static bool is_theirs(const struct pair *pair, const struct shmb_cursor_lane *slot)
 {
-	const struct member *subscriber = pair->members[1];
+	return slot->pair_id > object_id(&pair->members[0]->object) &&
+	       slot->pair_id <= object_id(&pair->object);
+}
 
-	return subscriber->flags & SHMB_MEMBER_ACTIVE && !(subscriber->flags & SHMB_MEMBER_LOSSY) &&
-	       !pair->stale && keep_fits(pair->members[0], subscriber) && !is_taken(pair) &&
-	       !is_empty(pair);
+int keep_marks(const struct pair *pair, struct shmb_lane_mark *ret_at,
+	       struct shmb_cursor_work *ret_work)
+{
+	const struct member *publisher = pair->members[0];
+	const struct segment *cursor = &pair->members[1]->object.segment;
+	uint64_t work =
+		shmb_cursor_work_offset(publisher->channel->max_publishers, publisher->slot);
+	struct shmb_cursor_lane slot;
+	struct shmb_bell_segment bell;
+	int r;
+
+	*ret_at = (struct shmb_lane_mark){ 0 };
+	memset(ret_work, 0, sizeof(*ret_work));
+	r = segment_read(cursor, &slot, sizeof(slot), slot_offset(publisher));
+	if (r == 0 && is_theirs(pair, &slot)) {
+		*ret_at = (struct shmb_lane_mark){ slot.position, slot.sequence };
+		r = segment_read(cursor, ret_work, sizeof(*ret_work), work);
+		return r < 0 ? r : 1;
+	}
+	if (r < 0 || !segment_exists(&pair->object.segment))
+		return r < 0 ? r : publisher->reply_to != 0; /* a copy is read from its beginning */
+	r = segment_read(&pair->object.segment, &bell, sizeof(bell), 0);
+	if (r < 0 || !bell.attached)
+		return r;
+	*ret_at = (struct shmb_lane_mark){ bell.start_position, bell.start_sequence };
+	return 1;
+}
+
+/* Is there anything behind what the worker has done? It may be for others. */
+static bool is_worked_off(const struct pair *pair)
+{
+	uint64_t mask = (uint64_t)pair->members[0]->channel->lane_len - 1, word;
+	struct shmb_cursor_work work;
+	struct shmb_lane_mark at;
+	int r = keep_marks(pair, &at, &work);
+
+	if (r <= 0)
+		return r == 0;
+	return segment_read(&pair->members[0]->object.segment, &word, sizeof(word),
+			    SHMB_BLOCK_LEN + (at.position & mask & ~(uint64_t)7)) == 0 &&
+	       word == 0;
+}
+
+bool keep_owed(const struct pair *pair, unsigned leaver)
+{
+	const struct member *publisher = pair->members[0], *subscriber = pair->members[1];
+
+	if (!(subscriber->flags & SHMB_MEMBER_ACTIVE) || subscriber->flags & SHMB_MEMBER_LOSSY ||
+	    pair->stale)
+		return false;
+	if (publisher->channel->pattern == SHMB_PATTERN_QUEUE) {
+		if (!segment_exists(&publisher->object.segment) ||
+		    !segment_exists(&subscriber->object.segment))
+			return false;
+		/* It may be about to give it more. */
+		if (leaver == 1 && !member_is_kept(publisher))
+			return pair->views[0]->shown || !publisher->present;
+		return !is_worked_off(pair);
+	}
+	return keep_fits(publisher, subscriber) && !is_taken(pair) && !is_empty(pair);
 }

@@ -13,6 +13,11 @@
  * end, and says so, which ends the pair. A subscriber that goes ends its pairs as well. The last of
  * them takes the lane along.
  *
+ * On a queue a worker marks what it has done for a publisher that has gone where it did before, in a
+ * slot of its cursor that stays that publisher's, and is done with a lane when it is done with all records
+ * for it. Likewise a worker that goes stays, its marks kept for the publisher, which looks at them, gives
+ * to others what is left, and says so. If both go, see estate.h.
+ *
  * On a retained channel with a history it stays for whoever comes later, too, until there is so much
  * of those who have gone after it that it is history no more, or its user has need of the memory.
  *
@@ -22,13 +27,27 @@
 #include "daemon/model.h"
 
 /**
- * keep_owed() - is there something for the subscriber in the lane of a publisher that goes?
- * @pair: of an active publisher and an active subscriber
+ * keep_owed() - is there something for the subscriber in the lane, now that one of the two goes?
+ * @pair:   of an active publisher and an active subscriber
+ * @leaver: role - 1 of who goes
  *
  * Return: false if the subscriber has the lane, or was promised nothing, or if the lane is empty for
- *	   it or cannot be given to it any more. In doubt it is owed.
+ *	   it or cannot be given to it any more. On a queue: false if all behind which it stands is
+ *	   done; but if the publisher lives, and has heard of the two, it is the publisher's to say. In
+ *	   doubt it is owed.
  */
-bool keep_owed(const struct pair *pair);
+bool keep_owed(const struct pair *pair, unsigned leaver);
+
+/**
+ * keep_marks() - how far a worker is with the lane of a publisher
+ * @pair:     of a queue
+ * @ret_at:   stores where it stands: what lies before is done, or not for it
+ * @ret_work: stores its marks of what lies behind
+ *
+ * Return: 1; 0: it was never given anything; -EMFILE, another negative errno value.
+ */
+int keep_marks(const struct pair *pair, struct shmb_lane_mark *ret_at,
+	       struct shmb_cursor_work *ret_work);
 
 /* Is it a lane that its readers may have, although the channel may be sealed since? */
 bool keep_fits(const struct member *publisher, const struct member *subscriber);

@@ -35,6 +35,7 @@ noinst_LTLIBRARIES += %D%/libbroker.la
 	%D%/channel.c %D%/channel.h \
 	%D%/arena.c %D%/arena.h \
 	%D%/member.c %D%/member.h \
+	%D%/estate.c %D%/estate.h \
 	%D%/client.c %D%/client.h \
 	%D%/control.c %D%/control.h \
 	%D%/adopt.c %D%/adopt.h \

@@ -53,9 +53,16 @@ static struct segment_spec member_spec(const struct member *member, uint64_t own
 	};
 }
 
-static uint32_t slots_max(const struct channel *channel, uint32_t role)
+static uint32_t members_max(const struct channel *channel, uint32_t role)
 {
 	return role == SHMB_ROLE_PUBLISHER ? channel->max_publishers : channel->max_subscribers;
+}
+
+static uint32_t slots_max(const struct channel *channel, uint32_t role)
+{
+	return role == SHMB_ROLE_PUBLISHER
+		       ? shmb_cursor_slots(channel->pattern, channel->max_publishers)
+		       : channel->max_subscribers;
 }
 
 /* Makes room for a slot. */
@@ -77,16 +84,31 @@ static int slots_reserve(struct channel *channel, uint32_t role, uint32_t slot)
 	return 0;
 }
 
-static int slot_find(struct channel *channel, uint32_t role, uint32_t *ret_slot)
+/* Workers of a queue mark in it what they have done for a publisher that has gone. */
+static bool slot_is_kept(const struct channel *channel, uint32_t role, uint32_t slot)
 {
-	uint32_t slot = 0;
+	struct list *link, *safe;
 
-	while (slot < channel->n_slots[role - 1] && channel->slots[role - 1][slot])
-		slot++;
-	if (slot >= slots_max(channel, role))
-		return -EUSERS;
-	*ret_slot = slot;
-	return slots_reserve(channel, role, slot);
+	if (role != SHMB_ROLE_PUBLISHER || channel->pattern != SHMB_PATTERN_QUEUE)
+		return false;
+	list_for_each(link, safe,
+		      &channel->kept) if (list_entry(link, struct member, client_link)->slot ==
+					  slot) return true;
+	return false;
+}
+
+/* A free slot, leaving @spare others. */
+static int slot_find(const struct channel *channel, uint32_t role, uint32_t spare,
+		     uint32_t *ret_slot)
+{
+	for (uint32_t slot = 0; slot < slots_max(channel, role); slot++) {
+		if ((slot < channel->n_slots[role - 1] && channel->slots[role - 1][slot]) ||
+		    slot_is_kept(channel, role, slot) || spare-- > 0)
+			continue;
+		*ret_slot = slot;
+		return 0;
+	}
+	return -EUSERS;
 }
 
 static int doorbell_new(struct member *member)
@@ -102,11 +124,18 @@ static int doorbell_new(struct member *member)
 	return 0;
 }
 
+/* What is kept takes the place of what was charged before, and is not lost for want of a quota. */
 static int member_charge(struct member *member, struct quota_user *user, uint64_t len)
 {
-	if (quota_charge(user, QUOTA_MEMBERS, 1) < 0)
+	bool kept = member_is_kept(member);
+
+	if (kept)
+		quota_owe(user, QUOTA_MEMBERS, 1);
+	else if (quota_charge(user, QUOTA_MEMBERS, 1) < 0)
 		return -EDQUOT;
-	if (quota_charge(user, QUOTA_BYTES, len) < 0) {
+	if (kept) {
+		quota_owe(user, QUOTA_BYTES, len);
+	} else if (quota_charge(user, QUOTA_BYTES, len) < 0) {
 		quota_release(user, QUOTA_MEMBERS, 1);
 		return -EDQUOT;
 	}
@@ -158,6 +187,19 @@ static int member_init(struct member *member, struct channel *channel, struct cl
 	return 0;
 }
 
+static struct list *kept_list(const struct member *member)
+{
+	return member->role == SHMB_ROLE_PUBLISHER ? &member->channel->kept
+						   : &member->channel->kept_workers;
+}
+
+/* Somebody has come or gone: what is left may have to go to others. */
+static void note_estate(struct channel *channel)
+{
+	if (channel->pattern == SHMB_PATTERN_QUEUE && list_empty(&channel->estate_link))
+		list_append(&channel->broker->estates, &channel->estate_link);
+}
+
 /* Now it is found. */
 static int member_insert(struct member *member, uint64_t id)
 {
@@ -169,7 +211,7 @@ static int member_insert(struct member *member, uint64_t id)
 	if (r < 0)
 		return r;
 	if (member_is_kept(member)) {
-		list_append(&channel->kept, &member->client_link);
+		list_append(kept_list(member), &member->client_link);
 		return 0;
 	}
 	list_append(&member->client->members, &member->client_link);
@@ -223,7 +265,12 @@ int member_new(struct channel *channel, struct client *client, const struct shmb
 	struct member *member;
 	int r;
 
-	r = slot_find(channel, role, &entry.slot);
+	if (channel->n_members[role - 1] >= members_max(channel, role))
+		return -EUSERS;
+	r = slot_find(channel, role, channel->pattern == SHMB_PATTERN_QUEUE && publisher,
+		      &entry.slot);
+	if (r == 0)
+		r = slots_reserve(channel, role, entry.slot);
 	if (r < 0)
 		return r;
 	member = calloc(1, sizeof(*member));
@@ -261,7 +308,8 @@ int member_adopt(struct channel *channel, struct client *client,
 
 	/* Its client never heard that it was announced, and will ask anew. */
 	if (!(entry->flags & SHMB_MEMBER_ACTIVE) || entry->slot >= slots_max(channel, role) ||
-	    entry->segment_len != member_segment_len(channel, role) || (!client && !publisher))
+	    entry->segment_len != member_segment_len(channel, role) ||
+	    (!client && !publisher && channel->pattern != SHMB_PATTERN_QUEUE))
 		return -EINVAL;
 	r = client ? slots_reserve(channel, role, entry->slot) : 0;
 	if (r < 0)
@@ -299,6 +347,62 @@ int member_adopt(struct channel *channel, struct client *client,
 	return 0;
 }
 
+int member_copy(const struct pair *of, bool last, struct member **ret_member)
+{
+	struct channel *channel = of->members[0]->channel;
+	struct broker *broker = channel->broker;
+	struct shmb_registry_entry entry = {
+		.kind = SHMB_ENTRY_PUBLISHER,
+		.channel_id = object_id(&channel->object),
+		.segment_len = member_segment_len(channel, SHMB_ROLE_PUBLISHER),
+		.flags = SHMB_MEMBER_KEPT,
+		.uid = of->members[0]->uid,
+		.backing = channel->backing,
+		.reply_to = object_id(&of->object),
+	};
+	struct segment_spec spec;
+	struct member *member;
+	int r;
+
+	/* One slot is left for who gives up its own. */
+	r = slot_find(channel, SHMB_ROLE_PUBLISHER, !last, &entry.slot);
+	if (r < 0)
+		return r;
+	member = calloc(1, sizeof(*member));
+	if (!member)
+		return -ENOMEM;
+	entry.id = entry.kept_id = registry_next_id(&broker->registry);
+	r = member_init(member, channel, NULL, &entry);
+	if (r == 0) {
+		spec = member_spec(member, entry.id, entry.id, entry.backing);
+		spec.flags = SEGMENT_ALLOCATE;
+		r = segment_create(&broker->maker, &spec, &member->object.segment);
+	}
+	memcpy(entry.segment, member->object.segment.name, sizeof(entry.segment));
+	if (r == 0)
+		r = registry_add(&broker->registry, &entry, &member->object.entry);
+	if (r == 0)
+		r = member_insert(member, entry.id);
+	if (r < 0) {
+		member_discard(member);
+		return r;
+	}
+	*ret_member = member;
+	return 0;
+}
+
+void member_settle_copy(struct member *copy)
+{
+	struct list *link, *safe;
+
+	/* After its pairs. Killed before: a successor makes another copy; after: it finds all of this. */
+	copy->flags |= SHMB_MEMBER_ACTIVE;
+	registry_set_flags(&copy->channel->broker->registry, copy->object.entry, copy->flags);
+	list_for_each(link, safe, &copy->pairs)
+		pair_announce(list_entry(link, struct pair, member_links[0]));
+	channel_changed(copy->channel);
+}
+
 void member_inherit(struct channel *channel, const struct shmb_registry_entry *entry)
 {
 	struct segment_spec spec = {
@@ -330,11 +434,10 @@ static void pairs_free(struct member *member, const struct member *leaver, uint3
 	list_for_each(link, safe, &member->pairs)
 	{
 		struct pair *pair = list_entry(link, struct pair, member_links[member->role - 1]);
-		struct member *publisher = pair->members[0];
+		struct member *peer = pair->members[member->role == SHMB_ROLE_PUBLISHER];
 
 		pair_free(pair, leaver, reason);
-		if (publisher != member)
-			member_put(publisher);
+		member_put(peer);
 	}
 }
 
@@ -625,6 +728,8 @@ int member_activate(struct member *member)
 	member->flags |= SHMB_MEMBER_ACTIVE;
 	registry_set_flags(&broker->registry, member->object.entry, member->flags);
 	member->channel->n_active[member->role - 1]++;
+	if (member->role == SHMB_ROLE_SUBSCRIBER)
+		note_estate(member->channel);
 	directory_update(member->channel, member->role, member->slot);
 	list_for_each(link, safe, &member->pairs)
 		pair_announce(list_entry(link, struct pair, member_links[member->role - 1]));
@@ -687,13 +792,13 @@ static void member_remove(struct member *member)
 	channel_put(channel);
 }
 
-void member_put(struct member *publisher)
+void member_put(struct member *member)
 {
-	if (!member_is_kept(publisher) || !list_empty(&publisher->pairs) ||
-	    publisher->flags & SHMB_MEMBER_HISTORY)
+	if (!member_is_kept(member) || !list_empty(&member->pairs) ||
+	    member->flags & SHMB_MEMBER_HISTORY)
 		return;
-	list_remove(&publisher->client_link);
-	member_remove(publisher);
+	list_remove(&member->client_link);
+	member_remove(member);
 }
 
 /* From now on it is there for its pairs only. */
@@ -760,22 +865,25 @@ static void trim_history(struct channel *channel)
 	}
 }
 
-static bool any_owed(const struct member *publisher)
+static bool any_owed(const struct member *member)
 {
+	unsigned mine = member->role - 1;
 	struct list *link, *safe;
 
-	list_for_each(link, safe,
-		      &publisher->pairs) if (keep_owed(list_entry(link, struct pair,
-								  member_links[0]))) return true;
+	list_for_each(link, safe, &member->pairs) if (keep_owed(list_entry(link, struct pair,
+									   member_links[mine]),
+								mine)) return true;
 	return false;
 }
 
-/* Why the lane of a publisher that goes has to stay: SHMB_MEMBER_KEPT, and _HISTORY; 0: it has not. */
+/* Why the segment of one that goes has to stay: SHMB_MEMBER_KEPT, and _HISTORY; 0: it has not. */
 static uint32_t kept_flags(struct member *publisher, uint32_t reason)
 {
-	if (publisher->role != SHMB_ROLE_PUBLISHER || !(publisher->flags & SHMB_MEMBER_ACTIVE) ||
-	    (publisher->channel->pattern != SHMB_PATTERN_STREAM &&
-	     publisher->channel->pattern != SHMB_PATTERN_QUEUE))
+	uint32_t pattern = publisher->channel->pattern;
+
+	if (!(publisher->flags & SHMB_MEMBER_ACTIVE) ||
+	    (pattern != SHMB_PATTERN_STREAM && pattern != SHMB_PATTERN_QUEUE) ||
+	    (pattern == SHMB_PATTERN_STREAM && publisher->role != SHMB_ROLE_PUBLISHER))
 		return 0;
 	publisher->n_records = reason == SHMB_GONE_EVICTED ? 0 : keep_n_records(publisher);
 	if (publisher->n_records)
@@ -783,26 +891,30 @@ static uint32_t kept_flags(struct member *publisher, uint32_t reason)
 	return any_owed(publisher) ? SHMB_MEMBER_KEPT : 0;
 }
 
-/* Those of its pairs stay whose subscribers have still to be given the lane. */
-static void keep_pairs(struct member *publisher, uint32_t reason)
+/* Those of its pairs stay for which its segment is kept. */
+static void keep_pairs(struct member *member, uint32_t reason)
 {
+	unsigned mine = member->role - 1;
 	struct list *link, *safe;
 
-	list_for_each(link, safe, &publisher->pairs)
+	list_for_each(link, safe, &member->pairs)
 	{
-		struct pair *pair = list_entry(link, struct pair, member_links[0]);
+		struct pair *pair = list_entry(link, struct pair, member_links[mine]);
+		struct member *peer = pair->members[!mine];
 
-		if (keep_owed(pair))
-			pair_keep(pair);
-		else
-			pair_free(pair, publisher, reason);
+		if (keep_owed(pair, mine)) {
+			pair_keep(pair, mine);
+			continue;
+		}
+		pair_free(pair, member, reason);
+		member_put(peer);
 	}
 }
 
 /* Behind those who have gone before. */
 static void insert_kept(struct member *publisher)
 {
-	struct list *kept = &publisher->channel->kept, *before = kept->prev;
+	struct list *kept = kept_list(publisher), *before = kept->prev;
 
 	while (before != kept &&
 	       list_entry(before, struct member, client_link)->kept_id > publisher->kept_id)
@@ -811,53 +923,99 @@ static void insert_kept(struct member *publisher)
 	list_append(before->next, &publisher->client_link);
 }
 
-static void settle_kept(struct member *publisher)
+static void settle_kept(struct member *member)
 {
-	struct registry *registry = &publisher->channel->broker->registry;
-	uint32_t flags = publisher->flags | SHMB_MEMBER_KEPT;
+	struct registry *registry = &member->channel->broker->registry;
+	uint32_t flags = member->flags | SHMB_MEMBER_KEPT;
 
-	publisher->n_records = keep_n_records(publisher);
-	if (!(publisher->flags & SHMB_MEMBER_KEPT)) {
+	member->n_records = keep_n_records(member);
+	if (!(member->flags & SHMB_MEMBER_KEPT)) {
 		/* Killed before: a successor finds as many of its pairs, or fewer. */
-		keep_pairs(publisher, SHMB_GONE_DIED);
-		publisher->kept_id = registry_next_id(registry);
-		flags |= publisher->n_records ? SHMB_MEMBER_HISTORY : 0;
-		registry_keep(registry, publisher->object.entry, flags, publisher->kept_id);
-		publisher->flags = flags;
+		keep_pairs(member, SHMB_GONE_DIED);
+		member->kept_id = registry_next_id(registry);
+		flags |= member->n_records ? SHMB_MEMBER_HISTORY : 0;
+		registry_keep(registry, member->object.entry, flags, member->kept_id);
+		member->flags = flags;
 	}
-	list_remove(&publisher->client_link);
-	insert_kept(publisher);
+	list_remove(&member->client_link);
+	insert_kept(member);
 }
 
-void member_settle_kept(struct channel *channel)
+static void settle_list(struct list *kept)
 {
 	struct list unsorted, *link, *safe;
 
 	list_init(&unsorted);
-	list_for_each(link, safe, &channel->kept)
+	list_for_each(link, safe, kept)
 	{
 		list_remove(link);
 		list_append(&unsorted, link);
 	}
-	list_for_each(link, safe, &unsorted)
-		settle_kept(list_entry(link, struct member, client_link));
-	list_for_each(link, safe, &channel->kept)
-		member_put(list_entry(link, struct member, client_link));
-	trim_history(channel);
+	/* Those that are not needed go later: none of the others in this list may go meanwhile. */
+	while (!list_empty(&unsorted))
+		settle_kept(list_entry(unsorted.next, struct member, client_link));
 }
 
-void member_forget_kept(struct channel *channel)
+void member_settle_kept(struct channel *channel)
 {
 	struct list *link, *safe;
+
+	channel->busy = true;
+	settle_list(&channel->kept);
+	settle_list(&channel->kept_workers);
+	list_for_each(link, safe, &channel->kept)
+		member_put(list_entry(link, struct member, client_link));
+	list_for_each(link, safe, &channel->kept_workers)
+		member_put(list_entry(link, struct member, client_link));
+	trim_history(channel);
+	channel->busy = false;
+	note_estate(channel);
+}
+
+/* Ends all pairs whose subscriber has gone, too. */
+static void forget_left(struct channel *channel)
+{
+	struct list *link, *safe, *inner, *inner_safe;
 
 	list_for_each(link, safe, &channel->kept)
 	{
 		struct member *publisher = list_entry(link, struct member, client_link);
 
-		list_remove(&publisher->client_link);
-		table_remove(&channel->broker->objects, &publisher->object.node);
-		member_discard(publisher);
+		list_for_each(inner, inner_safe, &publisher->pairs) pair_free(
+			list_entry(inner, struct pair, member_links[0]), NULL, SHMB_GONE_DIED);
 	}
+}
+
+void member_drop_left(struct channel *channel)
+{
+	struct list *link, *safe;
+
+	forget_left(channel);
+	list_for_each(link, safe, &channel->kept)
+		member_put(list_entry(link, struct member, client_link));
+	list_for_each(link, safe, &channel->kept_workers)
+		member_put(list_entry(link, struct member, client_link));
+}
+
+static void forget_list(struct list *kept)
+{
+	struct list *link, *safe;
+
+	list_for_each(link, safe, kept)
+	{
+		struct member *member = list_entry(link, struct member, client_link);
+
+		list_remove(&member->client_link);
+		table_remove(&member->channel->broker->objects, &member->object.node);
+		member_discard(member);
+	}
+}
+
+void member_forget_kept(struct channel *channel)
+{
+	forget_left(channel);
+	forget_list(&channel->kept);
+	forget_list(&channel->kept_workers);
 }
 
 static void evict(struct member *member)
@@ -868,7 +1026,7 @@ static void evict(struct member *member)
 	view_flush(member->client, false);
 }
 
-/* The publisher goes, its lane stays. */
+/* It goes, its segment stays. */
 static void member_keep(struct member *member, uint32_t flags, uint32_t reason)
 {
 	struct channel *channel = member->channel;
@@ -888,18 +1046,20 @@ static void member_keep(struct member *member, uint32_t flags, uint32_t reason)
 	member->flags |= flags;
 	member->client = NULL;
 	member->present = false;
-	list_append(&channel->kept, &member->client_link);
+	list_append(kept_list(member), &member->client_link);
 	segment_destroy(&member->next);
 	member->doorbell = shmb_fd_close(member->doorbell);
 	view_free(member->eviction);
 	view_free(member->move);
 	member->eviction = member->move = NULL;
-	log_line(&broker->log, LOG_INFO, "lane-kept", "member=%llu channel=%llu uid=%u",
-		 (unsigned long long)object_id(&member->object),
+	log_line(&broker->log, LOG_INFO,
+		 member->role == SHMB_ROLE_PUBLISHER ? "lane-kept" : "marks-kept",
+		 "member=%llu channel=%llu uid=%u", (unsigned long long)object_id(&member->object),
 		 (unsigned long long)object_id(&channel->object), member->uid);
 	channel_changed(channel);
-	member_put(member);
 	trim_history(channel);
+	note_estate(channel);
+	member_put(member);
 }
 
 void member_free(struct member *member, uint32_t reason)
@@ -943,7 +1103,7 @@ static bool has_left(const struct member *member)
 	uint32_t left;
 
 	return member->flags & SHMB_MEMBER_ACTIVE &&
-	       segment_read(&member->object.segment, &left, sizeof(left), offset) && left == 1;
+	       segment_read(&member->object.segment, &left, sizeof(left), offset) == 0 && left == 1;
 }
 
 void member_free_left(struct client *client)

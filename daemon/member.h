@@ -18,7 +18,23 @@
 int member_new(struct channel *channel, struct client *client, const struct shmb_msg_attach *attach,
 	       const struct shmb_msg_attach_private *private, struct member **ret_member);
 
-/* Takes over what an earlier broker has noted. @client NULL: a publisher's that has gone. */
+/**
+ * member_copy() - a lane that the broker writes
+ * @of:	  the copy is of what is left of this pair, and of all that are left with lower ids
+ * @last: a publisher of these goes as soon as there is the copy
+ * @ret_member: stores a publisher that is kept and that nobody sees yet
+ *
+ * The caller fills its segment and makes its pairs, and then calls member_settle_copy().
+ *
+ * Return: 0; -EUSERS: no slot of the cursors is left; -ENOSPC; -ENOMEM; -EMFILE; another negative errno
+ *	   value.
+ */
+int member_copy(const struct pair *of, bool last, struct member **ret_member);
+
+/* It and all its pairs are as they are to be: the subscribers are told of it. */
+void member_settle_copy(struct member *copy);
+
+/* Takes over what an earlier broker has noted. @client NULL: of one that has gone. */
 int member_adopt(struct channel *channel, struct client *client,
 		 const struct shmb_registry_entry *entry, uint32_t slot);
 
@@ -81,7 +97,7 @@ uint64_t member_segment_len(const struct channel *channel, uint32_t role);
  * @member: member that is not kept
  * @reason: SHMB_GONE_*; EVICTED also tells its client
  *
- * A publisher whose lane is owed to somebody is kept: see keep.h.
+ * One whose segment somebody needs is kept: see keep.h.
  */
 void member_free(struct member *member, uint32_t reason);
 
@@ -91,8 +107,11 @@ void member_free(struct member *member, uint32_t reason);
  */
 void member_free_left(struct client *client);
 
-/* Frees a publisher that is kept, if nobody needs its lane any more. Does nothing with others. */
-void member_put(struct member *publisher);
+/* Frees one that is kept, if nobody needs its segment any more. Does nothing with others. */
+void member_put(struct member *member);
+
+/* Nobody is left on a queue: frees what was kept there for others. */
+void member_drop_left(struct channel *channel);
 
 /* What is kept of publishers of the channel for late subscribers is for nobody new from now on. */
 void member_drop_history(struct channel *channel);
@@ -100,10 +119,10 @@ void member_drop_history(struct channel *channel);
 /* Gives up the oldest lane of a user that is kept for late subscribers. Returns whether there was one. */
 bool member_make_room(void *data, const struct quota_user *user);
 
-/* The broker stops: frees what is kept, which has no pairs any more. */
+/* The broker stops: frees what is kept, which has no pairs any more with others. */
 void member_forget_kept(struct channel *channel);
 
-/* After a restart: keeps the lanes of those who have died meanwhile for those to whom they are owed. */
+/* After a restart: keeps the segments of those who have died meanwhile for those who need them. */
 void member_settle_kept(struct channel *channel);
 
 #endif

@@ -12,7 +12,7 @@
  *
  * A client is a process that has joined; it outlives its connection. A member is a publisher or
  * subscriber of a client on a channel. A pair is an active publisher and an active subscriber of
- * one channel. A view is what one of the two clients has been told about the pair. A publisher whose
+ * one channel. A view is what one of the two clients has been told about the pair. A member whose
  * client has gone may stay for some of its pairs: see keep.h.
  */
 
@@ -181,6 +181,9 @@ struct opening {
  * @n_members:	attached, by role - 1
  * @n_active:	of them announced
  * @kept:	publishers that have gone, whose lanes are kept, by member.client_link
+ * @kept_workers: subscribers of a queue that have gone, whose marks are kept, likewise
+ * @estate_link: in broker.estates while what somebody has left may have to go to others
+ * @busy:	it stays for now
  * @adopted:	its openers from before a restart may still come back
  * @retained:	it stays although nobody uses it
  * @wanted:	SHMB_MEMORY_*, as its creator or a rule wants it
@@ -215,6 +218,9 @@ struct channel {
 	uint32_t n_members[2];
 	uint32_t n_active[2];
 	struct list kept;
+	struct list kept_workers;
+	struct list estate_link;
+	bool busy;
 	bool adopted;
 	bool retained;
 	uint32_t wanted;
@@ -257,8 +263,8 @@ struct view {
  * struct member - a publisher or subscriber
  * @object:	base; its segment is the lane or cursor, or none: see member_usable()
  * @next:	the segment that it is to move to, if it has to
- * @client_link: in client.members; if it is kept, in channel.kept
- * @client:	whose it is; NULL: it has gone, and its lane is kept
+ * @client_link: in client.members; if it is kept, in channel.kept or .kept_workers
+ * @client:	whose it is; NULL: it has gone, and its segment is kept
  * @channel:	where it is
  * @user:	who pays
  * @uid:	of its client
@@ -266,9 +272,10 @@ struct view {
  * @flags:	SHMB_MEMBER_*
  * @history:	subscriber: how many earlier records it wants of each publisher
  * @partner_id:	publisher: the one subscriber that may read its lane; 0: all of the channel
- * @reply_to:	publisher with a partner: the subscriber of its client that gets the answers
+ * @reply_to:	publisher with a partner: the subscriber of its client that gets the answers; a
+ *		copy: the id of the newest pair of which it is, see estate.h
  * @evict_after_ms: subscriber: how long it may hold a publisher up; 0: for ever
- * @slot:	in channel.slots, unless it is kept
+ * @slot:	in channel.slots, unless it is kept; in cursors
  * @doorbell:	eventfd that its peers of the same uid ring
  * @generation:	of @doorbell
  * @given:	the client has @doorbell
@@ -334,7 +341,8 @@ struct arena {
  * @object:	  base; its segment is the bell that the publisher rings
  * @members:	  by role - 1
  * @member_links: in member.pairs, by role - 1
- * @views:	  by role - 1 of the member whose client it is for; NULL: of a kept one
+ * @views:	  by role - 1 of the member whose client it is for; NULL: of a kept one. If both are, what
+ *		  the subscriber has not done is to go to others
  * @user:	  who pays for the bell
  * @sockets:	  peers of different uids: what rings the member of that role - 1: the end it waits
  *		  on and the end the other rings, until they are sent; else -1
@@ -421,6 +429,8 @@ struct broker_config {
  * @fences:	  lanes of the dead that somebody can still write, by fence.link
  * @flushes:	  clients to be told next, by client.flush_link
  * @epochs:	  channels whose epoch moves when they were, by channel.epoch_link
+ * @estates:	  channels where what somebody has left may have to go to others, by channel.estate_link
+ * @executor:	  looks at them again after a failure
  * @n_connections: length of @connections
  * @n_members:	  members of all clients
  * @n_retained:	  channels that stay although nobody uses them
@@ -455,6 +465,8 @@ struct broker {
 	struct list fences;
 	struct list flushes;
 	struct list epochs;
+	struct list estates;
+	struct loop_timer *executor;
 	uint32_t n_connections;
 	uint32_t n_members;
 	uint32_t n_retained;
@@ -472,6 +484,12 @@ struct broker {
 static inline bool member_is_kept(const struct member *member)
 {
 	return !member->client;
+}
+
+/* Have both gone? What the subscriber has not done waits for an heir: see estate.h. */
+static inline bool pair_is_left(const struct pair *pair)
+{
+	return member_is_kept(pair->members[0]) && member_is_kept(pair->members[1]);
 }
 
 /* Has it a segment that others may have, of the backing that its channel has now? */

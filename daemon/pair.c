@@ -41,7 +41,8 @@ static int make_sockets(struct pair *pair)
 	int type = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
 	int sockets[2][2] = { { -1, -1 }, { -1, -1 } };
 
-	if (!pair_is_cross(pair) || member_is_kept(pair->members[0]))
+	if (!pair_is_cross(pair) || member_is_kept(pair->members[0]) ||
+	    member_is_kept(pair->members[1]))
 		return 0;
 	if (socketpair(AF_UNIX, type, 0, sockets[0]) < 0 ||
 	    socketpair(AF_UNIX, type, 0, sockets[1]) < 0) {
@@ -202,15 +203,15 @@ void pair_set_stale(struct pair *pair)
 		view_unmark(pair->views[i]);
 }
 
-void pair_keep(struct pair *pair)
+void pair_keep(struct pair *pair, unsigned leaver)
 {
-	view_free(pair->views[0]);
-	pair->views[0] = NULL;
+	view_free(pair->views[leaver]);
+	pair->views[leaver] = NULL;
 	close_sockets(pair->sockets);
 	/* Of a pair that it knows it has to hear once more. */
-	if (pair->members[1]->present) {
-		pair->views[1]->due = true;
-		view_mark(pair->views[1]);
+	if (pair->members[!leaver]->present) {
+		pair->views[!leaver]->due = true;
+		view_mark(pair->views[!leaver]);
 	}
 }
 

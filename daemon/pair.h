@@ -29,8 +29,11 @@ struct pair *pair_find(const struct member *publisher, const struct member *subs
 /* Tells nobody of it who does not know it yet. */
 void pair_set_stale(struct pair *pair);
 
-/* Its publisher goes, but its lane is kept for the subscriber, which is shown it as such. */
-void pair_keep(struct pair *pair);
+/*
+ * The member of that role - 1 goes, but its segment is kept for the other: a subscriber is shown the lane
+ * as that of a publisher that has gone, a publisher hears that it may look at the marks.
+ */
+void pair_keep(struct pair *pair, unsigned leaver);
 
 /* Marks the views of those who know their member. */
 void pair_announce(struct pair *pair);

@@ -112,6 +112,11 @@ int quota_charge(struct quota_user *user, enum quota_kind kind, uint64_t amount)
 	return 0;
 }
 
+void quota_owe(struct quota_user *user, enum quota_kind kind, uint64_t amount)
+{
+	user->used[kind] += amount;
+}
+
 void quota_release(struct quota_user *user, enum quota_kind kind, uint64_t amount)
 {
 	user->used[kind] -= amount;

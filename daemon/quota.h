@@ -111,6 +111,9 @@ void quota_user_put(struct quota *quota, struct quota_user *user);
  */
 int quota_charge(struct quota_user *user, enum quota_kind kind, uint64_t amount);
 
+/* Uses some, whatever the limit is: less was given back, or is about to be. */
+void quota_owe(struct quota_user *user, enum quota_kind kind, uint64_t amount);
+
 /* Gives back what was charged. */
 void quota_release(struct quota_user *user, enum quota_kind kind, uint64_t amount);
 

@@ -306,18 +306,19 @@ int segment_open_read(const struct segment *segment)
 	return same_object(fd < 0 ? -errno : fd, segment);
 }
 
-bool segment_read(const struct segment *segment, void *to, size_t len, uint64_t offset)
+int segment_read(const struct segment *segment, void *to, size_t len, uint64_t offset)
 {
-	int fd = segment_open_read(segment);
+	int fd = segment_open_read(segment), r;
 	ssize_t n;
 
 	if (fd < 0)
-		return false;
+		return fd;
 	do
 		n = pread(fd, to, len, (off_t)offset);
 	while (n < 0 && errno == EINTR);
+	r = n == (ssize_t)len ? 0 : n < 0 ? -errno : -EINVAL;
 	shmb_fd_close(fd);
-	return n == (ssize_t)len;
+	return r;
 }
 
 int segment_open_write(const struct segment_maker *maker, const struct segment *segment)

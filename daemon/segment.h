@@ -114,8 +114,8 @@ int segment_adopt(const struct segment_maker *maker, const char *name,
 /* An fd to read it, or a negative errno value. */
 int segment_open_read(const struct segment *segment);
 
-/* Copies bytes of a segment that somebody else writes. Returns false if they cannot be had. */
-bool segment_read(const struct segment *segment, void *to, size_t len, uint64_t offset);
+/* Copies bytes of a segment that somebody else writes. Returns 0 or a negative errno value. */
+int segment_read(const struct segment *segment, void *to, size_t len, uint64_t offset);
 
 /* An fd to write it that cannot truncate it (where the kernel can do that), or a negative errno. */
 int segment_open_write(const struct segment_maker *maker, const struct segment *segment);

@@ -161,6 +161,23 @@ static uint8_t lane_access(const struct pair *pair)
 	return SHMB_FD_READ_WRITE;
 }
 
+/* The publisher's worker has gone, and what it has marked is kept until the publisher has seen to it. */
+static int send_parting(struct view *view)
+{
+	struct shmb_msg_unpair body = {
+		.pair_id = view->known_id ? view->known_id : view->pair_id,
+		.member_id = view->member_id,
+		.reason = SHMB_GONE_DIED,
+		.kept = 1,
+	};
+	int r = connection_send(view->client->connection, SHMB_MSG_UNPAIR, 0, &body, sizeof(body),
+				NULL);
+
+	if (r == 0)
+		view->due = false;
+	return r;
+}
+
 static int send_pair(struct view *view)
 {
 	struct pair *pair = view->pair;
@@ -251,8 +268,12 @@ static int send_arena(struct view *view, const struct arena *arena)
 static int send_some(struct view *view)
 {
 	struct pair *pair = view->pair;
-	int r = view->due ? send_pair(view) : 0;
+	int r = 0;
 
+	if (view->due && view == pair->views[0] && member_is_kept(pair->members[1]))
+		r = send_parting(view);
+	else if (view->due)
+		r = send_pair(view);
 	if (r == 0 && !view->due && view_next_arena(view) &&
 	    loop_conn_idle(view->client->connection->io))
 		r = send_arena(view, view_next_arena(view));
@@ -273,7 +294,7 @@ static bool must_wait(const struct view *view)
 {
 	const struct pair *pair = view->pair;
 
-	if (!pair || !pair->replaces || view != pair->views[0])
+	if (!pair || !pair->replaces || view != pair->views[0] || !pair->views[1])
 		return false;
 	return pair->members[1]->client->connection && !list_empty(&pair->views[1]->dirty_link);
 }

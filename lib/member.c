@@ -279,8 +279,9 @@ static int attach(struct shmb_member *member)
 	event->generation = grant.doorbell_generation;
 	index = shmb_event_find(event, SHMB_FD_ROLE_OWN);
 	if (index < 0 || event->descriptors[index].segment_len != own_len(member) ||
-	    grant.slot >= (member->role == SHMB_ROLE_PUBLISHER ? channel->max_publishers
-							       : channel->max_subscribers))
+	    grant.slot >= (member->role == SHMB_ROLE_PUBLISHER
+				   ? shmb_cursor_slots(channel->pattern, channel->max_publishers)
+				   : channel->max_subscribers))
 		result = shmb_fail(-EPROTO, "the broker's grant does not fit the channel");
 	else
 		result = shmb_map_writer(&member->own, event->fds[index],

@@ -205,8 +205,14 @@ void pub_ring_laggard(struct shmb_publisher *publisher, uint32_t i);
 /* So that no worker can go without leaving us its records. */
 int pub_reserve_orphans(struct pub_queue *queue, uint32_t n_workers);
 
-/* What the worker has not done is to be given to others. The ring keeps it until then. */
-void pub_orphan(struct shmb_publisher *publisher, struct pub_pair *pair);
+/*
+ * What the worker has not done is to be given to others. The ring keeps it until then, and, if there is a
+ * @kept_id, the broker the worker's marks: should we die, others get what we have not given away.
+ */
+void pub_orphan(struct shmb_publisher *publisher, struct pub_pair *pair, uint64_t kept_id);
+
+/* If all that is left of that pair is with others, or there is nothing, its marks are of no more use. */
+void pub_settle_orphans(struct shmb_publisher *publisher, uint64_t kept_id);
 
 /*
  * Orphans are kept, too. Whatever is published leaves room for the longest record and a pad, or else

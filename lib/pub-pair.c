@@ -289,11 +289,14 @@ void pub_on_unpair(struct shmb_member *member, const struct shmb_msg_unpair *unp
 {
 	struct shmb_publisher *publisher = to_publisher(member);
 	struct pub_pair *pair = find_pair(publisher, unpair->pair_id);
+	uint64_t kept_id = publisher->queue && unpair->kept ? unpair->pair_id : 0;
 
+	if (pair && publisher->queue)
+		pub_orphan(publisher, pair, kept_id);
+	/* A broker says it again to who has come back. */
+	pub_settle_orphans(publisher, kept_id);
 	if (!pair)
 		return;
-	if (publisher->queue)
-		pub_orphan(publisher, pair);
 	shmb_member_drop_doorbells(member, pair->id);
 	pub_deinit_pair(pair);
 	publisher->n_pairs--;

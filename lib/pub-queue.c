@@ -69,9 +69,24 @@ void pub_limit_queue(struct shmb_publisher *publisher)
 						   : 0;
 }
 
-void pub_orphan(struct shmb_publisher *publisher, struct pub_pair *pair)
+static bool any_orphan(const struct pub_queue *queue, uint64_t pair_id)
+{
+	for (uint32_t i = 0; i < queue->n_orphans; i++)
+		if (queue->orphans[i].pair_id == pair_id)
+			return true;
+	return false;
+}
+
+void pub_settle_orphans(struct shmb_publisher *publisher, uint64_t kept_id)
+{
+	if (kept_id && !any_orphan(publisher->queue, kept_id))
+		shmb_member_drained(&publisher->member, kept_id);
+}
+
+void pub_orphan(struct shmb_publisher *publisher, struct pub_pair *pair, uint64_t kept_id)
 {
 	struct pub_queue *queue = publisher->queue;
+	uint32_t first = queue->n_orphans;
 
 	queue->chosen = NULL;
 	/*
@@ -82,6 +97,8 @@ void pub_orphan(struct shmb_publisher *publisher, struct pub_pair *pair)
 	read_done(publisher, pair);
 	queue->n_orphans += shmb_worker_undone(pair->worker, pair->attached ? pair->work : NULL,
 					       &queue->orphans[queue->n_orphans]);
+	while (first < queue->n_orphans)
+		queue->orphans[first++].pair_id = kept_id;
 }
 
 static uint32_t credit_of(const struct pub_pair *pair)
@@ -141,7 +158,7 @@ static bool give_anew(struct shmb_publisher *publisher)
 	struct pub_queue *queue = publisher->queue;
 	struct shmb_ticket *oldest = queue->orphans, ticket;
 	struct pub_pair *pair = pub_choose(publisher);
-	uint8_t *payload;
+	uint8_t *payload, *from;
 
 	if (!pair)
 		return false;
@@ -164,11 +181,15 @@ static bool give_anew(struct shmb_publisher *publisher)
 		  writer->ring + (ticket.position & writer->mask) + SHMB_RECORD_HEADER_LEN +
 			  publisher->ext_len,
 		  ticket.len);
+	from = writer->ring + (ticket.position & writer->mask) + SHMB_RECORD_HEADER_LEN;
+	shmb_giving_begin(writer->lane, ticket.position, writer->position);
 	ticket.position = writer->position;
 	pub_address(publisher, pair, payload, &ticket);
 	shmb_lane_commit(writer, ticket.len + publisher->ext_len, ticket.type, 0);
+	shmb_giving_end(from);
 	memmove(oldest, oldest + 1,
 		(size_t)(&queue->orphans[--queue->n_orphans] - oldest) * sizeof(*oldest));
+	pub_settle_orphans(publisher, ticket.pair_id);
 	return true;
 }
 

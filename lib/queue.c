@@ -70,6 +70,71 @@ uint32_t shmb_worker_undone(struct shmb_worker *worker, const struct shmb_cursor
 	return n;
 }
 
+void shmb_giving_begin(struct shmb_lane_segment *lane, uint64_t from, uint64_t to)
+{
+	/*
+	 * Killed behind any of these: there is no record at @to yet, so none is given. Only who has heard
+	 * of the death looks here, and sees all that was stored.
+	 */
+	SHMB_STORE(&lane->given_to, 0);
+	/* pairs with nothing: the compiler must keep the order of these */
+	SHMB_FENCE_RELEASE();
+	SHMB_STORE(&lane->given_from, from);
+	/* pairs with nothing, as that one */
+	SHMB_FENCE_RELEASE();
+	SHMB_STORE(&lane->given_to, to);
+}
+
+void shmb_giving_end(uint8_t *payload)
+{
+	struct shmb_queue_address *address = (void *)payload;
+
+	/*
+	 * AM: pairs with V in sub_was_overwritten(): a worker that was thrown out, and finds its number
+	 * missing, sees that the epoch has moved. Killed before: the lane says that the record is given;
+	 * after: the record says it, too.
+	 */
+	SHMB_STORE_RELEASE(&address->worker, 0);
+}
+
+/* ---- when both have gone ----------------------------------------------------------------------- */
+
+int shmb_left_add(struct shmb_left *left, const struct shmb_record *record, uint64_t position)
+{
+	struct shmb_queue_address address;
+	struct shmb_ticket *ticket;
+	uint64_t mark;
+
+	if (record->len < sizeof(address))
+		return -EBADMSG;
+	/* The publisher was killed before it could say so at the first one. */
+	if (position == left->given_to)
+		for (uint32_t i = 0; i < left->n; i++)
+			if (left->tickets[i].position == left->given_from)
+				memmove(&left->tickets[i], &left->tickets[i + 1],
+					(--left->n - i) * sizeof(left->tickets[0]));
+	memcpy(&address, record->data, sizeof(address));
+	if (address.worker != left->worker)
+		return 0;
+	if (address.number - (uint32_t)left->work.done >= SHMB_QUEUE_CREDIT_MAX)
+		return 0; /* it lies between others that are not done, and is */
+	mark = left->work.marks[SLOT(address.number)];
+	/* Not handed out: the mark is that of an earlier one, or of number 0 and zero. */
+	if (mark >> SHMB_QUEUE_MARK_NUMBER_SHIFT != address.number)
+		mark = 0;
+	if (mark & SHMB_QUEUE_MARK_DONE)
+		return 0;
+	if (left->n == SHMB_QUEUE_CREDIT_MAX)
+		return -EBADMSG;
+	ticket = &left->tickets[left->n++];
+	*ticket = (struct shmb_ticket){ .position = position,
+					.len = record->len - (uint32_t)sizeof(address),
+					.type = record->type,
+					.attempts = address.attempts };
+	ticket->attempts += mark & 0xffff;
+	return 0;
+}
+
 /* ---- the worker's side ------------------------------------------------------------------------- */
 
 int shmb_jobs_accept(const struct shmb_jobs *jobs, uint64_t worker_id, struct shmb_record *record,

@@ -31,6 +31,12 @@ static inline uint32_t shmb_queue_record_len_max(uint32_t lane_len)
 	return len < SHMB_RECORD_LEN_MASK ? (uint32_t)len : (uint32_t)SHMB_RECORD_LEN_MASK;
 }
 
+/* Slots of a cursor. Those of publishers that have gone stay theirs until their work is done. */
+static inline uint32_t shmb_cursor_slots(uint32_t pattern, uint32_t max_publishers)
+{
+	return max_publishers + (pattern == SHMB_PATTERN_QUEUE ? SHMB_QUEUE_KEPT_MAX : 0);
+}
+
 /* Bytes of a cursor. */
 static inline uint64_t shmb_cursor_len(uint32_t pattern, uint32_t max_publishers)
 {
@@ -38,14 +44,16 @@ static inline uint64_t shmb_cursor_len(uint32_t pattern, uint32_t max_publishers
 
 	if (pattern == SHMB_PATTERN_QUEUE)
 		len += sizeof(struct shmb_cursor_work);
-	return SHMB_BLOCK_LEN + max_publishers * len;
+	return SHMB_BLOCK_LEN + shmb_cursor_slots(pattern, max_publishers) * len;
 }
 
 /* Where the marks for the publisher of a slot begin, in bytes from the start of the cursor. */
 static inline uint64_t shmb_cursor_work_offset(uint32_t max_publishers, uint32_t slot)
 {
-	return SHMB_BLOCK_LEN + (uint64_t)max_publishers * sizeof(struct shmb_cursor_lane) +
-	       (uint64_t)slot * sizeof(struct shmb_cursor_work);
+	uint64_t n_slots = shmb_cursor_slots(SHMB_PATTERN_QUEUE, max_publishers);
+
+	return SHMB_BLOCK_LEN + n_slots * sizeof(struct shmb_cursor_lane) +
+	       slot * sizeof(struct shmb_cursor_work);
 }
 
 /* ---- the publisher's side ---------------------------------------------------------------------- */
@@ -53,12 +61,14 @@ static inline uint64_t shmb_cursor_work_offset(uint32_t max_publishers, uint32_t
 /**
  * struct shmb_ticket - a record that is not known to be done
  * @position: of its header
+ * @pair_id:  of the worker that has left it, if the broker keeps that worker's marks; else 0
  * @len:      bytes of its payload
  * @type:     the application's
  * @attempts: how often it had been handed out when it was published
  */
 struct shmb_ticket {
 	uint64_t position;
+	uint64_t pair_id;
 	uint32_t len;
 	uint32_t type;
 	uint32_t attempts;
@@ -98,6 +108,49 @@ void shmb_worker_note(struct shmb_worker *worker, const struct shmb_cursor_work 
  */
 uint32_t shmb_worker_undone(struct shmb_worker *worker, const struct shmb_cursor_work *work,
 			    struct shmb_ticket *undone);
+
+/*
+ * A record is given to another worker anew: the same bytes, at the end of the lane. Whoever looks at the
+ * lane of a publisher that was killed meanwhile finds it once.
+ */
+
+/* The record at @from is about to be published once more, at @to. */
+void shmb_giving_begin(struct shmb_lane_segment *lane, uint64_t from, uint64_t to);
+
+/* It is published. @payload: of the first one, its address included. */
+void shmb_giving_end(uint8_t *payload);
+
+/* ---- when both have gone ----------------------------------------------------------------------- */
+
+/**
+ * struct shmb_left - what a worker has left in the lane of a publisher that has gone, too
+ * @worker:	id of the worker
+ * @work:	its marks
+ * @given_from: from the lane
+ * @given_to:	from the lane
+ * @n:		of @tickets
+ * @tickets:	what it has not done
+ */
+struct shmb_left {
+	uint64_t worker;
+	struct shmb_cursor_work work;
+	uint64_t given_from;
+	uint64_t given_to;
+	uint32_t n;
+	struct shmb_ticket tickets[SHMB_QUEUE_CREDIT_MAX];
+};
+
+/**
+ * shmb_left_add() - look at the next record of the lane
+ * @left:     all but @n and @tickets is set
+ * @record:   as peeked at
+ * @position: of its header
+ *
+ * To be called for all records from the worker's position on, whomever they are for.
+ *
+ * Return: 0; -EBADMSG: nobody honest has written that.
+ */
+int shmb_left_add(struct shmb_left *left, const struct shmb_record *record, uint64_t position);
 
 /* ---- the worker's side ------------------------------------------------------------------------- */
 

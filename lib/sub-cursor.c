@@ -77,6 +77,37 @@ int sub_on_prepare(struct shmb_member *member, void *to)
 	return subscriber->spare ? 0 : shmb_fail(-ENOMEM, "no memory for a cursor");
 }
 
+void sub_on_granted(struct shmb_member *member, void *to)
+{
+	struct shmb_subscriber *subscriber = to_subscriber(member);
+
+	for (uint32_t i = 0; i < subscriber->n_lanes; i++) {
+		const struct sub_lane *lane = subscriber->lanes[i];
+
+		if (sub_is_marked(lane) && lane->attached && !lane->follows)
+			sub_mirror(lane, sub_slot_in(to, lane),
+				   sub_work_in(to, member->channel, lane));
+	}
+}
+
+/* Lanes that the broker keeps get no other pair for the cursor that we have moved to. */
+static void move_kept(struct shmb_subscriber *subscriber)
+{
+	struct shmb_cursor_segment *cursor = subscriber->cursor;
+
+	for (uint32_t i = 0; i < subscriber->n_lanes; i++) {
+		struct sub_lane *lane = subscriber->lanes[i];
+
+		if (!lane->gone || !sub_is_marked(lane))
+			continue;
+		lane->words = cursor;
+		lane->slot = sub_slot_in(cursor, lane);
+		lane->jobs->work = sub_work_in(cursor, subscriber->member.channel, lane);
+		if (lane->attached)
+			sub_mirror(lane, lane->slot, lane->jobs->work);
+	}
+}
+
 bool sub_is_complete(const struct shmb_member *member, const struct shmb_event *staged)
 {
 	return member->answered || staged;
@@ -101,6 +132,7 @@ void sub_on_move(struct shmb_member *member, struct shmb_map *before)
 	for (uint32_t i = 0; subscriber->holder && i <= SHMB_HOLDS_MAX; i++)
 		if (subscriber->holder->holds[i].words.block)
 			sub_tell_hold(subscriber, &subscriber->holder->holds[i]);
+	move_kept(subscriber);
 	sub_on_doorbell(member);
 	/* We may be about to sleep: then the look that follows comes after this, as after any other. */
 	shmb_bell_announce(&subscriber->cursor->sleep, sleep);

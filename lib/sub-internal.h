@@ -202,6 +202,13 @@ SHMB_SELDOM bool sub_slot_is_taken(const struct shmb_subscriber *subscriber,
 
 /* ---- sub-successor.c ---------------------------------------------------------------------------- */
 
+/*
+ * Our marks, and how far we are, are in that cursor, too, where no publisher looks yet: the broker does if
+ * both of us die.
+ */
+void sub_mirror(const struct sub_lane *lane, struct shmb_cursor_lane *slot,
+		struct shmb_cursor_work *work);
+
 /* The publisher may look at the slot of a lane that we do not read yet, and sleep there. */
 void sub_store_ahead(struct shmb_subscriber *subscriber, const struct sub_lane *lane);
 
@@ -224,6 +231,9 @@ void sub_retire_doorbells(struct shmb_subscriber *subscriber);
 
 /* Publishers ring the newest doorbell that we say we listen to. Killed before: the older one. */
 void sub_on_doorbell(struct shmb_member *member);
+
+/* The broker looks at what we have done in the cursor that we move to, as soon as it hears of that. */
+void sub_on_granted(struct shmb_member *member, void *to);
 
 int sub_on_prepare(struct shmb_member *member, void *to);
 
@@ -355,6 +365,30 @@ static inline void sub_ring_publisher(struct shmb_subscriber *subscriber, struct
 		sub_wake_publisher(subscriber, lane, sleep);
 }
 
+/* Where the slot of a lane is in a cursor. */
+static inline struct shmb_cursor_lane *sub_slot_in(struct shmb_cursor_segment *cursor,
+						   const struct sub_lane *lane)
+{
+	return (struct shmb_cursor_lane *)(void *)((uint8_t *)cursor + SHMB_BLOCK_LEN) +
+	       lane->number;
+}
+
+/* And its marks. */
+static inline struct shmb_cursor_work *sub_work_in(struct shmb_cursor_segment *cursor,
+						   const struct shmb_channel *channel,
+						   const struct sub_lane *lane)
+{
+	return (struct shmb_cursor_work *)(void *)((uint8_t *)cursor +
+						   shmb_cursor_work_offset(channel->max_publishers,
+									   lane->number));
+}
+
+/* Is it the lane of a queue, and does somebody look at our marks, should we die? */
+static inline bool sub_is_marked(const struct sub_lane *lane)
+{
+	return lane->jobs && lane->jobs->work;
+}
+
 /* What is behind this the publisher must keep. */
 static inline void sub_store_position(const struct sub_lane *lane, struct shmb_cursor_lane *slot)
 {
@@ -368,8 +402,12 @@ static inline void sub_store_position(const struct sub_lane *lane, struct shmb_c
 /* Tell the publisher how far we are. */
 static inline void sub_store_cursor(struct shmb_subscriber *subscriber, struct sub_lane *lane)
 {
-	if (shmb_unlikely(lane->gone))
+	if (shmb_unlikely(lane->gone)) {
+		/* For the broker, should we die. */
+		if (sub_is_marked(lane))
+			sub_store_position(lane, lane->slot);
 		return;
+	}
 	if (shmb_unlikely(SHMB_LOAD(&lane->slot->pair_id) != lane->pair_id) &&
 	    sub_slot_is_taken(subscriber, lane))
 		return;

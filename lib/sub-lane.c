@@ -121,7 +121,8 @@ static int map_lane(struct shmb_subscriber *subscriber, struct sub_lane *lane,
 	int bell = shmb_event_find(event, SHMB_FD_ROLE_BELL);
 	int result;
 
-	if (peer < 0 || (bell < 0 && !lane->kept) || event->pair.slot >= channel->max_publishers ||
+	if (peer < 0 || (bell < 0 && !lane->kept) ||
+	    event->pair.slot >= shmb_cursor_slots(channel->pattern, channel->max_publishers) ||
 	    event->pair.lane_len != channel->lane_len ||
 	    event->descriptors[peer].segment_len != SHMB_BLOCK_LEN + (uint64_t)channel->lane_len)
 		return shmb_fail(-EPROTO, "the broker announced a publisher that does not fit the "
@@ -137,20 +138,15 @@ static int map_lane(struct shmb_subscriber *subscriber, struct sub_lane *lane,
 	lane->history = event->pair.history;
 	lane->words = subscriber->cursor;
 	lane->number = event->pair.slot;
-	lane->slot = (struct shmb_cursor_lane *)(void *)((uint8_t *)subscriber->cursor +
-							 SHMB_BLOCK_LEN) +
-		     event->pair.slot;
+	lane->slot = sub_slot_in(subscriber->cursor, lane);
 	if (!subscriber->queue)
 		return 0;
 	lane->jobs = calloc(1, sizeof(*lane->jobs));
 	if (!lane->jobs)
 		return shmb_fail(-ENOMEM, "no memory for a publisher");
 	lane->jobs->lane = ++subscriber->n_job_lanes;
-	if (lane->gone)
-		return 0;
-	lane->jobs->work =
-		(void *)((uint8_t *)subscriber->cursor +
-			 shmb_cursor_work_offset(channel->max_publishers, event->pair.slot));
+	if (!lane->gone || lane->kept)
+		lane->jobs->work = sub_work_in(subscriber->cursor, channel, lane);
 	return 0;
 }
 
@@ -189,8 +185,9 @@ static void set_gone(struct shmb_subscriber *subscriber, struct sub_lane *lane)
 		return;
 	sub_withdraw_holds(subscriber, lane);
 	lane->gone = lane->peer.gone = true;
-	if (lane->jobs)
-		lane->jobs->work = NULL; /* it may be another publisher's by now */
+	/* It may be another publisher's by now, unless the broker looks there for what we have done. */
+	if (lane->jobs && !lane->kept)
+		lane->jobs->work = NULL;
 	lane->end = lane->reader.position + subscriber->member.channel->lane_len;
 	shmb_member_drop_doorbells(&subscriber->member, lane->pair_id);
 }
@@ -288,6 +285,8 @@ void sub_on_unpair(struct shmb_member *member, const struct shmb_msg_unpair *unp
 		return;
 	lane->unguarded |= unpair->reason == SHMB_GONE_PARTED;
 	set_gone(to_subscriber(member), lane);
+	if (lane->jobs)
+		lane->jobs->work = NULL;
 	if (lane->jobs && lane->unguarded)
 		give_up_jobs(lane);
 }
@@ -329,18 +328,17 @@ bool sub_attach_lane(struct shmb_subscriber *subscriber, struct sub_lane *lane)
 {
 	uint64_t position, sequence;
 
-	if (lane->bell_words == &no_bell)
+	if (lane->bell_words == &no_bell && lane->jobs)
+		position = sequence = 0; /* a copy that the broker has made, all of which counts */
+	else if (lane->bell_words == &no_bell)
 		shmb_history_start_left(lane->lane.base, subscriber->member.channel->lane_len,
 					lane->history, &position, &sequence);
 	else if (!shmb_bell_started(lane->bell_words, &position, &sequence))
 		return false;
 	sub_begin_lane(subscriber, lane, position, sequence);
-	if (lane->gone) {
-		/* The slot may be somebody else's by now. */
-		if (lane->jobs)
-			lane->jobs->work = NULL;
+	/* The slot may be somebody else's by now. */
+	if (lane->gone && !sub_is_marked(lane))
 		return true;
-	}
 	shmb_cursor_vacate(lane->slot);
 	SHMB_STORE(&lane->slot->position, lane->reader.position);
 	SHMB_STORE(&lane->slot->sequence, sequence);

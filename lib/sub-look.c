@@ -123,7 +123,8 @@ int sub_look_twice(struct shmb_subscriber *subscriber, struct sub_lane *lane,
 	if (result == 0 ||
 	    (result == 1 && (!subscriber->record_len || record->len == subscriber->record_len)))
 		return result;
-	if (!sub_was_overwritten(subscriber, lane))
+	/* What we had is others' by now, and named so: it is not missing. */
+	if (!sub_was_overwritten(subscriber, lane) && !(lane->jobs && lane->unguarded))
 		sub_condemn(subscriber, lane);
 	return 0;
 }

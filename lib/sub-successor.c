@@ -19,6 +19,18 @@ static void copy_marks(const struct shmb_subscriber *subscriber, const struct sh
 	shmb_jobs_publish(jobs, to->jobs->work);
 }
 
+void sub_mirror(const struct sub_lane *lane, struct shmb_cursor_lane *slot,
+		struct shmb_cursor_work *work)
+{
+	if (SHMB_LOAD(&slot->pair_id) != lane->pair_id) {
+		shmb_cursor_vacate(slot);
+		shmb_jobs_clear(work);
+	}
+	shmb_jobs_publish(lane->jobs, work);
+	sub_store_position(lane, slot);
+	shmb_cursor_start(slot, lane->pair_id);
+}
+
 void sub_store_ahead(struct shmb_subscriber *subscriber, const struct sub_lane *lane)
 {
 	uint64_t position, sequence;
@@ -29,9 +41,14 @@ void sub_store_ahead(struct shmb_subscriber *subscriber, const struct sub_lane *
 	 */
 	shmb_fence();
 	for (struct sub_lane *at = lane->successor; at; at = at->successor) {
-		if (at->gone || sub_slot_is_taken(subscriber, at) ||
-		    !shmb_bell_started(at->bell_words, &position, &sequence))
+		if (at->gone || sub_slot_is_taken(subscriber, at))
 			continue;
+		if (!shmb_bell_started(at->bell_words, &position, &sequence)) {
+			/* Nobody but the broker, which has our newest cursor, should both of us die. */
+			if (lane->jobs && at->slot != lane->slot)
+				sub_mirror(lane, at->slot, at->jobs->work);
+			continue;
+		}
 		if (lane->jobs)
 			copy_marks(subscriber, lane->jobs, at);
 		sub_store_position(lane, at->slot);

@@ -68,6 +68,7 @@ static int open_subscriber(struct shmb_channel *channel,
 	subscriber->member.on_unpair = sub_on_unpair;
 	subscriber->member.on_arena = sub_on_arena;
 	subscriber->member.on_doorbell = sub_on_doorbell;
+	subscriber->member.on_granted = sub_on_granted;
 	subscriber->member.on_prepare = sub_on_prepare;
 	subscriber->member.is_complete = sub_is_complete;
 	subscriber->member.on_move = sub_on_move;

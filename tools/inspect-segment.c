@@ -294,10 +294,10 @@ static void read_work(const struct inspect *inspect, struct inspect_item *item,
 {
 	const struct inspect_item *channel =
 		inspect_find(inspect, SHMB_ENTRY_CHANNEL, item->entry.channel_id);
+	uint64_t n_slots = (uint64_t)channel->entry.max_publishers + SHMB_QUEUE_KEPT_MAX;
+	uint64_t offset = SHMB_BLOCK_LEN + n_slots * sizeof(struct shmb_cursor_lane) +
+			  slot * sizeof(struct shmb_cursor_work);
 	struct shmb_cursor_work work;
-	uint64_t offset = SHMB_BLOCK_LEN +
-			  channel->entry.max_publishers * sizeof(struct shmb_cursor_lane) +
-			  slot * sizeof(work);
 
 	if (inspect_segment(inspect, subscriber, offset, &work, sizeof(work), item->why) < 0)
 		return;
@@ -409,6 +409,8 @@ static void sum_item(const struct inspect_item *item, struct inspect_sum *sum)
 		sum->evicted += item->lane.evicted;
 		break;
 	case SHMB_ENTRY_SUBSCRIBER:
+		if (inspect_is_kept(item))
+			break;
 		sum->n_subscribers++;
 		sum->n_servers += (item->entry.flags & SHMB_MEMBER_SERVER) != 0;
 		if (!item->is_read)

@@ -131,10 +131,10 @@ const struct inspect_item *inspect_next(const struct inspect *inspect,
 					const struct inspect_item *item, uint32_t kind,
 					uint64_t channel_id);
 
-/* Has that publisher gone, and its lane is still there? */
-static inline bool inspect_is_kept(const struct inspect_item *publisher)
+/* Has that member gone, and its segment is still there? */
+static inline bool inspect_is_kept(const struct inspect_item *member)
 {
-	return publisher->entry.flags & SHMB_MEMBER_KEPT;
+	return member->entry.flags & SHMB_MEMBER_KEPT;
 }
 
 /* The channel of that name, or NULL. */

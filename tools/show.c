@@ -158,6 +158,16 @@ static void print_channel(const struct inspect *inspect, const struct inspect_it
 	print_fields(decode);
 }
 
+static const char *state_of(const struct shmb_registry_entry *entry)
+{
+	if (!(entry->flags & SHMB_MEMBER_KEPT))
+		return entry->flags & SHMB_MEMBER_ACTIVE ? "" : " (joining)";
+	if (entry->kind == SHMB_ENTRY_SUBSCRIBER)
+		return " (has gone, its marks are kept)";
+	return entry->client_id ? " (has gone, its lane is kept)"
+				: " (the broker's, of what workers have left)";
+}
+
 static void print_member(const struct inspect *inspect, const struct inspect_item *member,
 			 const char *role)
 {
@@ -167,12 +177,9 @@ static void print_member(const struct inspect *inspect, const struct inspect_ite
 
 	printf("\n%s: %" PRIu64 "%s%s%s\n", role, entry->id,
 	       entry->flags & SHMB_MEMBER_LOSSY ? " (lossy)" : "",
-	       entry->flags & SHMB_MEMBER_TRUSTING ? " (trusting)" : "",
-	       entry->flags & SHMB_MEMBER_KEPT	   ? " (has gone, its lane is kept)"
-	       : entry->flags & SHMB_MEMBER_ACTIVE ? ""
-						   : " (joining)");
+	       entry->flags & SHMB_MEMBER_TRUSTING ? " (trusting)" : "", state_of(entry));
 	client = inspect_find(inspect, SHMB_ENTRY_CLIENT, entry->client_id);
-	if (inspect_is_kept(member)) {
+	if (inspect_is_kept(member) && entry->pid) {
 		printf("  process: was pid %" PRIu32 ", uid %" PRIu32 "\n", entry->pid, entry->uid);
 	} else if (client) {
 		command = look_command_line(&client->entry);

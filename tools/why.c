@@ -609,7 +609,7 @@ static void judge_workers(struct why *why)
 				      why->channel->entry.id))) {
 		struct load load = load_of(why, NULL, member);
 
-		if (!load.in_work || load.moves)
+		if (inspect_is_kept(member) || !load.in_work || load.moves)
 			continue;
 		look_process(why, member, &process);
 		cause = add_cause(why, RANK_SLOW,
@@ -637,6 +637,15 @@ static void judge_kept(struct why *why, const struct inspect_item *publisher)
 			inspect_find(&why->now, SHMB_ENTRY_SUBSCRIBER, pair->entry.subscriber_id);
 		if (pair->entry.publisher_id != publisher->entry.id || !subscriber)
 			continue;
+		if (inspect_is_kept(subscriber)) {
+			cause = add_cause(
+				why, RANK_KEPT,
+				"records that publisher %" PRIu64 " and worker %" PRIu64
+				" have left, which have both gone: they wait for a worker",
+				publisher->entry.id, subscriber->entry.id);
+			set_u64(cause, "kept_publisher", publisher->entry.id);
+			continue;
+		}
 		look_process(why, subscriber, &process);
 		cause = add_cause(why, RANK_KEPT,
 				  "lane of publisher %" PRIu64
@@ -662,7 +671,8 @@ static void judge_member(struct why *why, const struct inspect_item *member)
 	struct cause *cause;
 
 	if (inspect_is_kept(member)) {
-		judge_kept(why, member);
+		if (member->entry.kind == SHMB_ENTRY_PUBLISHER)
+			judge_kept(why, member);
 		return;
 	}
 	look_process(why, member, &process);

@@ -143,6 +143,8 @@ struct shmb_lane_mark {
  * @rings:	    system calls made to wake subscribers
  * @full_sequence:  number of records published by then: more now, and it is not full any more
  * @evicted:	    subscribers that it has stopped waiting for, see the bell's word of that name
+ * @given_from:	    queues: the record at this position is given to another worker
+ * @given_to:	    by the record at this position, once there is one; 0: none is
  * @intent:	    every byte before this position minus the ring's length may be overwritten
  * @block_floor:    blocks of records that begin before this position may be in use again
  * @order_bound:    ordered channels: a record is being published, with at least this @published_ns; 0:
@@ -162,7 +164,9 @@ struct shmb_lane_segment {
 	uint64_t rings;
 	uint64_t full_sequence;
 	uint64_t evicted;
-	uint8_t pad0[64];
+	uint64_t given_from;
+	uint64_t given_to;
+	uint8_t pad0[48];
 	uint64_t intent;
 	uint64_t block_floor;
 	uint8_t pad1[48];
@@ -178,6 +182,8 @@ struct shmb_lane_segment {
 SHMB_AT(shmb_lane_segment, position_hint, 128);
 SHMB_AT(shmb_lane_segment, full_sequence, 176);
 SHMB_AT(shmb_lane_segment, evicted, 184);
+SHMB_AT(shmb_lane_segment, given_from, 192);
+SHMB_AT(shmb_lane_segment, given_to, 200);
 SHMB_AT(shmb_lane_segment, intent, 256);
 SHMB_AT(shmb_lane_segment, block_floor, 264);
 SHMB_AT(shmb_lane_segment, order_bound, 320);
@@ -393,10 +399,11 @@ SHMB_SIZE(shmb_cursor_segment, SHMB_BLOCK_LEN);
  * lies before its position in the cursor, as ever; of what lies behind it its marks tell.
  */
 #define SHMB_QUEUE_CREDIT_MAX 64u /* a power of two */
+#define SHMB_QUEUE_KEPT_MAX   64u /* slots of a cursor for publishers that have gone */
 
 /**
  * struct shmb_queue_address - comes before the payload of a record of a queue
- * @worker:   id of the subscriber that it is for
+ * @worker:   id of the subscriber that it is for; 0 once it was given to another one anew
  * @number:   of the record among those for this worker from this lane, from 0
  * @attempts: how often it has been handed to workers that have died with it
  */
@@ -412,7 +419,8 @@ SHMB_SIZE(shmb_queue_address, 16);
 #define SHMB_QUEUE_MARK_NUMBER_SHIFT 32 /* bits 0-15: how often this worker has been handed it */
 
 /**
- * struct shmb_cursor_work - one for each publisher slot, behind the slots of a queue's cursor
+ * struct shmb_cursor_work - one for each slot, behind the slots of a queue's cursor, of which there are
+ *			     SHMB_QUEUE_KEPT_MAX more than the channel has publishers
  * @done:  of the records for this worker all with numbers below this are done
  * @marks: of record n at n modulo their number, once it has been handed out; later ones replace it
  *
@@ -613,7 +621,7 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
 #define SHMB_MEMBER_ACTIVE (1u << 1) /* its segment is allocated and announced */
 #define SHMB_MEMBER_TRUSTING \
 	(1u << 3) /* publisher: its user's subscribers may map its lane writable */
-#define SHMB_MEMBER_KEPT    (1u << 4) /* publisher: it has gone, its lane is there for its pairs */
+#define SHMB_MEMBER_KEPT    (1u << 4) /* it has gone, its segment is there for its pairs */
 #define SHMB_MEMBER_HISTORY (1u << 5) /* as KEPT: its lane is there for late subscribers, too */
 #define SHMB_MEMBER_SERVER  (1u << 8) /* subscriber of a call channel: it gets requests */
 #define SHMB_ENTRY_SEALED   (1u << 2) /* channel: what is made for its members is sealed by now */
@@ -626,7 +634,8 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
  * @kind:	    SHMB_ENTRY_*
  * @id:		    unique inside the instance
  * @channel_id:	    of a publisher, subscriber, pair or arena
- * @client_id:	    of a publisher or subscriber; if it is KEPT that client may not exist
+ * @client_id:	    of a publisher or subscriber; if it is KEPT that client may not exist, 0: it is the
+ *		    broker's, which has copied what a worker has left
  * @publisher_id:   of a pair or arena
  * @subscriber_id:  of a pair
  * @segment_len:    bytes of @segment
@@ -653,10 +662,12 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
  * @max_keys:	    channel: as in its segment
  * @blocks:	    channel: as in its segment
  * @partner_id:	    publisher: the one subscriber that may read its lane; 0: all of the channel
- * @reply_to:	    publisher with a partner: the subscriber of its client that gets the answers
+ * @reply_to:	    publisher with a partner: the subscriber of its client that gets the answers; the
+ *		    broker's: it holds what is left of pairs with at most this id, whose members have lower
+ *		    kept_ids than its own
  * @evict_after_ms: subscriber: its publishers stop waiting for it after so long; 0: never
  * @ttl_ms:	    channel: as in its segment
- * @kept_id:	    publisher that is KEPT: higher than that of those who went before
+ * @kept_id:	    of one that is KEPT: higher than that of those who went before
  */
 struct shmb_registry_entry {
 	uint32_t state;

@@ -137,7 +137,7 @@ SHMB_SIZE(shmb_version_reject, 16);
 #define SHMB_MSG_DISCLAIM 13u /* struct shmb_msg_key -> OK */
 #define SHMB_MSG_EXTEND	  14u /* struct shmb_msg_extend -> GRANT + arena */
 #define SHMB_MSG_OVERTAKE 15u /* struct shmb_msg_report -> OK; it has evicted that subscriber */
-#define SHMB_MSG_DRAINED  16u /* struct shmb_msg_report -> OK; a lane that was kept is read */
+#define SHMB_MSG_DRAINED  16u /* struct shmb_msg_report -> OK; it needs no more of what was kept */
 #define SHMB_MSG_REMOVE	  17u /* struct shmb_msg_remove -> OK; it is not retained any more */
 /* broker to client: replies */
 #define SHMB_MSG_OK	 64u /* empty */
@@ -504,11 +504,15 @@ SHMB_SIZE(shmb_msg_pair_private, 16);
 #define SHMB_GONE_PARTED   4u /* both live on, but not with each other */
 #define SHMB_GONE_MOVED	   5u /* another pair of the same two takes its place */
 
+/*
+ * To a publisher of a queue, with @kept: the broker keeps what the worker has left, until the publisher
+ * has given all of it to others and sends DRAINED. It may come more than once.
+ */
 struct shmb_msg_unpair {
 	uint64_t pair_id;
 	uint64_t member_id; /* the receiver's */
 	uint32_t reason; /* SHMB_GONE_* */
-	uint32_t zero;
+	uint32_t kept; /* 1 or 0 */
 };
 SHMB_SIZE(shmb_msg_unpair, 24);
 

@@ -27,7 +27,7 @@ static const char *config_file __attribute__((unused));
 
 /* ---- a service manager that keeps fds ----------------------------------------------------------- */
 
-#define STORED_MAX 64
+#define STORED_MAX 256
 
 static struct {
 	char path[64];
@@ -111,7 +111,7 @@ static inline void pass_stored(int first)
 	setenv("NOTIFY_SOCKET", manager.path, 1);
 	/* Out of the way first. */
 	for (int i = 0; i < manager.n_stored; i++)
-		copies[i] = fcntl(manager.stored[i].fd, F_DUPFD, 100);
+		copies[i] = fcntl(manager.stored[i].fd, F_DUPFD, 400);
 	for (int i = 0; i < manager.n_stored; i++) {
 		dup2(copies[i], first + i);
 		close(copies[i]);
@@ -145,7 +145,7 @@ static inline void start_program(const char *program, const char *option)
 	daemon_pid = fork();
 	if (daemon_pid == 0) {
 		/* Passed fds begin at 3. */
-		ready = fcntl(ends[1], F_DUPFD, 90);
+		ready = fcntl(ends[1], F_DUPFD, 390);
 		snprintf(number, sizeof(number), "%d", ready);
 		close(ends[0]);
 		close(ends[1]);

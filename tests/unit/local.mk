@@ -74,6 +74,8 @@ long_unit_tests += %D%/test-retained
 %C%_test_retained_SOURCES = %D%/test-retained.c %D%/kept.h %D%/daemon.h %D%/fixture.h %D%/gate.h
 long_unit_tests += %D%/test-slow
 %C%_test_slow_SOURCES = %D%/test-slow.c %D%/kept.h %D%/daemon.h %D%/fixture.h %D%/gate.h
+long_unit_tests += %D%/test-estate
+%C%_test_estate_SOURCES = %D%/test-estate.c %D%/kept.h %D%/daemon.h %D%/fixture.h %D%/gate.h
 long_unit_tests += %D%/test-restart
 %C%_test_restart_SOURCES = %D%/test-restart.c %D%/daemon.h %D%/fixture.h %D%/gate.h %D%/jobs.h
 
@@ -116,6 +118,7 @@ unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_kept_LDADD = $(unit_ldadd)
 %C%_test_retained_LDADD = $(unit_ldadd)
 %C%_test_slow_LDADD = $(unit_ldadd)
+%C%_test_estate_LDADD = $(unit_ldadd)
 %C%_test_restart_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=shmb_map_writer
 
 check_PROGRAMS += $(long_unit_tests) $(unit_tests)
@@ -125,7 +128,8 @@ sealed_tests = %D%/sealed-stream.sh %D%/sealed-waitset.sh %D%/sealed-history.sh 
 	%D%/sealed-evict.sh %D%/sealed-expiry.sh %D%/sealed-order.sh
 # And once more, with all records in blocks.
 block_tests = %D%/blocks-stream.sh %D%/blocks-history.sh %D%/blocks-waitset.sh
-long_scripts = %D%/blocks-restart.sh %D%/sealed-restart.sh %D%/sealed-kept.sh %D%/sealed-retained.sh
+long_scripts = %D%/blocks-restart.sh %D%/sealed-restart.sh %D%/sealed-kept.sh %D%/sealed-retained.sh \
+	%D%/sealed-estate.sh
 long_tests += $(long_scripts) $(long_unit_tests)
 TESTS += $(unit_tests) $(sealed_tests) $(block_tests)
 dist_check_SCRIPTS += $(long_scripts) $(sealed_tests) $(block_tests)
