@@ -45,6 +45,9 @@ kill_tests += %D%/kill-cell
 kill_once_tests += %D%/kill-queue
 %C%_kill_queue_SOURCES = %D%/kill-queue.c $(step_files)
 %C%_kill_queue_LDADD = lib/libshmb.la
+kill_once_tests += %D%/kill-giving
+%C%_kill_giving_SOURCES = %D%/kill-giving.c $(step_files)
+%C%_kill_giving_LDADD = lib/libshmb.la
 
 # And once more, with all records in blocks.
 kill_block_tests = %D%/blocks-attach.sh %D%/blocks-member.sh
@@ -181,6 +184,14 @@ kill_mutants += %D%/mutant-low
 %C%_mutant_low_SOURCES = %D%/kill-queue.c $(step_files)
 %C%_mutant_low_CPPFLAGS = $(AM_CPPFLAGS) -DSHMB_MUTATE_LOW
 %C%_mutant_low_LDADD = lib/libshmb.la
+kill_mutants += %D%/mutant-giving
+%C%_mutant_giving_SOURCES = %D%/kill-giving.c $(step_files)
+%C%_mutant_giving_CPPFLAGS = $(AM_CPPFLAGS) -DSHMB_MUTATE_GIVING
+%C%_mutant_giving_LDADD = lib/libshmb.la
+kill_mutants += %D%/mutant-given
+%C%_mutant_given_SOURCES = %D%/kill-giving.c $(step_files)
+%C%_mutant_given_CPPFLAGS = $(AM_CPPFLAGS) -DSHMB_MUTATE_GIVEN
+%C%_mutant_given_LDADD = lib/libshmb.la
 
 check_PROGRAMS += $(kill_tests) $(kill_long_tests) $(kill_once_tests) $(kill_mutants)
 TESTS += $(kill_tests)

@@ -27,7 +27,7 @@ if [ "$1" = --judge ]; then
 	judge "$2"
 	exit 0
 fi
-least=30
+least=32
 for mutant in "$top_builddir"/tests/kill/mutant-*; do
 	name=${mutant##*/}
 	case $name in *.*) continue ;; esac
@@ -35,7 +35,7 @@ for mutant in "$top_builddir"/tests/kill/mutant-*; do
 	case $SHMB_TEST_QUICK:$name in 1:mutant-broker-*) continue ;; esac
 	echo "$name"
 done >"$top_builddir/tests/kill/mutants.list"
-[ "$SHMB_TEST_QUICK" = 1 ] && least=19
+[ "$SHMB_TEST_QUICK" = 1 ] && least=21
 found=$top_builddir/tests/kill/mutants.found
 xargs -n 1 -P 3 sh "$0" --judge <"$top_builddir/tests/kill/mutants.list" >"$found"
 cat "$found"

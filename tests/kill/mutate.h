@@ -29,6 +29,11 @@ static inline bool mutate_omits(const char *pointer, const char *value)
 #elif defined(SHMB_MUTATE_JOB_MARK)
 	(void)value;
 	return !strcmp(pointer, "&jobs->work->marks[SLOT(number)]");
+#elif defined(SHMB_MUTATE_GIVING)
+	return !strcmp(pointer, "&lane->given_to") && !strcmp(value, "to");
+#elif defined(SHMB_MUTATE_GIVEN)
+	(void)value;
+	return !strcmp(pointer, "&address->worker");
 #elif defined(SHMB_MUTATE_TERM)
 	(void)value;
 	return !strcmp(pointer, "&head->term");
