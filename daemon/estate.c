@@ -500,7 +500,10 @@ static bool is_too_much(const struct estate *estate, const struct channel *chann
 	       estate->n_items > SHMB_QUEUE_CREDIT_MAX * estate->n_heirs;
 }
 
-/* What is left of one pair was in one ring, and there were marks for it: it fits. */
+/*
+ * What is left of one pair was in one ring, and there were marks for it: it fits, unless somebody has
+ * written what nobody honest would.
+ */
 static int settle_next(struct estate *estate, const struct channel *channel)
 {
 	const struct pair *pair = estate->pairs[estate->end];
@@ -509,10 +512,11 @@ static int settle_next(struct estate *estate, const struct channel *channel)
 
 	if (r == 0 && is_too_much(estate, channel)) {
 		drop_items(estate, n);
-		r = estate->end > estate->first ? settle_pairs(estate) : -EINVAL;
-		return r; /* and then that pair again */
+		if (estate->end > estate->first)
+			return settle_pairs(estate); /* and then that pair again */
+		r = -EINVAL;
 	}
-	if (r == 0 || !shmb_fd_conclusive(-r))
+	if (r == 0 || (!shmb_fd_conclusive(-r) && r != -ESTALE))
 		return r;
 	log_line(&channel->broker->log, LOG_ERROR, "work-lost",
 		 "channel=%llu publisher=%llu worker=%llu error=%d",

@@ -18,11 +18,12 @@
  * is killed; then that one wakes up.
  *
  * And it is killed while it keeps the lane of a publisher that ends, or dies, for a subscriber that has
- * not come back, and until that one has read it: every record comes, once.
+ * not come back, and until that one has read it: every record comes, once. And while it gives to an heir
+ * what a publisher and a worker of a queue have left: it comes, once.
  *
  *	kill-broker [--quick | --all [PART [STOP INSTRUCTION]]]
  *
- * All of it takes long; its parts are grants, recovery, again, replacing and kept, which can run at
+ * All of it takes long; its parts are grants, recovery, again, replacing, kept and left, which can run at
  * the same time. One place, as a failure names it, is tried again and again.
  */
 
@@ -39,10 +40,12 @@ enum part {
 	PART_AGAIN,
 	PART_REPLACING,
 	PART_KEPT,
+	PART_LEFT,
 	N_PARTS
 };
 
-static const char *const names[N_PARTS] = { "grants", "recovery", "again", "replacing", "kept" };
+static const char *const names[N_PARTS] = { "grants",	 "recovery", "again",
+					    "replacing", "kept",     "left" };
 
 static struct step_row rows[N_PARTS] = {
 	[PART_GRANTS] = { .name = "grants and undertakings", .min = { [STEP_KILL] = 400 } },
@@ -50,6 +53,7 @@ static struct step_row rows[N_PARTS] = {
 	[PART_AGAIN] = { .name = "recovery of the recovery", .min = { [STEP_KILL] = 70 } },
 	[PART_REPLACING] = { .name = "taking the place of another", .min = { [STEP_KILL] = 70 } },
 	[PART_KEPT] = { .name = "lanes that are kept", .min = { [STEP_KILL] = 20 } },
+	[PART_LEFT] = { .name = "work that is left", .min = { [STEP_KILL] = 40 } },
 };
 static struct step *const step = &succession.step;
 static struct places places;
@@ -115,6 +119,54 @@ static void kill_keeping(const struct place *place, bool dies)
 	begin_keeping(dies);
 	succession_kill(place, "lanes that are kept");
 	end_keeping();
+}
+
+/* ---- work that is left ------------------------------------------------------------------------- */
+
+static struct {
+	pid_t leaver;
+	pid_t heir;
+	pid_t timer;
+} left;
+
+static void begin_leaving(bool dies)
+{
+	strangers->look = 0;
+	strangers->dies = dies;
+	left.leaver = stranger_start_other(stranger_be_leaver);
+	stranger_await(&strangers->ready, "a leaver");
+	left.heir = stranger_start_other(stranger_be_heir);
+	stranger_await(&strangers->ready, "an heir");
+	step_interrupt(step);
+	left.timer = stranger_start_other(look_soon);
+	stranger_set(&strangers->go);
+}
+
+static void end_leaving(void)
+{
+	succession_load();
+	succession_run();
+	stranger_finished(left.timer);
+	stranger_finished(left.leaver);
+	stranger_finished(left.heir);
+	succession_check();
+}
+
+static void explore_leaving(void)
+{
+	begin_leaving(true);
+	stranger_set(&strangers->slow);
+	succession_explore(&places, "work that is left", left.heir);
+	strangers->slow = 0;
+	step_kill(step);
+	end_leaving();
+}
+
+static void kill_leaving(const struct place *place, bool dies)
+{
+	begin_leaving(dies);
+	succession_kill(place, "work that is left");
+	end_leaving();
 }
 
 /* ---- grants ------------------------------------------------------------------------------------ */
@@ -232,6 +284,8 @@ static void explore(enum part part)
 {
 	if (part == PART_KEPT)
 		explore_keeping();
+	else if (part == PART_LEFT)
+		explore_leaving();
 	else if (part == PART_GRANTS)
 		explore_grants();
 	else if (part == PART_REPLACING)
@@ -244,6 +298,8 @@ static void kill_at(enum part part, uint32_t i, uint32_t n)
 {
 	if (part == PART_KEPT)
 		kill_keeping(&places.at[i], n % 2);
+	else if (part == PART_LEFT)
+		kill_leaving(&places.at[i], n % 4);
 	else if (part == PART_GRANTS)
 		kill_granting(&places.at[i]);
 	else if (part == PART_RECOVERY)
@@ -260,7 +316,7 @@ static void run(enum part part)
 	/* In halves of the stride: there are fewer places in the last ones, or they take longer. */
 	static const uint32_t halves[N_PARTS] = {
 		[PART_GRANTS] = 2,    [PART_RECOVERY] = 2, [PART_AGAIN] = 6,
-		[PART_REPLACING] = 4, [PART_KEPT] = 1,
+		[PART_REPLACING] = 4, [PART_KEPT] = 1,	   [PART_LEFT] = 3,
 	};
 	uint32_t stride = succession.all ? 1 : halves[part] * succession.stride / 2;
 

@@ -12,6 +12,7 @@ judge() {
 	# The others end as soon as they find it, and a sample may pass it by.
 	case $1 in
 	mutant-broker-owed) sample="--quick kept" ;;
+	mutant-broker-left) sample="--quick left" ;;
 	mutant-broker-*) sample=--quick ;;
 	*) sample= ;;
 	esac
@@ -27,7 +28,7 @@ if [ "$1" = --judge ]; then
 	judge "$2"
 	exit 0
 fi
-least=32
+least=33
 for mutant in "$top_builddir"/tests/kill/mutant-*; do
 	name=${mutant##*/}
 	case $name in *.*) continue ;; esac

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "daemon/adopt.h"
+#include "daemon/estate.h"
 #include "daemon/keep.h"
 #include "daemon/member.h"
 #include "daemon/pair.h"
@@ -28,7 +29,8 @@ int __wrap_member_adopt(struct channel *channel, struct client *client,
 			const struct shmb_registry_entry *entry, uint32_t slot);
 
 void __wrap_adopt_announce(struct broker *broker);
-bool __wrap_keep_owed(const struct pair *pair);
+bool __wrap_keep_owed(const struct pair *pair, unsigned leaver);
+void __wrap_estate_adopt(struct channel *channel);
 void __real_pair_announce(struct pair *pair) __attribute__((__weak__));
 void __wrap_pair_announce(struct pair *pair);
 bool __wrap_registry_is_superseded(const struct registry *registry);
@@ -125,10 +127,17 @@ void __wrap_registry_set_flags(struct registry *registry, uint32_t slot, uint32_
 }
 
 /* Lanes go with their publishers, whoever has still to read them. */
-bool __wrap_keep_owed(const struct pair *pair)
+bool __wrap_keep_owed(const struct pair *pair, unsigned leaver)
 {
 	(void)pair;
+	(void)leaver;
 	return false;
+}
+
+/* What is left is copied again by a successor. */
+void __wrap_estate_adopt(struct channel *channel)
+{
+	(void)channel;
 }
 
 /* A publisher is told where to move to before its subscriber is. */

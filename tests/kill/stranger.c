@@ -406,6 +406,85 @@ void stranger_be_writer(void)
 	world_must(shmb_client_close(client), "close client");
 }
 
+/* ---- work that others leave -------------------------------------------------------------------- */
+
+#define N_WORK 8u
+
+static uint64_t is_worked_off(uint64_t number)
+{
+	return number == 1 || number == 2;
+}
+
+void stranger_be_leaver(void)
+{
+	struct shmb_client *client = connect_patiently();
+	struct shmb_channel *channel = world_open_work(client);
+	struct shmb_publisher *publisher = NULL;
+	struct shmb_subscriber *worker = NULL;
+	struct world_record record;
+
+	world_must(shmb_subscriber_open(channel, NULL, &worker), "work");
+	world_must(shmb_publisher_open(channel, NULL, &publisher), "publish, work");
+	for (uint64_t i = 0; i < N_WORK; i++) {
+		record = (struct world_record){ i, world_mix(i) };
+		world_must(shmb_publisher_send(publisher, &record, sizeof(record)), "send, work");
+	}
+	for (uint64_t i = 0; i < N_WORK / 2; i++) {
+		world_must(shmb_subscriber_take(worker, &record, sizeof(record)), "take");
+		if (is_worked_off(record.number))
+			world_must(shmb_subscriber_done(worker, shmb_subscriber_view(worker)->term),
+				   "done");
+	}
+	stranger_set(&strangers->ready);
+	while (!is_set(&strangers->go))
+		stranger_nap();
+	if (strangers->dies)
+		return;
+	world_must(shmb_subscriber_close(worker), "close worker");
+	world_must(shmb_publisher_close(publisher), "close publisher, work");
+	world_must(shmb_channel_close(channel), "close queue");
+	world_must(shmb_client_close(client), "close client");
+}
+
+/* What is left, once, as often as it has been handed out before and once more. */
+static void work_off(struct shmb_client *client, struct shmb_subscriber *worker)
+{
+	uint32_t seen[N_WORK] = { 0 }, n = 0;
+
+	for (uint32_t quiet = 0; n < N_WORK - 2 || quiet < N_QUIET;) {
+		const struct shmb_view *view = shmb_subscriber_view(worker);
+		struct world_record record;
+		int32_t result = shmb_subscriber_wait(worker, 5 * MS);
+
+		quiet = result == -ETIMEDOUT && shmb_client_connected(client) > 0 ? quiet + 1 : 0;
+		while (shmb_subscriber_take(worker, &record, sizeof(record)) >= 0) {
+			if (record.number >= N_WORK || is_worked_off(record.number) ||
+			    seen[record.number]++ || record.mixed != world_mix(record.number) ||
+			    view->attempt != (record.number < N_WORK / 2 ? 2 : 1))
+				step_fail(world.step, "record %llu is left as attempt %u",
+					  (unsigned long long)record.number, view->attempt);
+			world_must(shmb_subscriber_done(worker, view->term), "done");
+			n++;
+		}
+	}
+}
+
+void stranger_be_heir(void)
+{
+	struct shmb_client *client = connect_patiently();
+	struct shmb_channel *channel = world_open_work(client);
+	struct shmb_subscriber *worker = NULL;
+
+	world_must(shmb_subscriber_open(channel, NULL, &worker), "inherit");
+	stranger_set(&strangers->ready);
+	while (!is_set(&strangers->look))
+		stranger_nap();
+	work_off(client, worker);
+	world_must(shmb_subscriber_close(worker), "close heir");
+	world_must(shmb_channel_close(channel), "close queue");
+	world_must(shmb_client_close(client), "close client");
+}
+
 /* ---- the bystander ----------------------------------------------------------------------------- */
 
 /* What it has done so far, for whoever wants to know. */
@@ -421,13 +500,14 @@ static _Noreturn void be_there(const struct account *account)
 	struct shmb_client *client = world_connect();
 	struct shmb_channel *channel = world_open_channel(client);
 	struct shmb_subscriber *subscriber = subscribe(channel), *watcher = NULL;
-	struct shmb_publisher *publisher = NULL, *apart = NULL;
+	struct shmb_publisher *publisher = NULL, *apart = NULL, *work = NULL;
 	struct loop loop;
 
 	world_must(shmb_publisher_open(channel, NULL, &publisher), "publish");
 	world_must(shmb_subscriber_open(world_open_state(client), NULL, &watcher), "watch");
 	/* After a restart a channel may stay for longer than those who were on it. */
 	world_must(shmb_publisher_open(world_open_apart(client), NULL, &apart), "publish, apart");
+	world_must(shmb_publisher_open(world_open_work(client), NULL, &work), "publish, work");
 	loop_open(&loop, client);
 	stranger_set(&strangers->ready);
 	for (;;) {
@@ -437,6 +517,7 @@ static _Noreturn void be_there(const struct account *account)
 		/* Each of them hears what is new. A publisher begins with its member. */
 		shmb_member_sync((struct shmb_member *)(void *)publisher);
 		shmb_member_sync((struct shmb_member *)(void *)apart);
+		shmb_member_sync((struct shmb_member *)(void *)work);
 		shmb_member_sync(shmb_subscriber_member(watcher));
 		if (result < 0 && result != -ETIMEDOUT)
 			world_must(result, "wait");

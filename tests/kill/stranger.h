@@ -46,6 +46,12 @@ void stranger_be_mortal(void);
  */
 void stranger_be_reader(void);
 void stranger_be_writer(void);
+/*
+ * And two on a queue. The first is a publisher and its worker, and leaves at strangers->go; the other does
+ * what is left, each record once, from strangers->look on.
+ */
+void stranger_be_leaver(void);
+void stranger_be_heir(void);
 /* The bystander is not held up on the sealed channel. */
 void stranger_check_flow(void);
 /* The mortal is dead: all that it has sent since it began is heard, in the end. */

@@ -160,6 +160,21 @@ struct shmb_channel *world_open_apart(struct shmb_client *of)
 	return opened;
 }
 
+struct shmb_channel *world_open_work(struct shmb_client *of)
+{
+	struct shmb_channel_options options = { .options_len = sizeof(options),
+						.flags = SHMB_CHANNEL_CREATE,
+						.pattern = SHMB_CHANNEL_QUEUE,
+						.lane_len = 4096,
+						.max_publishers = 4,
+						.backing = SHMB_BACKING_POSIX };
+	static const char name[] = CHANNEL "/work";
+	struct shmb_channel *opened = NULL;
+
+	world_must(shmb_channel_open(of, name, sizeof(name) - 1, &options, &opened), "queue");
+	return opened;
+}
+
 int32_t world_send(struct shmb_publisher *to, const struct world_record *record)
 {
 	if (!world.blocks)

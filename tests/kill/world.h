@@ -89,6 +89,8 @@ struct shmb_channel *world_open_channel(struct shmb_client *of);
 struct shmb_channel *world_open_sealed(struct shmb_client *of);
 /* One that the honest pair is not on. */
 struct shmb_channel *world_open_apart(struct shmb_client *of);
+/* And a queue. */
+struct shmb_channel *world_open_work(struct shmb_client *of);
 struct shmb_channel *world_open_state(struct shmb_client *of);
 /* One of those, without failing the test. */
 int32_t world_try_open(struct shmb_client *of, bool state, struct shmb_channel **ret_channel);
