@@ -225,6 +225,24 @@ static int load_evict_after(cfg_t *cfg, struct policy_rule *rule)
 	return 0;
 }
 
+static int load_priority(cfg_t *cfg, struct policy_rule *rule)
+{
+	const char *text = cfg_getstr(cfg, "priority");
+	uint64_t max;
+	int r;
+
+	if (!text)
+		return 0;
+	r = parse_amount(cfg, text, &max);
+	if (r < 0)
+		return r;
+	if (max > SHMB_MEMBER_PRIORITY_MASK >> SHMB_MEMBER_PRIORITY_SHIFT)
+		return bad(cfg, "not a priority:", text);
+	rule->has_priority = true;
+	rule->priority_max = (uint32_t)max;
+	return 0;
+}
+
 static int load_rule(cfg_t *cfg, struct policy_rule *rule)
 {
 	unsigned n = cfg_size(cfg, "channel");
@@ -259,7 +277,10 @@ static int load_rule(cfg_t *cfg, struct policy_rule *rule)
 		r = load_backing(cfg, rule);
 	if (r == 0)
 		r = load_evict_after(cfg, rule);
-	if (r == 0 && !(rule->allow | rule->deny | rule->backing | rule->has_evict_after))
+	if (r == 0)
+		r = load_priority(cfg, rule);
+	if (r == 0 && !(rule->allow | rule->deny | rule->backing | rule->has_evict_after |
+			rule->has_priority))
 		r = bad(cfg, "nothing allowed or denied in rule", rule->name);
 	return r;
 }
@@ -412,15 +433,11 @@ static int refuse_variables(const char *text, const char *name)
 int conf_parse(const char *text, const char *name, struct conf *conf)
 {
 	cfg_opt_t rule_options[] = {
-		CFG_STR_LIST("channel", NULL, CFGF_NONE),
-		CFG_STR_LIST("uid", NULL, CFGF_NONE),
-		CFG_STR_LIST("gid", NULL, CFGF_NONE),
-		CFG_STR_LIST("key", NULL, CFGF_NONE),
-		CFG_STR_LIST("allow", NULL, CFGF_NONE),
-		CFG_STR_LIST("deny", NULL, CFGF_NONE),
-		CFG_STR("backing", NULL, CFGF_NONE),
-		CFG_STR("evict-after", NULL, CFGF_NONE),
-		CFG_END(),
+		CFG_STR_LIST("channel", NULL, CFGF_NONE), CFG_STR_LIST("uid", NULL, CFGF_NONE),
+		CFG_STR_LIST("gid", NULL, CFGF_NONE),	  CFG_STR_LIST("key", NULL, CFGF_NONE),
+		CFG_STR_LIST("allow", NULL, CFGF_NONE),	  CFG_STR_LIST("deny", NULL, CFGF_NONE),
+		CFG_STR("backing", NULL, CFGF_NONE),	  CFG_STR("evict-after", NULL, CFGF_NONE),
+		CFG_STR("priority", NULL, CFGF_NONE),	  CFG_END(),
 	};
 	cfg_opt_t quota_options[] = {
 		CFG_STR("shm-bytes", NULL, CFGF_NONE),	CFG_STR("channels", NULL, CFGF_NONE),

@@ -35,8 +35,8 @@
  * @granted:	member whose doorbell rides with the answer
  * @resumed:	tell it of its pairs after the answer
  * @limit:	-EDQUOT: which limit was reached; -EBUSY: pid of whose it is; -EPERM: the longest
- *		evict_after_ms
- * @asked:	-EDQUOT, -EPERM: by which number
+ *		evict_after_ms; -EDOM: the highest priority
+ * @asked:	-EDQUOT, -EPERM, -EDOM: by which number
  * @mismatch:	-EPROTOTYPE: the channel that has another schema
  */
 struct request {
@@ -65,6 +65,7 @@ static const struct {
 } codes[] = {
 	{ EACCES, SHMB_CODE_DENIED_OR_UNKNOWN },
 	{ EPERM, SHMB_CODE_HOLD },
+	{ EDOM, SHMB_CODE_PRIORITY },
 	{ ENOENT, SHMB_CODE_DENIED_OR_UNKNOWN },
 	{ EDQUOT, SHMB_CODE_QUOTA },
 	{ EUSERS, SHMB_CODE_QUOTA },
@@ -459,7 +460,7 @@ static int attach_check_call(const struct request *request, const struct channel
 	const struct member *partner, *mine;
 	bool server = attach->flags & SHMB_MEMBER_SERVER;
 
-	if (attach->history || attach->evict_after_ms)
+	if (attach->history || attach->evict_after_ms || attach->flags & SHMB_MEMBER_PRIORITY_MASK)
 		return -EINVAL;
 	if (attach->role == SHMB_ROLE_PUBLISHER) {
 		partner = find_subscriber(channel, private->partner_id);
@@ -487,6 +488,9 @@ static int attach_check(const struct request *request, const struct channel *cha
 		return attach_check_call(request, channel, attach, private, ret_op);
 	if (private->partner_id || private->reply_to || attach->flags & SHMB_MEMBER_SERVER)
 		return -EINVAL;
+	if (attach->flags & SHMB_MEMBER_PRIORITY_MASK &&
+	    (channel->ordered || channel->pattern == SHMB_PATTERN_STATE))
+		return -EINVAL;
 	*ret_op = publisher ? POLICY_PUBLISH : POLICY_SUBSCRIBE;
 	return 0;
 }
@@ -503,8 +507,8 @@ static int attach_body(const struct request *request, struct shmb_msg_attach *at
 		return -EINVAL;
 	memcpy(attach, body, sizeof(*attach));
 	if (attach->role == SHMB_ROLE_PUBLISHER)
-		return attach->flags & ~SHMB_MEMBER_TRUSTING || attach->history ||
-				       attach->evict_after_ms
+		return attach->flags & ~(SHMB_MEMBER_TRUSTING | SHMB_MEMBER_PRIORITY_MASK) ||
+				       attach->history || attach->evict_after_ms
 			       ? -EINVAL
 			       : 0;
 	if (attach->role != SHMB_ROLE_SUBSCRIBER ||
@@ -534,6 +538,26 @@ static int check_hold(struct request *request, const struct channel *channel,
 	return -EPERM;
 }
 
+/* May it be received before those of others? */
+static int check_priority(struct request *request, const struct channel *channel,
+			  const struct shmb_msg_attach *attach)
+{
+	uint32_t priority =
+		(attach->flags & SHMB_MEMBER_PRIORITY_MASK) >> SHMB_MEMBER_PRIORITY_SHIFT;
+	struct policy_subject subject = subject_of(request->connection);
+	uint32_t max;
+
+	if (!priority)
+		return 0;
+	max = policy_priority_max(request->connection->broker->policy, &subject,
+				  (const char *)channel->name, channel->name_len);
+	if (priority <= max)
+		return 0;
+	request->limit = max;
+	request->asked = priority;
+	return -EDOM;
+}
+
 static int handle_attach(struct request *request)
 {
 	struct shmb_msg_attach_private private = { 0 };
@@ -555,6 +579,8 @@ static int handle_attach(struct request *request)
 	if (!request_permits(request, op, channel->name, channel->name_len))
 		return -EACCES;
 	r = check_hold(request, channel, &attach);
+	if (r == 0)
+		r = check_priority(request, channel, &attach);
 	if (r == 0)
 		r = member_choose_backing(channel, request->client->uid);
 	if (r == 0)

@@ -167,6 +167,16 @@ uint32_t policy_evict_after_ms(const struct policy *policy, const struct policy_
 	return POLICY_EVICT_NEVER;
 }
 
+uint32_t policy_priority_max(const struct policy *policy, const struct policy_subject *subject,
+			     const char *name, uint32_t name_len)
+{
+	for (uint32_t i = 0; i < policy->n_rules; i++)
+		if (policy->rules[i].has_priority &&
+		    rule_matches(&policy->rules[i], subject, name, name_len))
+			return policy->rules[i].priority_max;
+	return SHMB_MEMBER_PRIORITY_MASK >> SHMB_MEMBER_PRIORITY_SHIFT;
+}
+
 void policy_deinit(struct policy *policy)
 {
 	for (uint32_t i = 0; i < policy->n_rules; i++)

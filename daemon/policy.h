@@ -52,6 +52,8 @@ struct policy_subject {
  * @backing:	of its channels: SHMB_MEMORY_* + 1; 0: it says nothing about that
  * @has_evict_after: it says how long subscribers may hold publishers up
  * @evict_after_ms: so long at most, or POLICY_EVICT_NEVER; 0: they may only be lossy
+ * @has_priority: it says which priority publishers may have
+ * @priority_max: so high at most
  */
 struct policy_rule {
 	char *name;
@@ -68,6 +70,8 @@ struct policy_rule {
 	uint32_t backing;
 	bool has_evict_after;
 	uint32_t evict_after_ms;
+	bool has_priority;
+	uint32_t priority_max;
 };
 
 /**
@@ -114,6 +118,10 @@ uint32_t policy_backing(const struct policy *policy, const char *name, uint32_t 
  */
 uint32_t policy_evict_after_ms(const struct policy *policy, const struct policy_subject *subject,
 			       const char *name, uint32_t name_len);
+
+/* The highest priority of a publisher: what the first rule says that matches it and says something. */
+uint32_t policy_priority_max(const struct policy *policy, const struct policy_subject *subject,
+			     const char *name, uint32_t name_len);
 
 /* Frees the rules. */
 void policy_deinit(struct policy *policy);

@@ -195,7 +195,8 @@ static int send_pair(struct view *view)
 		.flags = (pair->members[1]->flags & SHMB_MEMBER_LOSSY ? SHMB_PAIR_LOSSY : 0) |
 			 (blind ? SHMB_PAIR_BLIND : 0) |
 			 (publisher && !member_usable(me) ? SHMB_PAIR_MOVE : 0) |
-			 (private ? SHMB_PAIR_PRIVATE : 0) | (gone ? SHMB_PAIR_GONE : 0),
+			 (private ? SHMB_PAIR_PRIVATE : 0) | (gone ? SHMB_PAIR_GONE : 0) |
+			 (publisher ? 0 : peer->flags & SHMB_MEMBER_PRIORITY_MASK),
 		.slot = pair->members[0]->slot,
 		.lane_len = me->channel->lane_len,
 		.doorbell_generation = pair_is_cross(pair) ? pair->generation : peer->generation,

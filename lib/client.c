@@ -268,6 +268,7 @@ static const struct {
 	[SHMB_CODE_NO_FDS] = { -EMFILE, "the broker has no file descriptor left" },
 	[SHMB_CODE_PATTERN] = { -EPROTOTYPE, "the channel has another pattern" },
 	[SHMB_CODE_HOLD] = { -EACCES, "policy lets it subscribe only lossily" },
+	[SHMB_CODE_PRIORITY] = { -EACCES, "policy lets it have no priority" },
 };
 
 static int refusal(const struct shmb_message *message)
@@ -292,6 +293,9 @@ static int refusal(const struct shmb_message *message)
 			"policy lets it hold publishers up for %llu ms: subscribe lossily, "
 			"or with an evict_after_ms of at most that",
 			(unsigned long long)error.limit);
+	if (error.code == SHMB_CODE_PRIORITY && error.limit)
+		return shmb_fail(-EACCES, "policy lets it publish with a priority of at most %llu",
+				 (unsigned long long)error.limit);
 	return shmb_fail(refusals[error.code].result, "%s", refusals[error.code].text);
 }
 

@@ -7,6 +7,7 @@ libshmb_files = \
 	%D%/bell.h \
 	%D%/history.c %D%/history.h \
 	%D%/queue.c %D%/queue.h \
+	%D%/newest.c %D%/newest.h \
 	%D%/block.h \
 	%D%/error.c %D%/error.h \
 	%D%/options.c %D%/options.h \
@@ -60,6 +61,8 @@ subscriber_files = \
 	%D%/sub-cursor.c \
 	%D%/sub-look.c \
 	%D%/sub-order.c \
+	%D%/sub-priority.c \
+	%D%/sub-conflate.c \
 	%D%/sub-block.c \
 	%D%/sub-state.c \
 	%D%/sub-recv.c \

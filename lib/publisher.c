@@ -45,8 +45,9 @@ static void prepare(struct shmb_member *member)
 	pub_on_doorbell(member);
 }
 
-static int open_publisher(struct shmb_channel *channel, uint32_t flags, uint64_t partner_id,
-			  uint64_t reply_to, struct shmb_publisher **ret_publisher)
+static int open_publisher(struct shmb_channel *channel, uint32_t flags, uint32_t priority,
+			  uint64_t partner_id, uint64_t reply_to,
+			  struct shmb_publisher **ret_publisher)
 {
 	struct shmb_publisher *publisher = calloc(1, sizeof(*publisher));
 	int result;
@@ -88,7 +89,8 @@ static int open_publisher(struct shmb_channel *channel, uint32_t flags, uint64_t
 		}
 	}
 	publisher->member.role = SHMB_ROLE_PUBLISHER;
-	publisher->member.flags = flags & SHMB_PUBLISHER_TRUSTING ? SHMB_MEMBER_TRUSTING : 0;
+	publisher->member.flags = (flags & SHMB_PUBLISHER_TRUSTING ? SHMB_MEMBER_TRUSTING : 0) |
+				  priority << SHMB_MEMBER_PRIORITY_SHIFT;
 	publisher->member.on_pair = pub_on_pair;
 	publisher->member.on_unpair = pub_on_unpair;
 	publisher->member.on_doorbell = pub_on_doorbell;
@@ -107,6 +109,24 @@ static int open_publisher(struct shmb_channel *channel, uint32_t flags, uint64_t
 	}
 	publisher->view.publisher_id = publisher->member.id;
 	*ret_publisher = publisher;
+	return 0;
+}
+
+static int check_priority(const struct shmb_channel *channel, uint32_t priority)
+{
+	_Static_assert(SHMB_PRIORITY_MAX == SHMB_MEMBER_PRIORITY_MASK >> SHMB_MEMBER_PRIORITY_SHIFT,
+		       "");
+	if (priority > SHMB_PRIORITY_MAX)
+		return shmb_fail(-EINVAL, "a priority is 0 to %u, not %u", SHMB_PRIORITY_MAX,
+				 priority);
+	if (priority && channel->ordered)
+		return shmb_fail(-EINVAL,
+				 "the records of an ordered channel come in one order: none "
+				 "has priority");
+	if (priority && channel->pattern == SHMB_PATTERN_STATE)
+		return shmb_fail(-EINVAL,
+				 "the values of a state channel are read in any order: none has "
+				 "priority");
 	return 0;
 }
 
@@ -129,7 +149,9 @@ SHMB_API int32_t shmb_publisher_open(struct shmb_channel *channel,
 		return shmb_fail(-EINVAL, "unknown publisher flags 0x%x", options.flags);
 	if (channel->pattern == SHMB_PATTERN_CALL)
 		return shmb_fail(-EOPNOTSUPP, "a call channel has callers and servers");
-	result = open_publisher(channel, options.flags, 0, 0, &publisher);
+	result = check_priority(channel, options.priority);
+	if (result == 0)
+		result = open_publisher(channel, options.flags, options.priority, 0, 0, &publisher);
 	if (result == 0)
 		result = pub_fill_arena(publisher, options.arena_len);
 	if (result < 0) {
@@ -143,7 +165,7 @@ SHMB_API int32_t shmb_publisher_open(struct shmb_channel *channel,
 int shmb_publisher_open_private(struct shmb_channel *channel, uint32_t flags, uint64_t partner_id,
 				uint64_t reply_to, struct shmb_publisher **ret_publisher)
 {
-	return open_publisher(channel, flags, partner_id, reply_to, ret_publisher);
+	return open_publisher(channel, flags, 0, partner_id, reply_to, ret_publisher);
 }
 
 SHMB_API int32_t shmb_publisher_close(struct shmb_publisher *publisher)

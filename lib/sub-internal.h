@@ -51,6 +51,8 @@
  * @jobs:	  of a queue: the records for us; else NULL
  * @number:	  slot of the publisher
  * @stalled_ns:	  since when the next record's arena has not come; 0: it has
+ * @priority:	  of its publisher
+ * @conflation:	  where records of a key follow each other; NULL: all are received
  * @finished:	  never read again: it broke the layout, or has overwritten what was left to read
  * @peer:	  of a private lane
  * @kept:	  the broker keeps it, until it is told that we have read it
@@ -82,6 +84,8 @@ struct sub_lane {
 	bool lossy;
 	bool left;
 	bool finished;
+	uint32_t priority;
+	struct sub_conflation *conflation;
 	struct shmb_jobs *jobs;
 	uint32_t number;
 	uint64_t stalled_ns;
@@ -120,6 +124,13 @@ struct shmb_subscriber {
 	uint32_t record_len; /* of every record, its extension included; 0: untyped */
 	uint32_t ext_len; /* bytes before each payload */
 	uint64_t ttl_ns; /* older records are skipped; 0: none */
+	/* The next record of a lane, and of all; NULL: as it comes, and in turns. */
+	int (*look)(struct shmb_subscriber *subscriber, struct sub_lane *lane,
+		    struct shmb_record *record);
+	struct sub_lane *(*next)(struct shmb_subscriber *subscriber, struct shmb_record *record);
+	struct sub_levels *levels; /* NULL: no two publishers had different priorities yet */
+	uint32_t key_offset; /* where the key is of which only the newest record is received */
+	uint32_t key_len; /* 0: all are */
 	bool ordered;
 	uint64_t stamp; /* of an ordered channel: of the latest record received */
 	uint64_t held_ns; /* since when a record waits for its turn in that order; 0: none does */
@@ -132,6 +143,7 @@ struct shmb_subscriber {
 	uint64_t received;
 	uint64_t lost;
 	uint64_t expired;
+	uint64_t conflated;
 	uint64_t disordered;
 	uint32_t sleep_epoch;
 	uint32_t spin_ns;
@@ -244,6 +256,12 @@ void sub_on_move(struct shmb_member *member, struct shmb_map *before);
 
 /* ---- sub-look.c --------------------------------------------------------------------------------- */
 
+/* What @look and @next of the subscriber say, out of the way of all others. */
+SHMB_SELDOM int sub_look_specially(struct shmb_subscriber *subscriber, struct sub_lane *lane,
+				   struct shmb_record *record);
+SHMB_SELDOM struct sub_lane *sub_next_specially(struct shmb_subscriber *subscriber,
+						struct shmb_record *record);
+
 SHMB_SELDOM void sub_condemn(struct shmb_subscriber *subscriber, struct sub_lane *lane);
 
 void sub_count_lost(struct shmb_subscriber *subscriber, struct sub_lane *lane, uint64_t lost);
@@ -289,6 +307,30 @@ struct sub_lane *sub_guess_cold(struct shmb_subscriber *subscriber, struct shmb_
 
 /* The turn of a lane is over: a cold one has one in its place, then it is the next one's. */
 struct sub_lane *sub_end_burst(struct shmb_subscriber *subscriber, struct shmb_record *record);
+
+/* ---- sub-conflate.c ----------------------------------------------------------------------------- */
+
+/* As sub_look(), of a subscriber that conflates. */
+int sub_look_conflated(struct shmb_subscriber *subscriber, struct sub_lane *lane,
+		       struct shmb_record *record);
+
+/* For a new lane. Returns NULL without memory. */
+struct sub_conflation *sub_conflation_new(const struct shmb_subscriber *subscriber);
+
+void sub_conflation_free(struct sub_conflation *conflation);
+
+/* ---- sub-priority.c ----------------------------------------------------------------------------- */
+
+/* As sub_next_record(), of publishers with different priorities. */
+struct sub_lane *sub_next_of_levels(struct shmb_subscriber *subscriber, struct shmb_record *record);
+
+/* Before a lane of that priority is added, for which there is room in the list. Returns 0 or -ENOMEM. */
+int sub_reserve_level(struct shmb_subscriber *subscriber, uint32_t priority);
+
+/* A lane has come or gone. */
+void sub_settle_levels(struct shmb_subscriber *subscriber);
+
+void sub_levels_free(struct sub_levels *levels);
 
 /* ---- sub-order.c -------------------------------------------------------------------------------- */
 

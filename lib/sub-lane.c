@@ -30,6 +30,8 @@ static void unmap_lane(struct sub_lane *lane)
 	shmb_ringer_deinit(&lane->ringer);
 	free(lane->jobs);
 	lane->jobs = NULL;
+	sub_conflation_free(lane->conflation);
+	lane->conflation = NULL;
 }
 
 void sub_free_lane(struct sub_lane *lane)
@@ -98,6 +100,7 @@ void sub_remove_lane(struct shmb_subscriber *subscriber, uint32_t index)
 	subscriber->n_lanes--;
 	set_hot(subscriber);
 	subscriber->lane_changes++;
+	sub_settle_levels(subscriber);
 	if (subscriber->cold > index)
 		subscriber->cold--;
 	if (subscriber->current > index)
@@ -139,6 +142,12 @@ static int map_lane(struct shmb_subscriber *subscriber, struct sub_lane *lane,
 	lane->words = subscriber->cursor;
 	lane->number = event->pair.slot;
 	lane->slot = sub_slot_in(subscriber->cursor, lane);
+	if (subscriber->key_len) {
+		lane->conflation = sub_conflation_new(subscriber);
+		return lane->conflation
+			       ? 0
+			       : shmb_fail(-ENOMEM, "no memory for the keys of a publisher");
+	}
 	if (!subscriber->queue)
 		return 0;
 	lane->jobs = calloc(1, sizeof(*lane->jobs));
@@ -243,7 +252,11 @@ int sub_on_pair(struct shmb_member *member, struct shmb_event *event)
 	lane->peer.pid = event->peer.pid;
 	lane->lossy = subscriber->lossy;
 	lane->watched = subscriber->lossy || member->evict_after_ms;
-	result = map_lane(subscriber, lane, event);
+	lane->priority =
+		(event->pair.flags & SHMB_MEMBER_PRIORITY_MASK) >> SHMB_MEMBER_PRIORITY_SHIFT;
+	result = sub_reserve_level(subscriber, lane->priority);
+	if (result == 0)
+		result = map_lane(subscriber, lane, event);
 	if (result < 0) {
 		sub_free_lane(lane);
 		return result;
@@ -259,6 +272,7 @@ int sub_on_pair(struct shmb_member *member, struct shmb_event *event)
 	subscriber->lanes[subscriber->n_lanes++] = lane;
 	set_hot(subscriber);
 	subscriber->lane_changes++;
+	sub_settle_levels(subscriber);
 	return 0;
 }
 
@@ -344,6 +358,7 @@ bool sub_attach_lane(struct shmb_subscriber *subscriber, struct sub_lane *lane)
 	SHMB_STORE(&lane->slot->sequence, sequence);
 	SHMB_STORE(&lane->slot->lost, 0);
 	SHMB_STORE(&lane->slot->expired, 0);
+	SHMB_STORE(&lane->slot->conflated, 0);
 	if (lane->jobs) {
 		part_marks(subscriber, lane);
 		shmb_jobs_clear(lane->jobs->work);

@@ -9,6 +9,17 @@
 
 #define COLD_LOOKS 8u /* looks at the others after each burst */
 
+int sub_look_specially(struct shmb_subscriber *subscriber, struct sub_lane *lane,
+		       struct shmb_record *record)
+{
+	return subscriber->look(subscriber, lane, record);
+}
+
+struct sub_lane *sub_next_specially(struct shmb_subscriber *subscriber, struct shmb_record *record)
+{
+	return subscriber->next(subscriber, record);
+}
+
 void sub_condemn(struct shmb_subscriber *subscriber, struct sub_lane *lane)
 {
 	lane->finished = true;

@@ -40,8 +40,8 @@ sub_look_raw(struct shmb_subscriber *subscriber, struct sub_lane *lane, struct s
 static inline __attribute__((__always_inline__)) int
 sub_look(struct shmb_subscriber *subscriber, struct sub_lane *lane, struct shmb_record *record)
 {
-	if (shmb_unlikely(subscriber->ext_len))
-		return sub_look_extended(subscriber, lane, record);
+	if (shmb_unlikely(subscriber->look != NULL))
+		return sub_look_specially(subscriber, lane, record);
 	return sub_look_raw(subscriber, lane, record);
 }
 
@@ -77,8 +77,8 @@ sub_next_record(struct shmb_subscriber *subscriber, struct shmb_record *record)
 	struct sub_lane *lane;
 	int found;
 
-	if (shmb_unlikely(subscriber->ordered))
-		return sub_next_ordered(subscriber, record);
+	if (shmb_unlikely(subscriber->next != NULL))
+		return sub_next_specially(subscriber, record);
 	do {
 		changes = subscriber->lane_changes;
 		for (left = subscriber->n_hot; left > 0; left--) {

@@ -89,7 +89,8 @@ static __attribute__((noinline)) int32_t recv_any(struct shmb_subscriber *subscr
 		}
 	} while (!take(subscriber, lane, &record, data));
 	sub_store_cursor(subscriber, lane);
-	if (subscriber->n_lanes == 1 && !subscriber->failed && sub_is_plain(lane))
+	if (subscriber->n_lanes == 1 && !subscriber->failed && !subscriber->look &&
+	    sub_is_plain(lane))
 		subscriber->only = lane;
 	return (int32_t)record.len;
 }
@@ -226,8 +227,8 @@ SHMB_API int32_t shmb_subscriber_peek(struct shmb_subscriber *subscriber, uint32
 		lane = sub_next_record(subscriber, &record);
 		if (!lane || shmb_unlikely(subscriber->evicted_by))
 			return sub_nothing(subscriber);
-		/* Of an ordered channel the next one may be another publisher's. */
-		n = max == 1 || record.flags || subscriber->ordered
+		/* Another publisher's may be the next one, or none of those that follow. */
+		n = max == 1 || record.flags || subscriber->ordered || subscriber->key_len
 			    ? 1
 			    : count_run(lane, &record, subscriber->ext_len,
 					max > INT32_MAX ? INT32_MAX : max);

@@ -87,6 +87,7 @@ static void carry_over(struct shmb_subscriber *subscriber, const struct sub_lane
 		return;
 	SHMB_STORE(&next->slot->lost, SHMB_LOAD(&lane->slot->lost));
 	SHMB_STORE(&next->slot->expired, SHMB_LOAD(&lane->slot->expired));
+	SHMB_STORE(&next->slot->conflated, SHMB_LOAD(&lane->slot->conflated));
 	sub_store_position(next, next->slot);
 	sub_settle_ringer(subscriber, next);
 	shmb_cursor_start(next->slot, next->pair_id);

@@ -57,7 +57,7 @@ int shmb_subscriber_ready(struct shmb_subscriber *subscriber)
 		return 1;
 	if (sub_next_record(subscriber, &record)) {
 		/* Only looked at: its turn is not over. */
-		subscriber->burst -= !subscriber->ordered;
+		subscriber->burst -= !subscriber->next;
 		return 1;
 	}
 	return subscriber->failed || subscriber->evicted_by || subscriber->held_ns;

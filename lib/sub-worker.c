@@ -69,11 +69,17 @@ static int enter_queue(struct shmb_subscriber *subscriber)
 
 struct sub_lane *sub_next_failed(const struct shmb_subscriber *subscriber)
 {
-	for (uint32_t i = 0; i < subscriber->n_lanes; i++)
-		if (shmb_unlikely(subscriber->lanes[i]->jobs->n_failed) &&
-		    !subscriber->lanes[i]->follows)
-			return subscriber->lanes[i];
-	return NULL;
+	struct sub_lane *first = NULL;
+
+	for (uint32_t i = 0; i < subscriber->n_lanes; i++) {
+		struct sub_lane *lane = subscriber->lanes[i];
+
+		if (shmb_likely(!lane->jobs->n_failed) || lane->follows)
+			continue;
+		if (!first || lane->priority > first->priority)
+			first = lane;
+	}
+	return first;
 }
 
 /* The lane of a job, or NULL. */

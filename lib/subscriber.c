@@ -59,7 +59,15 @@ static int open_subscriber(struct shmb_channel *channel,
 		subscriber->spin_ns = 0;
 	subscriber->gap_ns = SPIN_TRUST_NS;
 	subscriber->ext_len = channel->ext_len;
+	subscriber->key_offset = options->conflate_offset;
+	subscriber->key_len = options->conflate_len;
 	subscriber->ordered = channel->ordered;
+	if (subscriber->key_len)
+		subscriber->look = sub_look_conflated;
+	else if (subscriber->ext_len)
+		subscriber->look = sub_look_extended;
+	if (subscriber->ordered)
+		subscriber->next = sub_next_ordered;
 	subscriber->ttl_ns = channel->ttl_ms * 1000000ull;
 	subscriber->record_len = channel->record_len ? channel->record_len + channel->ext_len : 0;
 	subscriber->member.role = SHMB_ROLE_SUBSCRIBER;
@@ -109,6 +117,35 @@ static int open_subscriber(struct shmb_channel *channel,
 	return 0;
 }
 
+/* May it do without all but the newest record of each key? */
+static int check_conflation(const struct shmb_channel *channel,
+			    const struct shmb_subscriber_options *options)
+{
+	uint64_t end = (uint64_t)options->conflate_offset + options->conflate_len;
+
+	if (!options->conflate_len)
+		return options->conflate_offset
+			       ? shmb_fail(-EINVAL, "conflate_offset %u, but conflate_len is 0",
+					   options->conflate_offset)
+			       : 0;
+	if (channel->pattern == SHMB_PATTERN_QUEUE)
+		return shmb_fail(-EINVAL, "records of a queue are work: none supersedes another");
+	if (channel->pattern == SHMB_PATTERN_STATE)
+		return shmb_fail(-EINVAL, "a state channel has only the newest value of each key: "
+					  "there is nothing to conflate");
+	if (channel->blocks.arena_len)
+		return shmb_fail(-EINVAL,
+				 "a subscriber of a channel with blocks cannot conflate records");
+	if (options->conflate_len > SHMB_CONFLATE_LEN_MAX)
+		return shmb_fail(-EINVAL, "a key has at most %u bytes, not %u",
+				 SHMB_CONFLATE_LEN_MAX, options->conflate_len);
+	if (channel->record_len && end > channel->record_len)
+		return shmb_fail(-EINVAL,
+				 "the key would end at byte %llu, a record of this channel has %u",
+				 (unsigned long long)end, channel->record_len);
+	return 0;
+}
+
 SHMB_API int32_t shmb_subscriber_open(struct shmb_channel *channel,
 				      const struct shmb_subscriber_options *given,
 				      struct shmb_subscriber **ret_subscriber)
@@ -136,7 +173,8 @@ SHMB_API int32_t shmb_subscriber_open(struct shmb_channel *channel,
 				 "a subscriber of a channel with blocks cannot be evicted");
 	if (channel->pattern == SHMB_PATTERN_CALL)
 		return shmb_fail(-EOPNOTSUPP, "a call channel has callers and servers");
-	return open_subscriber(channel, &options, 0, ret_subscriber);
+	result = check_conflation(channel, &options);
+	return result < 0 ? result : open_subscriber(channel, &options, 0, ret_subscriber);
 }
 
 int shmb_subscriber_open_private(struct shmb_channel *channel,
@@ -184,6 +222,7 @@ SHMB_API int32_t shmb_subscriber_close(struct shmb_subscriber *subscriber)
 	free(subscriber->spare);
 	shmb_member_close(&subscriber->member);
 	free(subscriber->lanes);
+	sub_levels_free(subscriber->levels);
 	sub_close_dead(subscriber);
 	shmb_state_reader_free(subscriber->state);
 	shmb_holder_free(subscriber->holder, abandon);
@@ -223,6 +262,7 @@ SHMB_API int32_t shmb_subscriber_stats(struct shmb_subscriber *subscriber,
 	all.received = subscriber->received;
 	all.lost = subscriber->lost;
 	all.expired = subscriber->expired;
+	all.conflated = subscriber->conflated;
 	all.disordered = subscriber->disordered;
 	all.sleeps = subscriber->sleeps;
 	all.backstops = subscriber->backstops;

@@ -32,6 +32,7 @@ enum {
 enum {
 	KEY_HISTORY = 0x200,
 	KEY_EVICT_AFTER,
+	KEY_CONFLATE,
 };
 
 #define RETRY_NS 100000000 /* how often --wait looks for the channel */
@@ -146,6 +147,33 @@ static int open_waitset(struct cat *cat)
 	return r < 0 ? command_failed("cannot wait", r) : 0;
 }
 
+/* Where the key is: of a field by its name, else as it is given. */
+static int find_key(struct cat *cat, struct shmb_subscriber_options *options)
+{
+	unsigned offset, len;
+	int end = 0;
+
+	if (!cat->conflate)
+		return 0;
+	if (sscanf(cat->conflate, "%u:%u%n", &offset, &len, &end) == 2 && len > 0 &&
+	    !cat->conflate[end]) {
+		options->conflate_offset = offset;
+		options->conflate_len = len;
+		return 0;
+	}
+	if (!cat->is_typed) {
+		complain(
+			"--conflate: records have no fields here: OFFSET:LEN says where the key is");
+		return 1;
+	}
+	if (decode_find(&cat->decode, cat->conflate, &options->conflate_offset,
+			&options->conflate_len) < 0) {
+		complain("--conflate: %s", cat->decode.why);
+		return 1;
+	}
+	return 0;
+}
+
 static int open_all(struct cat *cat)
 {
 	struct shmb_subscriber_options options = { .options_len = sizeof(options) };
@@ -168,6 +196,8 @@ static int open_all(struct cat *cat)
 	options.credit = cat->credit;
 	options.max_attempts = cat->max_attempts;
 	options.evict_after_ms = cat->evict_after_ms;
+	if (find_key(cat, &options))
+		return 1;
 	r = shmb_subscriber_open(cat->handle, &options, &cat->subscriber);
 	if (r < 0)
 		return command_failed("cannot subscribe", r);
@@ -175,18 +205,22 @@ static int open_all(struct cat *cat)
 	return open_waitset(cat);
 }
 
-static void tell_expired(struct cat *cat)
+/* What it was not shown. */
+static void tell_skipped(struct cat *cat)
 {
 	struct shmb_subscriber_stats stats = { 0 };
 
-	if (cat->subscriber && shmb_subscriber_stats(cat->subscriber, &stats, sizeof(stats)) == 0 &&
-	    stats.expired)
+	if (!cat->subscriber || shmb_subscriber_stats(cat->subscriber, &stats, sizeof(stats)) < 0)
+		return;
+	if (stats.expired)
 		complain("skipped %" PRIu64 " records that were too old", stats.expired);
+	if (stats.conflated)
+		complain("skipped %" PRIu64 " records that newer ones superseded", stats.conflated);
 }
 
 static void close_all(struct cat *cat)
 {
-	tell_expired(cat);
+	tell_skipped(cat);
 	if (cat->waitset && cat->subscriber)
 		shmb_waitset_remove(cat->waitset, cat->subscriber);
 	shmb_waitset_close(cat->waitset);
@@ -278,6 +312,9 @@ error_t cat_parse(int key, char *arg, struct argp_state *state)
 	case KEY_EVICT_AFTER:
 		cat->evict_after_ms = command_number(state, "--evict-after", arg, 1, UINT32_MAX);
 		return 0;
+	case KEY_CONFLATE:
+		cat->conflate = arg;
+		return 0;
 	case CAT_KEY_WAIT_FOR_PUBLISHERS:
 		cat->wait_publishers =
 			command_number(state, "--wait-for-publishers", arg, 0, UINT32_MAX);
@@ -355,6 +392,10 @@ int command_cat(int argc, char **argv)
 		{ "lossy", 'l', NULL, 0, "Never slow publishers down: rather lose records", 0 },
 		{ "evict-after", KEY_EVICT_AFTER, "MS", 0,
 		  "Hold no publisher up for longer than this without reading: be lossy then", 0 },
+		{ "conflate", KEY_CONFLATE, "FIELD", 0,
+		  "Of several records of a publisher that wait and have this field (or the bytes "
+		  "OFFSET:LEN) in common, print only the newest",
+		  0 },
 		{ "timeout", 't', "SECONDS", 0, "End after this time", 0 },
 		{ "wait", 'w', NULL, 0, "Wait until the channel exists", 0 },
 		{ "wait-for-publishers", CAT_KEY_WAIT_FOR_PUBLISHERS, "N", 0,

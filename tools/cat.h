@@ -33,6 +33,7 @@ struct cat {
 	bool is_waiting;
 	uint32_t history;
 	uint32_t evict_after_ms;
+	const char *conflate; /* a field, or "OFFSET:LEN"; NULL: all records */
 	uint32_t wait_publishers;
 	int64_t deadline_ns;
 	uint32_t credit; /* of a worker, as the next ones */

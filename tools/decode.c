@@ -84,6 +84,36 @@ int decode_part(struct decode *part, const struct decode *whole, const char *nam
 	return 0;
 }
 
+int decode_find(struct decode *decode, const char *path, uint32_t *ret_offset, uint32_t *ret_len)
+{
+	const struct shmb_schema_field *field = NULL;
+	uint32_t parent = SHMB_FIELD_NO_PARENT;
+
+	*ret_offset = 0;
+	for (const char *at = path;; at++) {
+		size_t len = strcspn(at, ".");
+		uint32_t i = 0;
+
+		while (i < decode->head.n_fields &&
+		       (decode->fields[i].parent != parent ||
+			strnlen(decode->fields[i].name, SHMB_FIELD_NAME_LEN) != len ||
+			memcmp(decode->fields[i].name, at, len) != 0))
+			i++;
+		if (i == decode->head.n_fields || (field && field->count != 1)) {
+			snprintf(decode->why, sizeof(decode->why), "the schema has no field '%s'",
+				 path);
+			return -EINVAL;
+		}
+		field = &decode->fields[i];
+		*ret_offset += field->offset;
+		*ret_len = field->size * field->count;
+		parent = i;
+		at += len;
+		if (!*at)
+			return 0;
+	}
+}
+
 /* ---- record to text ---------------------------------------------------------------------------- */
 
 /* Quoted when it would not read back as one word. */

@@ -51,6 +51,12 @@ json_t *decode_to_json(const struct decode *decode, const void *record);
 int decode_from_text(struct decode *decode, const char *text, void *record);
 int decode_from_json(struct decode *decode, json_t *object, void *record);
 
+/*
+ * Where a field is: "side", "pos.x", or all of "pos". Returns 0, or -EINVAL: there is none, or it is inside
+ * of an array.
+ */
+int decode_find(struct decode *decode, const char *path, uint32_t *ret_offset, uint32_t *ret_len);
+
 /* "u32", "char[16]", "struct[4]": what a field holds. */
 void decode_type_name(const struct shmb_schema_field *field, char name[32]);
 

@@ -337,6 +337,7 @@ static void read_pair(const struct inspect *inspect, struct inspect_item *item)
 		pair->sequence = slot.sequence;
 		pair->lost = slot.lost;
 		pair->expired = slot.expired;
+		pair->conflated = slot.conflated;
 		pair->has_begun = true;
 		if (has_pattern(inspect, item, SHMB_PATTERN_QUEUE))
 			read_work(inspect, item, subscriber, publisher->entry.slot);
@@ -424,6 +425,7 @@ static void sum_item(const struct inspect_item *item, struct inspect_sum *sum)
 			break;
 		sum->lost += item->pair.lost;
 		sum->expired += item->pair.expired;
+		sum->conflated += item->pair.conflated;
 		sum->lag_len = most(sum->lag_len, item->pair.lag_len);
 		sum->lag_records = most(sum->lag_records, item->pair.lag_records);
 		break;

@@ -44,6 +44,7 @@ struct inspect_pair {
 	uint64_t sequence;
 	uint64_t lost;
 	uint64_t expired;
+	uint64_t conflated;
 	uint64_t lag_len;
 	uint64_t lag_records;
 	bool has_begun; /* the subscriber has stored a position for this pair */
@@ -137,6 +138,11 @@ static inline bool inspect_is_kept(const struct inspect_item *member)
 	return member->entry.flags & SHMB_MEMBER_KEPT;
 }
 
+static inline uint32_t inspect_priority(const struct inspect_item *publisher)
+{
+	return (publisher->entry.flags & SHMB_MEMBER_PRIORITY_MASK) >> SHMB_MEMBER_PRIORITY_SHIFT;
+}
+
 /* The channel of that name, or NULL. */
 const struct inspect_item *inspect_channel(const struct inspect *inspect, const char *name);
 
@@ -176,6 +182,7 @@ struct inspect_sum {
 	uint64_t lag_records;
 	uint64_t lost;
 	uint64_t expired;
+	uint64_t conflated;
 	uint64_t dropped;
 	uint64_t refused;
 	uint64_t evicted;

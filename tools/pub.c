@@ -28,6 +28,7 @@ enum {
 	KEY_TTL,
 	KEY_WHEN_FULL,
 	KEY_RETAIN,
+	KEY_PRIORITY,
 };
 
 /* What to do when the lane is full: "block", "block:SECONDS", "fail" or "drop-newest". */
@@ -85,6 +86,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case KEY_RETAIN:
 		pub->is_retained = true;
+		return 0;
+	case KEY_PRIORITY:
+		pub->priority = command_number(state, "--priority", arg, 0, SHMB_PRIORITY_MAX);
 		return 0;
 	case KEY_WAIT:
 		pub->wait_subscribers =
@@ -155,6 +159,7 @@ static int open_all(struct pub *pub)
 	struct shmb_publisher_options options = {
 		.options_len = sizeof(options),
 		.flags = pub->drops_newest ? SHMB_PUBLISHER_DROP_NEWEST : 0,
+		.priority = pub->priority,
 	};
 	int32_t r;
 
@@ -260,6 +265,8 @@ int command_pub(int argc, char **argv)
 		  0 },
 		{ "retain", KEY_RETAIN, NULL, 0,
 		  "Let the channel stay until 'shmctl rm', with what publishers have left", 0 },
+		{ "priority", KEY_PRIORITY, "N", 0,
+		  "0 (the default) to 7: subscribers receive what has the highest first", 0 },
 		{ "rate", KEY_RATE, "N", 0, "Publish at most N records a second", 0 },
 		{ "when-full", KEY_WHEN_FULL, "WHAT", 0,
 		  "block (the default), block:SECONDS, fail, or drop-newest", 0 },

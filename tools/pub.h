@@ -28,6 +28,7 @@ struct pub {
 	int64_t full_timeout_ns; /* how long to wait for space; 0: fail */
 	bool drops_newest;
 	bool is_retained;
+	uint32_t priority;
 
 	struct shmb_client *client;
 	struct shmb_channel *handle;

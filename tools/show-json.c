@@ -167,6 +167,7 @@ static json_t *publisher_to_json(const struct inspect *inspect, const struct ins
 		set_u64(object, "partner", item->entry.partner_id);
 		set_u64(object, "reply_to", item->entry.reply_to);
 	}
+	set_u64(object, "priority", inspect_priority(item));
 	json_object_set_new(object, "kept", json_boolean(inspect_is_kept(item)));
 	if (inspect_is_kept(item))
 		set_kept(object, inspect, item);
@@ -206,6 +207,7 @@ static json_t *pair_to_json(const struct inspect_item *pair, bool is_queue)
 		set_u64(object, "attempts", pair->pair.attempts);
 	}
 	set_u64(object, "expired", pair->pair.expired);
+	set_u64(object, "conflated", pair->pair.conflated);
 	json_object_set_new(object, "evicted", json_boolean(pair->pair.is_evicted));
 	return object;
 }

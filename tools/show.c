@@ -249,6 +249,8 @@ static void print_publisher(const struct inspect *inspect, const struct inspect_
 	if (item->entry.partner_id)
 		printf("  private: to %" PRIu64 ", answers go to %" PRIu64 "\n",
 		       item->entry.partner_id, item->entry.reply_to);
+	if (item->entry.flags & SHMB_MEMBER_PRIORITY_MASK)
+		printf("  priority: %" PRIu32 "\n", inspect_priority(item));
 	if (inspect_is_kept(item))
 		print_owed(inspect, item);
 	if (!item->is_read)
@@ -304,9 +306,10 @@ static void print_pair(const struct inspect_item *item, uint32_t pattern)
 		       pair->done, pair->in_work, pair->position, pair->attempts);
 	else
 		printf("read %" PRIu64 " records, position %" PRIu64 "; behind %" PRIu64
-		       " records, %" PRIu64 " bytes; lost %" PRIu64 ", expired %" PRIu64 "%s\n",
+		       " records, %" PRIu64 " bytes; lost %" PRIu64 ", expired %" PRIu64
+		       ", conflated %" PRIu64 "%s\n",
 		       pair->sequence, pair->position, pair->lag_records, pair->lag_len, pair->lost,
-		       pair->expired, pair->is_evicted ? "; evicted" : "");
+		       pair->expired, pair->conflated, pair->is_evicted ? "; evicted" : "");
 	if (item->entry.segment_len)
 		printf("    bell: %s (%" PRIu64 " bytes)\n",
 		       item->entry.segment[0] ? (const char *)item->entry.segment

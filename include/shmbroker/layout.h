@@ -318,6 +318,7 @@ SHMB_SIZE(shmb_cell_slot, 24);
  * @pair_id:  which pair these numbers belong to; 0 while they change, stored after them
  * @doorbell_generation: which of the publisher's doorbell fds the subscriber rings
  * @expired:  records skipped because they were too old, of those that @sequence counts
+ * @conflated: records skipped because a newer one of their key was there, of those that @sequence counts
  */
 struct shmb_cursor_lane {
 	uint64_t position;
@@ -327,11 +328,13 @@ struct shmb_cursor_lane {
 	uint32_t doorbell_generation;
 	uint8_t pad0[4];
 	uint64_t expired;
-	uint8_t pad1[16];
+	uint64_t conflated;
+	uint8_t pad1[8];
 };
 SHMB_AT(shmb_cursor_lane, pair_id, 24);
 SHMB_AT(shmb_cursor_lane, doorbell_generation, 32);
 SHMB_AT(shmb_cursor_lane, expired, 40);
+SHMB_AT(shmb_cursor_lane, conflated, 48);
 SHMB_SIZE(shmb_cursor_lane, 64);
 
 /**
@@ -621,12 +624,14 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
 #define SHMB_MEMBER_ACTIVE (1u << 1) /* its segment is allocated and announced */
 #define SHMB_MEMBER_TRUSTING \
 	(1u << 3) /* publisher: its user's subscribers may map its lane writable */
-#define SHMB_MEMBER_KEPT    (1u << 4) /* it has gone, its segment is there for its pairs */
-#define SHMB_MEMBER_HISTORY (1u << 5) /* as KEPT: its lane is there for late subscribers, too */
-#define SHMB_MEMBER_SERVER  (1u << 8) /* subscriber of a call channel: it gets requests */
-#define SHMB_ENTRY_SEALED   (1u << 2) /* channel: what is made for its members is sealed by now */
-#define SHMB_ENTRY_ORDERED  (1u << 4) /* channel: as in its segment */
-#define SHMB_ENTRY_RETAINED (1u << 6) /* channel: it stays although nobody uses it */
+#define SHMB_MEMBER_KEPT	   (1u << 4) /* it has gone, its segment is there for its pairs */
+#define SHMB_MEMBER_HISTORY	   (1u << 5) /* as KEPT: its lane is there for late subscribers, too */
+#define SHMB_MEMBER_SERVER	   (1u << 8) /* subscriber of a call channel: it gets requests */
+#define SHMB_MEMBER_PRIORITY_SHIFT 24u
+#define SHMB_MEMBER_PRIORITY_MASK  (7u << 24) /* publisher: its priority, 0 the lowest */
+#define SHMB_ENTRY_SEALED	   (1u << 2) /* channel: what is made for its members is sealed by now */
+#define SHMB_ENTRY_ORDERED	   (1u << 4) /* channel: as in its segment */
+#define SHMB_ENTRY_RETAINED	   (1u << 6) /* channel: it stays although nobody uses it */
 
 /**
  * struct shmb_registry_entry - one thing the broker knows; an array of them at SHMB_BLOCK_LEN

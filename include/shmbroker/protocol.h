@@ -300,7 +300,7 @@ SHMB_SIZE(shmb_msg_remove, 136);
 struct shmb_msg_attach {
 	uint64_t channel_id;
 	uint32_t role; /* SHMB_ROLE_* */
-	uint32_t flags; /* SHMB_MEMBER_LOSSY, SHMB_MEMBER_TRUSTING, SHMB_MEMBER_SERVER */
+	uint32_t flags; /* SHMB_MEMBER_LOSSY, _TRUSTING, _SERVER; a publisher's priority */
 	uint32_t history; /* a subscriber wants at most so many records of the channel's history */
 	uint32_t
 		evict_after_ms; /* a subscriber holds its publishers up for no longer; 0: as it may */
@@ -447,7 +447,7 @@ SHMB_SIZE(shmb_msg_key, 16);
  * @member_id:	 the receiver's member
  * @peer_id:	 the other member
  * @role:	 role of the receiver's member
- * @flags:	 SHMB_PAIR_*
+ * @flags:	 SHMB_PAIR_*; to a subscriber also SHMB_MEMBER_PRIORITY_MASK as of the publisher
  * @slot:	 of the publisher: its slot in the cursor
  * @lane_len:	 bytes of the ring
  * @doorbell_generation: of the ringer that rides with this message: a publisher uses the newest
@@ -536,12 +536,13 @@ SHMB_SIZE(shmb_msg_report, 24);
 #define SHMB_CODE_NO_FDS	    10u
 #define SHMB_CODE_PATTERN	    11u /* the channel exists with another pattern */
 #define SHMB_CODE_HOLD		    12u /* policy: a subscriber holds nobody up for so long */
+#define SHMB_CODE_PRIORITY	    13u /* policy: no publisher has so high a priority */
 
 /**
  * struct shmb_msg_error
  * @code:  SHMB_CODE_*
  * @limit: QUOTA: the limit that was reached; BUSY: the pid of the key's owner; HOLD: the longest
- *	   @evict_after_ms, 0: it may only be lossy; else 0
+ *	   @evict_after_ms, 0: it may only be lossy; PRIORITY: the highest; else 0
  * @asked: QUOTA: what was asked for; else 0
  */
 struct shmb_msg_error {

@@ -397,6 +397,7 @@ int32_t shmb_channel_wait_members(struct shmb_channel *channel, uint32_t publish
 /* ---- publisher -------------------------------------------------------------------------------- */
 
 #define SHMB_PUBLISHER_DROP_NEWEST (1u << 0) /* lane full: drop the record, count it, return 0 */
+#define SHMB_PRIORITY_MAX	   7u
 #define SHMB_PUBLISHER_TRUSTING \
 	(1u << 1) /* subscribers of the same user may map the lane writable */
 
@@ -406,6 +407,9 @@ int32_t shmb_channel_wait_members(struct shmb_channel *channel, uint32_t publish
  * @flags:	 SHMB_PUBLISHER_*
  * @arena_len:	 so many bytes of blocks are ready when it is open; 0: they come with the first record
  *		 that needs one, which takes as long as opening does
+ * @priority:	 0 to SHMB_PRIORITY_MAX. As long as there is a record of a publisher with a higher one,
+ *		 subscribers receive none of a lower one, and workers take none
+ * @pad:	 zero
  *
  * TRUSTING: some processors hand a cache line over faster to who could write it, too (AMD: 8 bytes there
  * and back in two thirds of the time). No subscriber writes there, but nothing stops one that has
@@ -415,6 +419,8 @@ struct shmb_publisher_options {
 	uint32_t options_len;
 	uint32_t flags;
 	uint64_t arena_len;
+	uint32_t priority;
+	uint32_t pad;
 };
 
 /**
@@ -424,8 +430,9 @@ struct shmb_publisher_options {
  * @ret_publisher: stores the publisher
  *
  * Context: any thread; blocks for two round trips to the broker and the allocation of the lane.
- * Return: 0; -EDQUOT: no publisher slot or quota left; -ENOSPC: no room in /dev/shm; -EACCES;
- *	   -ENOTCONN; -ETIMEDOUT; -ENOMEM; -EMFILE.
+ * Return: 0; -EDQUOT: no publisher slot or quota left; -ENOSPC: no room in /dev/shm; -EACCES: also a
+ *	   higher priority than policy allows, the sentence says which it does; -EINVAL: also a priority
+ *	   where records are in one order, or values; -ENOTCONN; -ETIMEDOUT; -ENOMEM; -EMFILE.
  */
 int32_t shmb_publisher_open(struct shmb_channel *channel,
 			    const struct shmb_publisher_options *options,
@@ -614,6 +621,8 @@ int32_t shmb_publisher_stats(struct shmb_publisher *publisher, struct shmb_publi
 #define SHMB_SUBSCRIBER_NO_SPIN	   (1u << 1) /* shmb_subscriber_wait() does not poll, but sleep */
 #define SHMB_SUBSCRIBER_NO_HISTORY (1u << 2) /* get only what is published from now on */
 
+#define SHMB_CONFLATE_LEN_MAX 64u
+
 /**
  * struct shmb_subscriber_options - zeroes mean the default
  * @options_len: sizeof(struct shmb_subscriber_options)
@@ -627,6 +636,10 @@ int32_t shmb_publisher_stats(struct shmb_publisher *publisher, struct shmb_publi
  *		 letters, see below; 0: no limit
  * @evict_after_ms: hold no publisher up for longer than this without reading: it goes on, and this
  *		 subscriber is lossy for it from then on; 0: hold it up for ever
+ * @conflate_offset: streams: where in each record the key is that @conflate_len means
+ * @conflate_len: of all records of one publisher that have this many bytes there, and their type, in
+ *		 common, and wait to be received, receive only the newest; at most
+ *		 SHMB_CONFLATE_LEN_MAX, 0: receive all
  *
  * The evicted subscriber is told once, by -ENOBUFS of the call that receives next. It counts what it
  * has lost and loses, as a lossy one does. To be reliable again it is opened anew.
@@ -639,6 +652,8 @@ struct shmb_subscriber_options {
 	uint32_t credit;
 	uint32_t max_attempts;
 	uint32_t evict_after_ms;
+	uint32_t conflate_offset;
+	uint32_t conflate_len;
 };
 
 /**
@@ -809,6 +824,7 @@ int32_t shmb_subscriber_arm(struct shmb_subscriber *subscriber);
  * @pad:	  zero
  * @expired:	  records skipped because they were older than the channel's ttl_ms
  * @disordered:	  ordered channels: records received behind one that was published later
+ * @conflated:	  records skipped because a newer one of their key was there, see conflate_len
  */
 struct shmb_subscriber_stats {
 	uint64_t subscriber_id;
@@ -821,6 +837,7 @@ struct shmb_subscriber_stats {
 	uint32_t pad;
 	uint64_t expired;
 	uint64_t disordered;
+	uint64_t conflated;
 };
 
 /**

@@ -6,6 +6,7 @@ system_tests = \
 	%D%/shmctl-killed-broker.sys \
 	%D%/shmctl-why.sys \
 	%D%/shmctl-evict.sys \
+	%D%/shmctl-select.sys \
 	%D%/shmctl-pub-cat.sys \
 	%D%/shmctl-typed.sys \
 	%D%/shmctl-live.sys \

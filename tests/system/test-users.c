@@ -36,6 +36,7 @@ static const char rules[] =
 	"	allow = { 'create', 'publish' } }\n"
 	"rule \"subscribers\" { channel = { 'data/**' } uid = { '1002' } allow = { 'subscribe' } }\n"
 	"rule \"patience\" { channel = { 'held/*' } uid = { '1001' } evict-after = 'unlimited'\n"
+	"	priority = '3'\n"
 	"	allow = { 'create', 'publish', 'subscribe' } }\n"
 	"rule \"impatience\" { channel = { 'held/lossy' } allow = { 'subscribe' } evict-after = '0' }\n"
 	"rule \"some patience\" { channel = { 'held/*' } allow = { 'subscribe' } evict-after = '500' }\n"
@@ -231,6 +232,18 @@ END_TEST
 
 /* ---- how long publishers may be held up ---------------------------------------------------------- */
 
+static int32_t publish_with(struct shmb_channel *channel, uint32_t priority)
+{
+	struct shmb_publisher_options options = { .options_len = sizeof(options),
+						  .priority = priority };
+	struct shmb_publisher *publisher;
+	int32_t result = shmb_publisher_open(channel, &options, &publisher);
+
+	if (result == 0)
+		ok(shmb_publisher_close(publisher));
+	return result;
+}
+
 static void hold_patiently(void)
 {
 	struct shmb_client *own = connect_to(place.address);
@@ -240,6 +253,9 @@ static void hold_patiently(void)
 	/* For this user an earlier rule counts. */
 	ok(shmb_subscriber_close(subscriber_of(some, 0)));
 	ok(shmb_subscriber_close(subscriber_of(lossy, 0)));
+	refused(publish_with(some, 4), -EACCES);
+	says("at most 3");
+	ok(publish_with(some, 3));
 	__atomic_store_n(&shared->ready, 1, __ATOMIC_RELEASE);
 	while (!told_to_stop())
 		usleep(1000);

@@ -30,15 +30,16 @@ END_TEST
 
 START_TEST(reads_everything)
 {
-	const char *text = "directory = '/run/x'\nsocket-mode = '0666'\nidle-exit = 7\n"
-			   "rule \"one\" { channel = {'a/**', 'b'} uid = {'root', '17'}\n"
-			   "  gid = {'0'} allow = {'create', 'publish'} deny = {'admin'} }\n"
-			   "rule \"two\" { channel = {'*'} allow = {'subscribe', 'inspect'}\n"
-			   "  evict-after = '250' }\n"
-			   "rule \"three\" { channel = {'**'} evict-after = 'unlimited' }\n"
-			   "quota \"root\" { shm-bytes = 'unlimited' handshakes = '7' }\n"
-			   "quota \"default\" { shm-bytes = '64M' channels = '3' }\n"
-			   "quota \"17\" { members = '2K' }\n";
+	const char *text =
+		"directory = '/run/x'\nsocket-mode = '0666'\nidle-exit = 7\n"
+		"rule \"one\" { channel = {'a/**', 'b'} uid = {'root', '17'}\n"
+		"  gid = {'0'} allow = {'create', 'publish'} deny = {'admin'} }\n"
+		"rule \"two\" { channel = {'*'} allow = {'subscribe', 'inspect'}\n"
+		"  evict-after = '250' priority = '2' }\n"
+		"rule \"three\" { channel = {'**'} evict-after = 'unlimited' priority = '0' }\n"
+		"quota \"root\" { shm-bytes = 'unlimited' handshakes = '7' }\n"
+		"quota \"default\" { shm-bytes = '64M' channels = '3' }\n"
+		"quota \"17\" { members = '2K' }\n";
 
 	ck_assert_int_eq(conf_parse(text, "c", &conf), 0);
 	ck_assert_str_eq(conf.directory, "/run/x");
@@ -48,6 +49,10 @@ START_TEST(reads_everything)
 	ck_assert(!conf.policy.rules[0].has_evict_after);
 	ck_assert(conf.policy.rules[1].has_evict_after);
 	ck_assert_uint_eq(conf.policy.rules[1].evict_after_ms, 250);
+	ck_assert(!conf.policy.rules[0].has_priority);
+	ck_assert(conf.policy.rules[1].has_priority && conf.policy.rules[2].has_priority);
+	ck_assert_uint_eq(conf.policy.rules[1].priority_max, 2);
+	ck_assert_uint_eq(conf.policy.rules[2].priority_max, 0);
 	ck_assert_uint_eq(conf.policy.rules[2].evict_after_ms, POLICY_EVICT_NEVER);
 	ck_assert_str_eq(conf.policy.rules[0].name, "one");
 	ck_assert_uint_eq(conf.policy.rules[0].n_channels, 2);
@@ -75,6 +80,8 @@ static const char *const bad[] = {
 	"\n\nrule \"a\" { channel = {'a'} backing = 'paper' }",
 	"\n\nrule \"a\" { channel = {'a'} evict-after = 'soon' }",
 	"\n\nrule \"a\" { channel = {'a'} evict-after = '4294967295' }",
+	"\n\nrule \"a\" { channel = {'a'} priority = '8' }",
+	"\n\nrule \"a\" { channel = {'a'} priority = 'high' }",
 	"\n\nrule \"a\" { allow = {'create'} }",
 	"\n\nrule \"a\" { channel = {'A'} allow = {'create'} }",
 	"\n\nrule \"a\" { channel = {'a**'} allow = {'create'} }",

@@ -20,8 +20,8 @@ static PyObject *publisher_new(PyTypeObject *type, PyObject *args, PyObject *Py_
 	PyThreadState *thread;
 	int32_t r;
 
-	if (!PyArg_ParseTuple(args, "O!OI|K:Publisher", channel_type, &channel_object, &record,
-			      &options.flags, &arena_len))
+	if (!PyArg_ParseTuple(args, "O!OI|KI:Publisher", channel_type, &channel_object, &record,
+			      &options.flags, &arena_len, &options.priority))
 		return NULL;
 	options.arena_len = arena_len;
 	channel = CAST(handle, channel_object);

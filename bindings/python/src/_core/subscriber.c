@@ -34,9 +34,10 @@ static PyObject *subscriber_new(PyTypeObject *type, PyObject *args, PyObject *Py
 	PyThreadState *thread;
 	int32_t r;
 
-	if (!PyArg_ParseTuple(args, "O!OIII|III:Subscriber", channel_type, &channel_object, &record,
-			      &options.flags, &options.spin_ns, &options.history, &options.credit,
-			      &options.max_attempts, &options.evict_after_ms))
+	if (!PyArg_ParseTuple(args, "O!OIII|IIIII:Subscriber", channel_type, &channel_object,
+			      &record, &options.flags, &options.spin_ns, &options.history,
+			      &options.credit, &options.max_attempts, &options.evict_after_ms,
+			      &options.conflate_offset, &options.conflate_len))
 		return NULL;
 	channel = CAST(handle, channel_object);
 	if (handle_check(channel) < 0)
@@ -500,8 +501,9 @@ static PyObject *subscriber_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
 	return core_numbers(stats_type,
 			    (uint64_t[]){ stats.subscriber_id, stats.received, stats.lost,
 					  stats.sleeps, stats.backstops, stats.pending,
-					  stats.n_publishers, stats.expired, stats.disordered },
-			    9);
+					  stats.n_publishers, stats.expired, stats.disordered,
+					  stats.conflated },
+			    10);
 }
 
 static PyObject *view_type(PyObject *self, void *Py_UNUSED(ignored))
@@ -634,6 +636,7 @@ static PyStructSequence_Field stats_fields[] = {
 	{ "n_publishers", "publishers that it reads now" },
 	{ "expired", "records skipped because they were older than the channel's ttl" },
 	{ "disordered", "records of an ordered channel received behind one published later" },
+	{ "conflated", "records skipped because a newer one of their key was there" },
 	{ NULL, NULL },
 };
 
@@ -641,7 +644,7 @@ static PyStructSequence_Desc stats_desc = {
 	.name = "shmbroker.SubscriberStats",
 	.doc = "Counters of a subscriber since it was opened.",
 	.fields = stats_fields,
-	.n_in_sequence = 9,
+	.n_in_sequence = 10,
 };
 
 int subscriber_init_module(PyObject *module)

@@ -169,6 +169,7 @@ class Publisher(_Handle):
         record: Optional[type],
         flags: int,
         arena_len: int = 0,
+        priority: int = 0,
     ) -> _Self: ...
     def send(
         self,
@@ -199,6 +200,7 @@ class SubscriberStats(NamedTuple):
     n_publishers: int
     expired: int
     disordered: int
+    conflated: int
 
 class Peek:
     @property
@@ -254,6 +256,8 @@ class Subscriber(_Handle):
         credit: int = 0,
         max_attempts: int = 0,
         evict_after_ms: int = 0,
+        conflate_offset: int = 0,
+        conflate_len: int = 0,
     ) -> _Self: ...
     @property
     def type(self) -> int: ...

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Channels: named, typed meeting places of publishers and subscribers."""
 
-from typing import TYPE_CHECKING, Any, Optional, Type
+from typing import TYPE_CHECKING, Any, Optional, Tuple, Type, Union
 
 from shmbroker import _core
 from shmbroker.call import Caller, Server
@@ -100,7 +100,12 @@ class Channel(_core.Channel):
         self.wait_members(subscribers=n, timeout=timeout)
 
     def publisher(
-        self, *, drop_newest: bool = False, trusting: bool = False, arena_len: int = 0
+        self,
+        *,
+        drop_newest: bool = False,
+        trusting: bool = False,
+        arena_len: int = 0,
+        priority: int = 0,
     ) -> Publisher:
         """Start to publish.
 
@@ -109,11 +114,13 @@ class Channel(_core.Channel):
         nothing stops one that has lost its way; some processors are much faster with it.
         arena_len: so many bytes of blocks are ready from the start; otherwise they come with the
         first record that needs one.
+        priority: 0 to 7. As long as there is a record of a publisher with a higher one, subscribers
+        receive none of a lower one.
 
-        Denied, Error: no place, quota or memory left; NotConnected; Timeout.
+        Denied: policy, also if it does not allow that priority; Error: no place, quota or memory left; NotConnected; Timeout.
         """
         flags = (DROP_NEWEST if drop_newest else 0) | (TRUSTING if trusting else 0)
-        return Publisher(self, self.record, flags, arena_len)
+        return Publisher(self, self.record, flags, arena_len, priority)
 
     def subscriber(
         self,
@@ -122,6 +129,7 @@ class Channel(_core.Channel):
         spin: float = 0.0,
         history: Optional[int] = None,
         evict_after: float = 0.0,
+        conflate: Union[None, str, Tuple[int, int]] = None,
     ) -> Subscriber:
         """Start to receive: every record that is published from now on, after the channel's history.
 
@@ -130,18 +138,51 @@ class Channel(_core.Channel):
         history: at most so many earlier records of each publisher; None: as many as the channel
         keeps. evict_after: hold no publisher up for longer than so many seconds without reading;
         it goes on then, recv() raises Evicted once, and this subscriber is lossy for it. 0: never.
+        conflate: a field of the records, "side" or "pos.x", or (offset, length) in their bytes. Of
+        all records of one publisher that have the same there and wait to be received, receive only
+        the newest; stats().conflated counts the others.
 
         Denied: policy, also if it does not let it hold publishers up for so long; Error: no place,
-        quota or memory left; Invalid: lossy and evict_after; NotConnected; Timeout.
+        quota or memory left; Invalid: lossy and evict_after, or nothing can be conflated here;
+        ValueError: no such field; NotConnected; Timeout.
         """
         flags = (LOSSY if lossy else 0) | (NO_HISTORY if history == 0 else 0)
         evict_after_ms = max(1, round(evict_after * 1e3)) if evict_after else 0
+        offset, length = self._key(conflate)
         subscriber = Subscriber(
-            self, self.record, flags, int(spin * 1e9), history or 0, 0, 0, evict_after_ms
+            self,
+            self.record,
+            flags,
+            int(spin * 1e9),
+            history or 0,
+            0,
+            0,
+            evict_after_ms,
+            offset,
+            length,
         )
         subscriber.record = self.record
         subscriber.arrays = self.arrays
         return subscriber
+
+    def _key(self, conflate: Union[None, str, Tuple[int, int]]) -> Tuple[int, int]:
+        if conflate is None:
+            return 0, 0
+        if isinstance(conflate, tuple):
+            offset, length = conflate
+            if length < 1:
+                raise ValueError(f"a key has at least 1 byte, not {length}")
+            return offset, length
+        within: Any = self.record
+        count, offset, length = 1, 0, 0
+        for name in conflate.split("."):
+            fields = getattr(within, "__fields__", ()) if count == 1 else ()
+            field = next((field for field in fields if field.name == name), None)
+            if field is None:
+                raise ValueError(f"records of {self.name} have no field {conflate!r}")
+            within, count, length = field.type, field.count, field.size * field.count
+            offset += field.offset
+        return offset, length
 
     def __repr__(self) -> str:
         what = self.record.__schema_name__ if self.record else "raw"
@@ -154,14 +195,14 @@ class QueueChannel(Channel):
     __slots__ = ()
 
     def publisher(  # type: ignore[override]
-        self, *, drop_newest: bool = False, trusting: bool = False
+        self, *, drop_newest: bool = False, trusting: bool = False, priority: int = 0
     ) -> QueuePublisher:
-        """Start to send records to workers. drop_newest, trusting: as for a stream.
+        """Start to send records to workers. drop_newest, trusting, priority: as for a stream.
 
         Denied, Error: no place, quota or memory left; NotConnected; Timeout.
         """
         flags = (DROP_NEWEST if drop_newest else 0) | (TRUSTING if trusting else 0)
-        return QueuePublisher(self, self.record, flags)
+        return QueuePublisher(self, self.record, flags, 0, priority)
 
     def subscriber(  # type: ignore[override]
         self, *, credit: int = 0, max_attempts: int = 0, spin: float = 0.0

@@ -36,6 +36,7 @@ use crate::schema::Record;
 pub struct PublisherOptions {
     flags: u32,
     arena_len: u64,
+    priority: u32,
 }
 
 impl PublisherOptions {
@@ -62,6 +63,30 @@ impl PublisherOptions {
         self
     }
 
+    /// From 0, as otherwise, to 7. As long as there is a record of a publisher with a higher priority,
+    /// subscribers receive none of a lower one, and workers take none.
+    ///
+    /// ```
+    /// # use shmbroker::{Broker, ClientOptions, PublisherOptions};
+    /// # fn main() -> shmbroker::Result<()> {
+    /// # let broker = Broker::start()?;
+    /// # let client = ClientOptions::new().address(broker.address()).open()?;
+    /// let orders = client.channel_bytes("orders")?;
+    /// let subscriber = orders.subscriber()?;
+    /// let mut bulk = orders.publisher()?;
+    /// let mut urgent = PublisherOptions::new().priority(7).open(&orders)?;
+    /// bulk.send(b"when you have time")?;
+    /// urgent.send(b"stop")?;
+    /// assert_eq!(subscriber.recv_vec()?.unwrap(), b"stop");
+    /// assert_eq!(subscriber.recv_vec()?.unwrap(), b"when you have time");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn priority(mut self, priority: u32) -> PublisherOptions {
+        self.priority = priority;
+        self
+    }
+
     fn set(mut self, flag: u32, yes: bool) -> PublisherOptions {
         self.flags = if yes { self.flags | flag } else { self.flags & !flag };
         self
@@ -73,6 +98,8 @@ impl PublisherOptions {
             options_len: size_of::<sys::shmb_publisher_options>() as u32,
             flags: self.flags,
             arena_len: self.arena_len,
+            priority: self.priority,
+            pad: 0,
         };
         let mut handle = ptr::null_mut();
         // SAFETY: the channel is open, the options live until it returns.

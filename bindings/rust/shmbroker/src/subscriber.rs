@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::{size_of, ManuallyDrop, MaybeUninit};
+use std::ops::Range;
 use std::os::raw::c_void;
 use std::os::unix::io::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr::{self, NonNull};
@@ -49,6 +50,7 @@ pub struct SubscriberOptions {
     pub(crate) credit: u32,
     pub(crate) max_attempts: u32,
     evict_after: Option<Duration>,
+    key: Range<u32>,
 }
 
 impl SubscriberOptions {
@@ -93,6 +95,32 @@ impl SubscriberOptions {
     /// ```
     pub fn evict_after(mut self, time: Duration) -> SubscriberOptions {
         self.evict_after = Some(time);
+        self
+    }
+
+    /// To receive, of all records of one publisher that have the same bytes here and wait to be
+    /// received, only the newest. [`SubscriberStats::conflated`] counts the others. At most 64 bytes;
+    /// an empty range, as otherwise, receives all. Records that are shorter have no key.
+    ///
+    /// ```
+    /// # use shmbroker::{Broker, ClientOptions, SubscriberOptions};
+    /// # fn main() -> shmbroker::Result<()> {
+    /// # let broker = Broker::start()?;
+    /// # let client = ClientOptions::new().address(broker.address()).open()?;
+    /// let prices = client.channel_bytes("prices")?;
+    /// let slow = SubscriberOptions::new().conflate(0..1).open(&prices)?;
+    /// let mut publisher = prices.publisher()?;
+    /// for price in [b"a 1", b"b 7", b"a 2"] {
+    ///     publisher.send(price)?;
+    /// }
+    /// assert_eq!(slow.recv_vec()?.unwrap(), b"b 7");
+    /// assert_eq!(slow.recv_vec()?.unwrap(), b"a 2");
+    /// assert_eq!(slow.stats()?.conflated, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn conflate(mut self, key: Range<u32>) -> SubscriberOptions {
+        self.key = key;
         self
     }
 
@@ -143,6 +171,8 @@ impl SubscriberOptions {
             evict_after_ms: self
                 .evict_after
                 .map_or(0, |time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX).max(1)),
+            conflate_offset: if self.key.is_empty() { 0 } else { self.key.start },
+            conflate_len: self.key.len() as u32,
         };
         let mut handle = ptr::null_mut();
         // SAFETY: the channel is open, the options live until it returns.
@@ -234,6 +264,8 @@ pub struct SubscriberStats {
     pub expired: u64,
     /// Records of an ordered channel that were received behind one that was published later.
     pub disordered: u64,
+    /// Records skipped because a newer one of their key was there: [`SubscriberOptions::conflate`].
+    pub conflated: u64,
 }
 
 impl<T: ?Sized> Subscriber<T> {
@@ -361,6 +393,7 @@ impl<T: ?Sized> Subscriber<T> {
             publishers: stats.n_publishers,
             expired: stats.expired,
             disordered: stats.disordered,
+            conflated: stats.conflated,
         })
     }
 
