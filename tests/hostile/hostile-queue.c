@@ -2,7 +2,8 @@
 
 /*
  * A worker of a queue that scribbles into its own marks, and a publisher that scribbles into its own
- * lane, beside honest ones. These must never crash and never stay in a call; what the honest publisher
+ * lane, beside honest ones; and one that is both, and leaves what it has scribbled to the broker, which
+ * hands on what it finds there. These must never crash and never stay in a call; what the honest publisher
  * sends comes to the honest worker whole and once, or goes to the hostile one; and what comes from the
  * hostile one fits the buffer.
  */
@@ -109,15 +110,41 @@ static void scribble_lane(struct shmb_member *member)
 	SHMB_STORE(&words[random_u64() % (LANE_LEN / 8)], random_u64());
 }
 
+/* What a broker looks at to find out how far a worker is with the lane of a publisher. */
+static void forge_slot(struct shmb_member *member)
+{
+	uint32_t n_slots = shmb_cursor_slots(SHMB_PATTERN_QUEUE, member->channel->max_publishers);
+	struct shmb_cursor_lane *slots = (void *)((uint8_t *)member->own.base + SHMB_BLOCK_LEN);
+	struct shmb_cursor_lane *slot = &slots[random_u64() % 4 % n_slots];
+
+	if (random_u64() % 2)
+		SHMB_STORE(&slot->position, random_u64() % (4 * LANE_LEN));
+	else
+		SHMB_STORE(&slot->sequence, random_u64() % 64);
+}
+
+static void forge_given(struct shmb_member *member)
+{
+	struct shmb_lane_segment *lane = to_publisher(member)->writer.lane;
+
+	SHMB_STORE(&lane->given_from, random_u64() % (2 * LANE_LEN));
+	SHMB_STORE(&lane->given_to, random_u64() % (2 * LANE_LEN));
+}
+
 static const struct attack {
 	const char *name;
 	bool publisher;
-	void (*scribble)(struct shmb_member *member);
+	void (*scribble)(struct shmb_member *member); /* NULL: both, with all of these */
 } attacks[] = {
-	{ "forged marks", false, forge_marks },	     { "forged done", false, forge_done },
-	{ "forged credit", false, forge_credit },    { "scribbled cursor", false, scribble_cursor },
-	{ "forged addresses", true, forge_address }, { "forged numbers", true, forge_number },
-	{ "forged headers", true, forge_header },    { "scribbled lane", true, scribble_lane },
+	{ "what both leave", true, NULL },
+	{ "forged marks", false, forge_marks },
+	{ "forged done", false, forge_done },
+	{ "forged credit", false, forge_credit },
+	{ "scribbled cursor", false, scribble_cursor },
+	{ "forged addresses", true, forge_address },
+	{ "forged numbers", true, forge_number },
+	{ "forged headers", true, forge_header },
+	{ "scribbled lane", true, scribble_lane },
 };
 
 static char attack_as_worker(struct shmb_channel *channel, const struct attack *attack)
@@ -158,12 +185,52 @@ static char attack_as_publisher(struct shmb_channel *channel, const struct attac
 	return evicted ? EVIL_EVICTED : EVIL_GAVE_UP;
 }
 
+static void scribble_both(struct shmb_publisher *publisher, struct shmb_subscriber *worker)
+{
+	static void (*const ways[])(struct shmb_member *) = {
+		forge_address, forge_number, forge_header, scribble_lane,   forge_given,
+		forge_marks,   forge_done,   forge_slot,   scribble_cursor, forge_slot,
+	};
+
+	for (uint64_t n = random_u64() % 12; n > 0; n--) {
+		uint64_t way = random_u64() % SHMB_ARRAY_LEN(ways);
+
+		ways[way](way < 5 ? &publisher->member : shmb_subscriber_member(worker));
+	}
+}
+
+/* A publisher that sends to its own worker, too, and both go. */
+static char attack_as_both(struct shmb_channel *channel)
+{
+	uint64_t end = shmb_clock_now_ns() + 2 * ATTACK_NS, record[32] = { UINT64_MAX };
+
+	while (shmb_clock_now_ns() < end) {
+		struct shmb_publisher *publisher = NULL;
+		struct shmb_subscriber *worker = NULL;
+
+		must(shmb_subscriber_open(channel, NULL, &worker), "worker");
+		if (shmb_publisher_open(channel, NULL, &publisher) == 0) {
+			for (uint64_t n = random_u64() % 80; n > 0; n--)
+				shmb_publisher_send(publisher, record,
+						    (uint32_t)(random_u64() % sizeof(record)));
+			for (uint64_t n = random_u64() % 20; n > 0; n--)
+				shmb_subscriber_take(worker, record, sizeof(record));
+			scribble_both(publisher, worker);
+		}
+		shmb_publisher_close(publisher);
+		shmb_subscriber_close(worker);
+	}
+	return EVIL_GAVE_UP;
+}
+
 static char attack(const char *address, uint32_t number)
 {
 	struct shmb_client *client = connect_client(address);
 	struct shmb_channel *channel = open_queue(client);
-	char result = attacks[number].publisher ? attack_as_publisher(channel, &attacks[number])
-						: attack_as_worker(channel, &attacks[number]);
+	const struct attack *chosen = &attacks[number];
+	char result = !chosen->scribble	  ? attack_as_both(channel)
+		      : chosen->publisher ? attack_as_publisher(channel, chosen)
+					  : attack_as_worker(channel, chosen);
 
 	shmb_channel_close(channel);
 	shmb_client_close(client);
