@@ -331,10 +331,7 @@ static int check_request(const struct shmb_caller *caller, uint32_t type, const 
 	if (type > SHMB_CALL_TYPE_MASK || (!request && len))
 		return shmb_fail(-EINVAL, "request is NULL, or type %u is over %u", type,
 				 SHMB_CALL_TYPE_MASK);
-	if (shmb_unlikely(caller->links.send_len && len != caller->links.send_len))
-		return shmb_fail(-EINVAL, "requests of this channel have %u bytes, not %u",
-				 caller->links.send_len, len);
-	return 0;
+	return shmb_links_check_len(&caller->links, len);
 }
 
 static inline int begin(struct shmb_caller *caller, uint32_t type, const void *request,
@@ -639,12 +636,9 @@ SHMB_API int32_t shmb_caller_call(struct shmb_caller *caller, uint32_t type, con
 
 SHMB_API int32_t shmb_caller_wait(struct shmb_caller *caller, uint32_t len, int64_t timeout_ns)
 {
-	int32_t result = caller ? 0 : shmb_fail(-EINVAL, "caller is NULL");
+	int32_t result = check_request(caller, 0, "", len);
 	uint64_t deadline_ns = 0;
 
-	/* Either is too long. */
-	if (len > UINT32_MAX - SHMB_CALL_HEADER_LEN)
-		len = UINT32_MAX - SHMB_CALL_HEADER_LEN;
 	if (result == 0 && shmb_links_have_news(&caller->links))
 		result = take_news(caller);
 	while (result == 0) {

@@ -333,6 +333,20 @@ int shmb_links_ready(struct shmb_links *links)
 	return due_ns != UINT64_MAX && shmb_clock_now_ns() >= due_ns;
 }
 
+int shmb_links_refuse_len(const struct shmb_links *links, uint32_t len)
+{
+	const char *what = links->server ? "replies" : "requests";
+
+	if (links->send_len)
+		return shmb_fail(-EINVAL, "%s of this channel have %u bytes, not %u", what,
+				 links->send_len, len);
+	return shmb_fail(
+		-EMSGSIZE,
+		"%s of this channel have at most %u bytes, not %u: they do not lie in blocks; "
+		"send several, or create the channel with a larger lane_len",
+		what, links->len_max, len);
+}
+
 int shmb_links_fd(struct shmb_links *links)
 {
 	int fd = shmb_subscriber_fd(links->inbox);
@@ -382,6 +396,7 @@ int shmb_links_open(struct shmb_links *links, struct shmb_channel *channel, bool
 	links->channel = channel;
 	links->queue_end = &links->queue;
 	links->send_len = links->server ? channel->reply_len : channel->request_len;
+	links->len_max = shmb_call_len_max(channel->lane_len);
 	links->recv_len = links->server ? channel->request_len : channel->reply_len;
 	links->calls.parts_len_max = (uint64_t)PARTS_LANES * channel->lane_len;
 	if (links->calls.parts_len_max < PARTS_MIN)

@@ -140,6 +140,7 @@ struct shmb_calls {
  * @flags:   SHMB_PUBLISHER_TRUSTING or 0, of the lanes
  * @send_len: bytes of each request (server: reply) that we send; 0: they are untyped
  * @recv_len: of each that we receive
+ * @len_max: of the longest
  * @spin:    poll without looking at the clock before sleeping
  * @misses:  how often that was in vain, in a row
  * @waits:   counts waits
@@ -165,6 +166,7 @@ struct shmb_links {
 	uint32_t flags;
 	uint32_t send_len;
 	uint32_t recv_len;
+	uint32_t len_max;
 	bool spin;
 	uint32_t misses;
 	uint32_t waits;
@@ -228,6 +230,17 @@ static inline void shmb_links_enqueue(struct shmb_links *links, struct shmb_call
 	call->next_queued = NULL;
 	*links->queue_end = call;
 	links->queue_end = &call->next_queued;
+}
+
+/* Why what we would send cannot have this length. Returns -EINVAL or -EMSGSIZE. */
+int shmb_links_refuse_len(const struct shmb_links *links, uint32_t len);
+
+/* Can what we send have this length? Returns 0, -EINVAL or -EMSGSIZE. */
+static inline int shmb_links_check_len(const struct shmb_links *links, uint32_t len)
+{
+	if (shmb_likely(len <= links->len_max && (!links->send_len || len == links->send_len)))
+		return 0;
+	return shmb_links_refuse_len(links, len);
 }
 
 /* The fd of shmb_caller_fd() and shmb_server_fd(). */

@@ -543,15 +543,16 @@ SHMB_API int32_t shmb_server_reply(struct shmb_server *server, int32_t name, uin
 {
 	uint32_t kind = flags & SHMB_REPLY_MORE ? SHMB_CALL_MORE : SHMB_CALL_REPLY;
 	struct shmb_call *call;
+	int32_t result;
 
 	if (shmb_unlikely(!server || (!data && len) || type > SHMB_CALL_TYPE_MASK ||
 			  flags & ~SHMB_REPLY_MORE))
 		return shmb_fail(-EINVAL,
 				 "server or data is NULL, type %u is over %u, or flags are 0x%x",
 				 type, SHMB_CALL_TYPE_MASK, flags);
-	if (shmb_unlikely(server->links.send_len && len != server->links.send_len))
-		return shmb_fail(-EINVAL, "replies of this channel have %u bytes, not %u",
-				 server->links.send_len, len);
+	result = shmb_links_check_len(&server->links, len);
+	if (shmb_unlikely(result < 0))
+		return result;
 	call = find_named(server, name);
 	if (shmb_unlikely(!call))
 		return shmb_fail(-ENOENT, "there is no call %d", name);
