@@ -430,7 +430,9 @@ static void withstand(struct honest_side *side, uint32_t number)
 static void run(bool blocks)
 {
 	struct shmb_subscriber_options options = { .options_len = sizeof(options),
-						   .evict_after_ms = 60000 };
+						   .evict_after_ms = 60000,
+						   .conflate_offset = offsetof(struct honest, number),
+						   .conflate_len = sizeof(uint64_t) };
 	struct shmb_subscriber *third = NULL;
 	struct honest_side side = { 0 };
 
@@ -439,7 +441,10 @@ static void run(bool blocks)
 	n_attackers = 0;
 	n_sent = 0;
 	honest_begin(&side, attack, blocks ? open_channel : open_plain, true);
-	/* The honest publisher does not wait so long that it would have to evict the third. */
+	/*
+	 * The honest publisher does not wait so long that it would have to evict the third, and none of
+	 * its records has the key of another: only the attacker's supersede each other.
+	 */
 	if (!blocks)
 		must(shmb_subscriber_open(side.channel, &options, &third), "subscriber");
 	for (uint32_t i = 0; i < n_readers; i++)

@@ -292,6 +292,44 @@ START_TEST(their_history_outlives_brokers)
 }
 END_TEST
 
+START_TEST(priorities_outlive_brokers)
+{
+	struct shmb_client *own = connect_to(address);
+	struct shmb_channel *channel =
+		open_channel(own, SHMB_CHANNEL_CREATE | SHMB_CHANNEL_RETAIN, SHMB_CHANNEL_STREAM);
+	struct shmb_publisher_options options = { .options_len = sizeof(options), .priority = 7 };
+	struct shmb_publisher *low = publisher_of(channel, 0), *high = NULL;
+	struct reader reader;
+	uint32_t value = 0, got;
+
+	ok(shmb_publisher_open(channel, &options, &high));
+	restart_daemon(SIGKILL);
+	reader = reader_of(0);
+	ok(shmb_publisher_send_wait(low, &value, 4, 60000 * MS));
+	ok(shmb_publisher_send_wait(high, &value, 4, 60000 * MS));
+	/* They hear of each other with their next calls. It knows both when it has something of both. */
+	for (unsigned n = 0; n < 2;) {
+		ok(shmb_publisher_wait(low, 4, 60000 * MS));
+		ok(shmb_publisher_wait(high, 4, 60000 * MS));
+		if (shmb_subscriber_wait(reader.subscriber, 10 * MS) == 0)
+			n += shmb_subscriber_recv(reader.subscriber, &got, 4) == 4;
+	}
+	for (value = 3; value < 6; value++)
+		ok(shmb_publisher_send(low, &value, 4));
+	for (value = 0; value < 3; value++)
+		ok(shmb_publisher_send(high, &value, 4));
+	for (value = 0; value < 6; value++) {
+		ck_assert_int_eq(shmb_subscriber_recv(reader.subscriber, &got, 4), 4);
+		ck_assert_uint_eq(got, value);
+	}
+	close_reader(&reader);
+	ok(shmb_publisher_close(low));
+	ok(shmb_publisher_close(high));
+	ok(shmb_channel_close(channel));
+	leave(own);
+}
+END_TEST
+
 static void publish_for_ever(void)
 {
 	struct shmb_client *own = connect_to(address);
@@ -423,6 +461,7 @@ int main(void)
 	tcase_add_test(cases[0], values_stay_with_it);
 	tcase_add_test(cases[0], late_subscribers_get_the_history_of_those_who_have_gone);
 	tcase_add_test(cases[0], their_history_outlives_brokers);
+	tcase_add_test(cases[0], priorities_outlive_brokers);
 	tcase_add_test(cases[0], the_history_of_the_killed_is_whole);
 	tcase_add_test(cases[0], removing_gives_it_back);
 	tcase_add_test(cases[0], quotas_come_first);
