@@ -1039,8 +1039,9 @@ int32_t shmb_subscriber_snapshot(struct shmb_subscriber *subscriber, void *data,
  * dies or is thrown out before, the publisher gives what is not done to others, with the next call of
  * any of its functions that publish or wait: who has published and has nothing else to do calls
  * shmb_publisher_wait_done(), or lets its event loop look at shmb_publisher_fd(). Once the publisher
- * has gone nobody does that: what a worker leaves then is lost. shmb_publisher_send() and its kin
- * return -EAGAIN while no worker has credit. A record has at most lane_len / 8 - 24 bytes.
+ * has gone the broker does that, whatever credit the others have; to them it is another publisher's.
+ * shmb_publisher_send() and its kin return -EAGAIN while no worker has credit. A record has at most
+ * lane_len / 8 - 24 bytes.
  *
  * The dead letters of a queue are in the queue of its name with SHMB_QUEUE_DEAD behind it. A record
  * stays where it is until some worker there has credit for it. Calls for the records of streams

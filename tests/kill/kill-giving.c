@@ -45,7 +45,7 @@ static void note_drained(struct shmb_member *member, uint64_t pair_id);
 #define N_JOBS	 6u
 
 static struct step_row rows[1] = {
-	{ .name = "give anew", .min = { 30000, 0, 450, 0 } },
+	{ .name = "give anew", .min = { 15000, 0, 220, 0 } },
 };
 
 static struct stage {
@@ -265,7 +265,7 @@ int main(int argc, char **argv)
 	if (stage == MAP_FAILED)
 		return EXIT_FAILURE;
 	step_start(&step, run_call, NULL);
-	for (uint32_t offset = 0; offset < RING_LEN; offset += quick ? 8 * 128 : 8 * 32)
+	for (uint32_t offset = 0; offset < RING_LEN; offset += quick ? 8 * 256 : 8 * 64)
 		step_call(offset);
 	step_kill(&step);
 	step_table("kill-giving", rows, 1, quick ? 4 : 1);

@@ -749,7 +749,7 @@ START_TEST(nothing_is_lost_whoever_dies)
 {
 	struct shmb_client *own = connect_to(address);
 	struct shmb_channel *channel;
-	int steps = getenv("SHMB_TEST_QUICK") ? 3000 : 12000;
+	int steps = getenv("SHMB_TEST_QUICK") ? 1500 : 4000;
 	unsigned seed = getenv("SHMB_TEST_SEED") ? (unsigned)atoi(getenv("SHMB_TEST_SEED"))
 						 : (unsigned)time(NULL);
 
