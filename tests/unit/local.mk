@@ -118,6 +118,8 @@ unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_state_LDADD = $(unit_ldadd)
 %C%_test_queue_LDADD = $(unit_ldadd)
 %C%_test_call_LDADD = $(unit_ldadd)
+%C%_test_call_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=syscall -Wl,--wrap=write \
+	-Wl,--wrap=send -Wl,--wrap=sched_yield
 %C%_test_waitset_LDADD = $(unit_ldadd)
 %C%_test_waitset_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=epoll_ctl
 %C%_test_restart_LDADD = $(unit_ldadd)
