@@ -32,7 +32,7 @@
 #define LATE_NS	    10000000000ull
 #define START_NS    60000000000ull
 /* A channel whose opener died together with the broker is soon gone, too. */
-#define AWAY_NS	    1500000000ull
+#define AWAY_NS	    5000000000ull
 #define N_KEYS	    4u
 #define N_STRANGERS 8u
 /* More than its lane can name at once, in one segment. */
