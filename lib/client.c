@@ -116,6 +116,7 @@ void shmb_inbox_remove(struct shmb_client *client, struct shmb_inbox *inbox)
 	inbox->n_pairs = inbox->cap_pairs = 0;
 }
 
+/* Returns 1 if it is new. */
 static int remember_pair(struct shmb_inbox *inbox, const struct shmb_msg_pair *pair)
 {
 	uint32_t cap = inbox->cap_pairs ? 2 * inbox->cap_pairs : 8;
@@ -133,7 +134,7 @@ static int remember_pair(struct shmb_inbox *inbox, const struct shmb_msg_pair *p
 	}
 	inbox->pairs[inbox->n_pairs++] =
 		(struct shmb_known_pair){ .id = pair->pair_id, .peer_id = pair->peer_id };
-	return 0;
+	return 1;
 }
 
 void shmb_inbox_forget(struct shmb_inbox *inbox, uint64_t id)
@@ -145,11 +146,67 @@ void shmb_inbox_forget(struct shmb_inbox *inbox, uint64_t id)
 		}
 }
 
+static bool is_of_pair(const struct shmb_event *event, uint64_t id)
+{
+	return event->type == SHMB_MSG_PAIR && event->pair.pair_id == id;
+}
+
+/*
+ * The first that a publisher would hear of a subscriber, by a pair that replaces no other and is
+ * replaced by none: what it knows of the same subscriber goes over from one to the next.
+ */
+static bool is_unheard(const struct shmb_inbox *inbox, const struct shmb_event *event)
+{
+	if (!event->is_first || event->pair.role != SHMB_ROLE_PUBLISHER)
+		return false;
+	for (uint32_t i = 0; i < inbox->n_pairs; i++)
+		if (inbox->pairs[i].peer_id == event->pair.peer_id &&
+		    inbox->pairs[i].id != event->pair.pair_id)
+			return false;
+	return true;
+}
+
+/*
+ * A subscriber that came and went while its publisher did nothing is forgotten, and so are the fds
+ * that came with it; not a worker of whom the broker waits to hear. A publisher that came and went may
+ * have left records. Returns false if the member has heard of the pair already.
+ */
+static bool forget_unheard(struct shmb_inbox *inbox, uint64_t id)
+{
+	struct shmb_event **at = &inbox->first, *event;
+	bool unheard = false;
+
+	for (event = inbox->first; event; event = event->next)
+		unheard |= is_of_pair(event, id) && is_unheard(inbox, event);
+	if (!unheard)
+		return false;
+	while ((event = *at)) {
+		if (!is_of_pair(event, id)) {
+			at = &event->next;
+			continue;
+		}
+		/* The member's thread looks at the first one without the lock. */
+		SHMB_STORE(at, event->next);
+		shmb_event_free(event);
+	}
+	inbox->end = at;
+	shmb_inbox_forget(inbox, id);
+	return true;
+}
+
 int shmb_inbox_put(struct shmb_inbox *inbox, struct shmb_event *event)
 {
-	if (event->type == SHMB_MSG_PAIR && remember_pair(inbox, &event->pair) < 0)
-		return -ENOMEM;
+	int result = event->type == SHMB_MSG_PAIR ? remember_pair(inbox, &event->pair) : 0;
+
+	if (result < 0)
+		return result;
+	event->is_first = result > 0;
 	event->next = NULL;
+	if (event->type == SHMB_MSG_UNPAIR && event->unpair.reason != SHMB_GONE_MOVED &&
+	    !event->unpair.kept && forget_unheard(inbox, event->unpair.pair_id)) {
+		shmb_event_free(event);
+		return 0;
+	}
 	/* The member's thread looks at its inbox without the lock before it takes it. */
 	SHMB_STORE(inbox->end, event);
 	inbox->end = &event->next;

@@ -27,6 +27,7 @@
  * @arena:	 of an ARENA
  * @generation:	 of a GRANT's doorbell
  * @connection:	 over which it came, as in shmb_client.connections
+ * @is_first:	 the first that is said of its pair
  * @n_fds:	 of @fds
  * @fds:	 that came with it; taken ones are set to -1
  * @descriptors: of @fds
@@ -40,6 +41,7 @@ struct shmb_event {
 	struct shmb_msg_arena arena;
 	uint32_t generation;
 	uint32_t connection;
+	bool is_first;
 	uint32_t n_fds;
 	int fds[SHMB_PACKET_FDS_MAX];
 	struct shmb_fd_descriptor descriptors[SHMB_PACKET_FDS_MAX];

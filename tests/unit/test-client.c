@@ -300,6 +300,49 @@ START_TEST(a_hundred_clients_come_and_go)
 }
 END_TEST
 
+static int n_fds(void)
+{
+	int n = 0;
+
+	for (int fd = 0; fd < 1024; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
+/* Its client hears of them all the same, for the sake of others in the same process. */
+START_TEST(subscribers_that_come_and_go_cost_an_idle_publisher_nothing)
+{
+	struct shmb_client *other = connect_to(shmb_broker_address(broker));
+	struct shmb_channel *channel = channel_of(client, "a", 4096);
+	struct shmb_channel *theirs = channel_of(other, "a", 4096);
+	struct shmb_publisher *publisher = publisher_of(channel, 0);
+	struct shmb_subscriber *subscriber;
+	int before = 0, got = 0;
+
+	for (int i = 0; i < 50; i++) {
+		subscriber = subscriber_of(theirs, 0);
+		ok(shmb_client_ping(client, 5000 * MS));
+		ok(shmb_subscriber_close(subscriber));
+		ok(shmb_client_ping(other, 5000 * MS));
+		ok(shmb_client_ping(client, 5000 * MS));
+		/* The first of them fills caches. */
+		if (i == 5)
+			before = n_fds();
+	}
+	ck_assert_int_le(n_fds(), before);
+	/* And whoever comes then is served. */
+	subscriber = subscriber_of(theirs, 0);
+	ok(shmb_publisher_send(publisher, &before, sizeof(before)));
+	ck_assert_int_eq(shmb_subscriber_recv(subscriber, &got, sizeof(got)), sizeof(got));
+	ck_assert_int_eq(got, before);
+	ok(shmb_subscriber_close(subscriber));
+	ok(shmb_publisher_close(publisher));
+	ok(shmb_channel_close(theirs));
+	ok(shmb_channel_close(channel));
+	ok(shmb_client_close(other));
+}
+END_TEST
+
 START_TEST(null_is_refused_everywhere)
 {
 	ok(shmb_client_close(NULL));
@@ -336,6 +379,7 @@ int main(void)
 	tcase_add_test(cases[0], a_place_without_a_broker_is_told);
 	tcase_add_test(cases[0], another_key_than_the_brokers_is_refused);
 	tcase_add_test(cases[0], a_hundred_clients_come_and_go);
+	tcase_add_test(cases[0], subscribers_that_come_and_go_cost_an_idle_publisher_nothing);
 	tcase_add_test(cases[0], null_is_refused_everywhere);
 	return run_suite("client", cases, 1);
 }
