@@ -431,7 +431,8 @@ static void run(bool blocks)
 {
 	struct shmb_subscriber_options options = { .options_len = sizeof(options),
 						   .evict_after_ms = 60000,
-						   .conflate_offset = offsetof(struct honest, number),
+						   .conflate_offset =
+							   offsetof(struct honest, number),
 						   .conflate_len = sizeof(uint64_t) };
 	struct shmb_subscriber *third = NULL;
 	struct honest_side side = { 0 };
