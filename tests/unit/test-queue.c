@@ -491,6 +491,8 @@ START_TEST(an_idle_publisher_is_told_at_once)
 	}
 	ck_assert_uint_eq(id, 1);
 	ck_assert_uint_eq(shmb_subscriber_view(worker)->attempt, 2);
+	/* The broker answers that it need not keep the marks of the first one any more. */
+	ok(shmb_client_ping(client, 4000 * MS));
 	while (poll(&poll_fd, 1, 0))
 		refused(shmb_publisher_wait_done(publisher, 0), -ETIMEDOUT);
 	/* And it is told that all is done. */
@@ -543,7 +545,7 @@ struct held {
 static struct {
 	pid_t pids[WORKERS];
 	int sockets[WORKERS];
-	struct held held[WORKERS][128];
+	struct held held[WORKERS][IDS_MAX];
 	uint32_t n_held[WORKERS];
 	struct shmb_publisher *publishers[PUBLISHERS];
 	int8_t holder[IDS_MAX]; /* -1: nobody */
