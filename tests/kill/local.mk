@@ -161,7 +161,9 @@ kill_mutants += %D%/mutant-broker-owed
 %C%_mutant_broker_owed_LDADD = daemon/libbroker.la lib/libshmb.la
 kill_mutants += %D%/mutant-broker-left
 %C%_mutant_broker_left_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c $(succession_files)
-%C%_mutant_broker_left_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=estate_adopt
+%C%_mutant_broker_left_CPPFLAGS = $(AM_CPPFLAGS) -DSHMB_MUTATE_LEFT
+%C%_mutant_broker_left_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=estate_adopt \
+	-Wl,--wrap=member_settle_copy
 %C%_mutant_broker_left_LDADD = daemon/libbroker.la lib/libshmb.la
 kill_mutants += %D%/mutant-broker-pair
 %C%_mutant_broker_pair_SOURCES = %D%/kill-told.c %D%/mutate-broker.c $(world_files)

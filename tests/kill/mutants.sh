@@ -12,7 +12,7 @@ judge() {
 	# The others end as soon as they find it, and a sample may pass it by.
 	case $1 in
 	mutant-broker-owed) sample="--quick kept" ;;
-	mutant-broker-left) sample="--quick left" ;;
+	mutant-broker-left) sample="--some left" ;;
 	mutant-broker-*) sample=--quick ;;
 	*) sample= ;;
 	esac

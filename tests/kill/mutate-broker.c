@@ -15,7 +15,7 @@
 
 #include "tests/kill/world.h"
 
-#ifdef SHMB_MUTATE_KEEP
+#if defined(SHMB_MUTATE_KEEP) || defined(SHMB_MUTATE_LEFT)
 #define LINGER 60
 #else
 #define LINGER 8
@@ -31,6 +31,8 @@ int __wrap_member_adopt(struct channel *channel, struct client *client,
 void __wrap_adopt_announce(struct broker *broker);
 bool __wrap_keep_owed(const struct pair *pair, unsigned leaver);
 void __wrap_estate_adopt(struct channel *channel);
+void __real_member_settle_copy(struct member *copy) __attribute__((__weak__));
+void __wrap_member_settle_copy(struct member *copy);
 void __real_pair_announce(struct pair *pair) __attribute__((__weak__));
 void __wrap_pair_announce(struct pair *pair);
 bool __wrap_registry_is_superseded(const struct registry *registry);
@@ -138,6 +140,12 @@ bool __wrap_keep_owed(const struct pair *pair, unsigned leaver)
 void __wrap_estate_adopt(struct channel *channel)
 {
 	(void)channel;
+}
+
+void __wrap_member_settle_copy(struct member *copy)
+{
+	__real_member_settle_copy(copy);
+	linger();
 }
 
 /* A publisher is told where to move to before its subscriber is. */
