@@ -16,7 +16,7 @@
 #define COPIES_TIMED 4u
 
 /*
- * Copies between two comparisons: so many that what was lost in the other way is a hundredth of the
+ * Copies between two comparisons: so many that what was lost in the other way is a fiftieth of the
  * time, but not too few, nor too many for a writer that writes seldom.
  */
 #define CALM_FIRST 4u
@@ -94,7 +94,7 @@ static void compare(struct shmb_copier_class *class)
 {
 	uint64_t own = class->ps_per_byte[0] + 1, other = class->ps_per_byte[1] + 1;
 	uint64_t better = own < other ? own : other, worse = own < other ? other : own;
-	uint64_t calm = 100 * (worse - better) * class->n_other / better;
+	uint64_t calm = 50 * (worse - better) * class->n_other / better;
 
 	/* An eighth is no reason to change. */
 	if (other < own - own / 8)
