@@ -4,7 +4,7 @@
 
 # Which test it is, of the same sources but for the mistake.
 test_of() {
-	sed -n "s|^%C%_$(echo "$1" | tr - _)_SOURCES = %D%/\([a-z-]*\)\.c .*|\1|p" \
+	sed -n "s|^%C%_$(echo "$1" | tr - _)_SOURCES = %D%/\([a-z-]*\)\.c\( .*\)*$|\1|p" \
 		"$top_srcdir/tests/kill/local.mk"
 }
 

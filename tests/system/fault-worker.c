@@ -27,7 +27,7 @@ bool fault_is_quick(void)
 /* A machine too slow for all faults sees every call fail once. */
 static uint64_t budget_ms(void)
 {
-	return fault_is_quick() ? 1500 : 25000;
+	return fault_is_quick() ? 1000 : 25000;
 }
 
 const char *fault_name(void)

@@ -16,8 +16,7 @@
 
 #define LANE_LEN     65536u
 #define N_PUBLISHERS 4
-#define N_EACH	     20000u
-#define N_ALL	     (N_PUBLISHERS * N_EACH)
+#define N_EACH_MAX   20000u
 
 struct record {
 	uint32_t from;
@@ -148,6 +147,12 @@ END_TEST
 
 static uint64_t turn; /* counts what was sent by whoever sends because of another */
 
+/* Of each publisher. */
+static uint32_t n_each(void)
+{
+	return getenv("SHMB_TEST_QUICK") ? N_EACH_MAX / 5 : N_EACH_MAX;
+}
+
 static void *publish_all(void *data)
 {
 	struct shmb_client *own = connect_to(shmb_broker_address(broker));
@@ -156,7 +161,7 @@ static void *publish_all(void *data)
 	struct record record = { .from = (uint32_t)(uintptr_t)data };
 
 	ok(shmb_channel_wait_members(mine, N_PUBLISHERS, 2, 60000 * MS));
-	for (; record.number < N_EACH; record.number++)
+	for (; record.number < n_each(); record.number++)
 		ok(shmb_publisher_send_wait(publisher, &record, sizeof(record), 60000 * MS));
 	ok(shmb_publisher_close(publisher));
 	ok(shmb_channel_close(mine));
@@ -167,14 +172,14 @@ static void *publish_all(void *data)
 struct reader {
 	pthread_t thread;
 	struct shmb_subscriber *subscriber;
-	struct record got[N_ALL];
+	struct record got[N_PUBLISHERS * N_EACH_MAX];
 };
 
 static void *receive_all(void *data)
 {
 	struct reader *reader = data;
 
-	for (uint32_t i = 0; i < N_ALL; i++)
+	for (uint32_t i = 0; i < N_PUBLISHERS * n_each(); i++)
 		reader->got[i] = receive(reader->subscriber);
 	return NULL;
 }
@@ -199,7 +204,7 @@ START_TEST(all_subscribers_see_the_same_order)
 		ck_assert_uint_eq(disordered_of(readers[i].subscriber), 0);
 		ok(shmb_subscriber_close(readers[i].subscriber));
 	}
-	for (uint32_t i = 0; i < N_ALL; i++) {
+	for (uint32_t i = 0; i < N_PUBLISHERS * n_each(); i++) {
 		const struct record *record = &readers[0].got[i];
 
 		ck_assert_uint_eq(record->from, readers[1].got[i].from);
@@ -218,7 +223,7 @@ static void *publish_in_turns(void *data)
 	uint64_t at;
 
 	ok(shmb_channel_wait_members(mine, N_PUBLISHERS, 1, 60000 * MS));
-	while ((at = __atomic_load_n(&turn, __ATOMIC_ACQUIRE)) < N_EACH) {
+	while ((at = __atomic_load_n(&turn, __ATOMIC_ACQUIRE)) < n_each()) {
 		struct record record = { .number = (uint32_t)at };
 
 		if (at % N_PUBLISHERS != me) {
@@ -243,7 +248,7 @@ START_TEST(what_is_sent_because_of_another_comes_behind_it)
 	for (uintptr_t i = 0; i < N_PUBLISHERS; i++)
 		ck_assert_int_eq(pthread_create(&publishers[i], NULL, publish_in_turns, (void *)i),
 				 0);
-	for (uint32_t i = 0; i < N_EACH; i++)
+	for (uint32_t i = 0; i < n_each(); i++)
 		ck_assert_uint_eq(receive(subscriber).number, i);
 	for (int i = 0; i < N_PUBLISHERS; i++)
 		pthread_join(publishers[i], NULL);
@@ -263,7 +268,7 @@ START_TEST(who_is_killed_holds_nobody_up)
 
 	ok(shmb_publisher_stats(publisher, &stats, sizeof(stats)));
 	id = stats.publisher_id;
-	for (int round = 0; round < 20; round++) {
+	for (int round = 0; round < (getenv("SHMB_TEST_QUICK") ? 5 : 20); round++) {
 		pid_t child = fork();
 
 		if (child == 0) {
