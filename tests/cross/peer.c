@@ -16,7 +16,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,7 +84,7 @@ static void pause_until(uint64_t *deadline_ns)
 		*deadline_ns = now_ns + PATIENCE_NS;
 	if (now_ns > *deadline_ns)
 		die("nothing happens");
-	sched_yield();
+	usleep(1);
 }
 
 /* ---- one lane, without a broker ----------------------------------------------------------------- */

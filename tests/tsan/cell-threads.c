@@ -7,9 +7,9 @@
  */
 
 #include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "tests/tsan/weak.h"
 
@@ -36,7 +36,7 @@ static void *write_cell(void *unused)
 		shmb_cell_write(cell, CELL_LEN, version & 1, version, version + 7, value,
 				len_of(version));
 		while (__atomic_load_n(&n_read, __ATOMIC_ACQUIRE) != version)
-			sched_yield();
+			usleep(1);
 	}
 	return NULL;
 }
@@ -51,7 +51,7 @@ static void *read_cell(void *unused)
 		int len = shmb_cell_read(cell, CELL_LEN, value, sizeof(value), &version, &term);
 
 		if (len < 0 || version != number) {
-			sched_yield();
+			usleep(1);
 			continue;
 		}
 		if ((uint32_t)len != len_of(number) || term != number + 7 ||

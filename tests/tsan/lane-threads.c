@@ -8,11 +8,11 @@
  */
 
 #include <pthread.h>
-#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/tsan/weak.h"
 
@@ -41,7 +41,7 @@ static void *write_lane(void *unused)
 	start_was = 1;
 	shmb_bell_start(&bell, 0, 0);
 	while (!shmb_cursor_started(&slot, 7))
-		sched_yield();
+		usleep(1);
 	for (uint32_t number = 0; number < N_RECORDS;) {
 		uint32_t len = len_of(number);
 		uint8_t *payload;
@@ -49,7 +49,7 @@ static void *write_lane(void *unused)
 		writer.limit = shmb_cursor_position(&slot) + LANE_LEN - 8;
 		payload = shmb_lane_claim(&writer, len);
 		if (!payload) {
-			sched_yield();
+			usleep(1);
 			continue;
 		}
 		memset(record, (int)number & 0xff, len);
@@ -73,7 +73,7 @@ static void *read_lane(void *unused)
 
 	(void)unused;
 	while (!shmb_bell_started(&bell, &position, &sequence))
-		sched_yield();
+		usleep(1);
 	if (start_was != 1)
 		abort();
 	shmb_lane_reader_init(&reader, (void *)memory, LANE_LEN, position, sequence);
@@ -84,7 +84,7 @@ static void *read_lane(void *unused)
 		if (result < 0)
 			exit(3);
 		if (result == 0) {
-			sched_yield();
+			usleep(1);
 			continue;
 		}
 		memcpy(copy, record.data, record.len);

@@ -17,6 +17,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/*
+ * Check notes each assertion that holds, in a file that a test shares with those it forks. One that is
+ * killed meanwhile would leave half a note, and nobody could read what follows: only the test itself,
+ * whose process group it is, notes anything.
+ */
+#undef ck_assert_msg
+#define ck_assert_msg(expr, ...) \
+	((expr) ? (getpgrp() == getpid() ? mark_point() : (void)0) : ck_abort_msg(__VA_ARGS__))
+#undef ck_assert
+#define ck_assert(expr) ck_assert_msg(expr, "Assertion '%s' failed", #expr)
+
 #define GATE_FDS_MAX	   1024
 #define GATE_INSTANCES_MAX 64
 

@@ -227,7 +227,7 @@ static void *publish_in_turns(void *data)
 		struct record record = { .number = (uint32_t)at };
 
 		if (at % N_PUBLISHERS != me) {
-			sched_yield();
+			usleep(1);
 			continue;
 		}
 		ok(shmb_publisher_send_wait(publisher, &record, sizeof(record), 60000 * MS));

@@ -9,7 +9,6 @@
 
 #include <check.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -706,7 +705,7 @@ static void *publish_all(void *unused)
 		shmb_lane_flush(&writer);
 		if (writer.limit != UINT64_MAX)
 			writer.limit = SHMB_LOAD_ACQUIRE(&meeting->cursor) + RING_LEN - 8;
-		sched_yield();
+		usleep(1);
 	}
 	SHMB_STORE_RELEASE(&meeting->done, 1);
 	return unused;
@@ -720,7 +719,7 @@ static void *receive_all(void *unused)
 		int result = shmb_lane_peek(&reader, &record);
 
 		if (result == 0) {
-			sched_yield();
+			usleep(1);
 			continue;
 		}
 		if (result < 0 || record.len != stress_len(reader.sequence) ||
@@ -757,7 +756,7 @@ static int receive_lossy(void)
 		if (result < 0)
 			return 2;
 		if (result == 0) {
-			sched_yield();
+			usleep(1);
 			continue;
 		}
 		memcpy(out, record.data, record.len);
