@@ -10,7 +10,8 @@
 #include "lib/error.h"
 #include "lib/sub-internal.h"
 
-#define ARENA_NS 1000000000ull /* an arena that has not come by then never will */
+/* An arena that has not come by then never will: longer than a busy machine needs for it. */
+#define ARENA_NS 5000000000ull
 
 void sub_tell_hold(struct shmb_subscriber *subscriber, const struct shmb_hold *hold)
 {
