@@ -21,7 +21,7 @@ use crate::error::{
     EPROTO, ETIMEDOUT,
 };
 
-/// What requests and replies of a call channel are. Define it with [`call!`](crate::call), or use
+/// What requests and replies of a call channel are. Define it with [`call!`](crate::call!), or use
 /// `[u8]`: both are bytes.
 ///
 /// # Safety

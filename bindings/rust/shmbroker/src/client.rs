@@ -260,7 +260,7 @@ impl Client {
 
     /// Opens a typed call channel. It is created if there is none.
     ///
-    /// See [`call!`](crate::call).
+    /// See [`call!`](crate::call!).
     pub fn typed_calls<C: Call + ?Sized>(&self, name: &str) -> Result<Calls<C>> {
         CallsOptions::new().open_typed(self, name)
     }
