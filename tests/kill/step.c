@@ -70,8 +70,9 @@ static void run(struct step_shared *shared, void (*body)(void *context), void *c
 	}
 }
 
-#define YIELDS_MAX 20
-#define PATIENCE_S 30 /* for what takes microseconds on an idle machine */
+#define YIELDS_MAX     20
+#define POINTS_BETWEEN 4096
+#define PATIENCE_S     150 /* for what takes microseconds on an idle machine */
 
 /* Without SA_RESTART, so that waitpid() returns. */
 static void on_alarm(int signal)
@@ -131,9 +132,21 @@ void step_begin(struct step *step)
 	step->stack_end = step_stack_pointer(step);
 }
 
+/*
+ * Two processes that wake each other for each instruction can keep all others from their processor for
+ * a minute (Linux 6.18: "workqueue lockup"), unless both sleep now and then.
+ */
+static void count_point(struct step *step)
+{
+	struct timespec pause = { .tv_nsec = 500000 };
+
+	if (++step->n_points % POINTS_BETWEEN == 0)
+		nanosleep(&pause, NULL);
+}
+
 bool step_next(struct step *step)
 {
-	step->n_points++;
+	count_point(step);
 	if (ptrace(PTRACE_SINGLESTEP, step->pid, NULL, NULL) < 0)
 		step_fail(step, "PTRACE_SINGLESTEP: %s", strerror(errno));
 	step_wait(step);
@@ -150,7 +163,7 @@ static bool has_returned(struct step *step)
 
 bool step_syscall(struct step *step)
 {
-	step->n_points++;
+	count_point(step);
 	if (ptrace(PTRACE_SYSCALL, step->pid, NULL, NULL) < 0)
 		step_fail(step, "PTRACE_SYSCALL: %s", strerror(errno));
 	step_wait(step);

@@ -30,7 +30,7 @@
 #define N_WATCHED   64u
 #define WATCHED_LEN (3u * 4096)
 #define LATE_NS	    10000000000ull
-#define START_NS    60000000000ull
+#define START_NS    150000000000ull
 /* A channel whose opener died together with the broker is soon gone, too. */
 #define AWAY_NS	    5000000000ull
 #define N_KEYS	    4u
