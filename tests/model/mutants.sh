@@ -67,7 +67,7 @@ while IFS= read -r site; do
 		*) status=1 ;;
 		esac
 	done
-	rm -f "$model.mutant.log"
+	rm -f ./model-*.mutant.log
 	if [ "$by" ]; then
 		caught=$((caught + 1))
 		echo "caught: $site: $by"
