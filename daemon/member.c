@@ -241,12 +241,42 @@ static void member_discard(struct member *member)
 	free(member);
 }
 
+/* A member with a segment, made with @flags, whose name @entry gets, and with that entry. */
+static int member_create(struct channel *channel, struct client *client,
+			 struct shmb_registry_entry *entry, uint32_t flags,
+			 struct member **ret_member)
+{
+	struct broker *broker = channel->broker;
+	struct member *member = calloc(1, sizeof(*member));
+	struct segment_spec spec;
+	int r;
+
+	if (!member)
+		return -ENOMEM;
+	r = member_init(member, channel, client, entry);
+	if (r == 0) {
+		spec = member_spec(member, entry->id, entry->id, entry->backing);
+		spec.flags = flags;
+		r = segment_create(&broker->maker, &spec, &member->object.segment);
+	}
+	memcpy(entry->segment, member->object.segment.name, sizeof(entry->segment));
+	if (r == 0)
+		r = registry_add(&broker->registry, entry, &member->object.entry);
+	if (r == 0)
+		r = member_insert(member, entry->id);
+	if (r < 0) {
+		member_discard(member);
+		return r;
+	}
+	*ret_member = member;
+	return 0;
+}
+
 int member_new(struct channel *channel, struct client *client, const struct shmb_msg_attach *attach,
 	       const struct shmb_msg_attach_private *private, struct member **ret_member)
 {
 	uint32_t role = attach->role;
 	bool publisher = role == SHMB_ROLE_PUBLISHER;
-	struct broker *broker = client->broker;
 	struct shmb_registry_entry entry = {
 		.kind = publisher ? SHMB_ENTRY_PUBLISHER : SHMB_ENTRY_SUBSCRIBER,
 		.channel_id = object_id(&channel->object),
@@ -261,8 +291,6 @@ int member_new(struct channel *channel, struct client *client, const struct shmb
 		.partner_id = private->partner_id,
 		.reply_to = private->reply_to,
 	};
-	struct segment_spec spec;
-	struct member *member;
 	int r;
 
 	if (channel->n_members[role - 1] >= members_max(channel, role))
@@ -273,27 +301,11 @@ int member_new(struct channel *channel, struct client *client, const struct shmb
 		r = slots_reserve(channel, role, entry.slot);
 	if (r < 0)
 		return r;
-	member = calloc(1, sizeof(*member));
-	if (!member)
-		return -ENOMEM;
-	entry.id = registry_next_id(&broker->registry);
-	r = member_init(member, channel, client, &entry);
-	if (r == 0) {
-		spec = member_spec(member, entry.id, entry.id, entry.backing);
-		r = segment_create(&broker->maker, &spec, &member->object.segment);
-	}
-	memcpy(entry.segment, member->object.segment.name, sizeof(entry.segment));
+	entry.id = registry_next_id(&channel->broker->registry);
+	r = member_create(channel, client, &entry, 0, ret_member);
 	if (r == 0)
-		r = registry_add(&broker->registry, &entry, &member->object.entry);
-	if (r == 0)
-		r = member_insert(member, entry.id);
-	if (r < 0) {
-		member_discard(member);
-		return r;
-	}
-	member->present = true;
-	*ret_member = member;
-	return 0;
+		(*ret_member)->present = true;
+	return r;
 }
 
 int member_adopt(struct channel *channel, struct client *client,
@@ -350,7 +362,6 @@ int member_adopt(struct channel *channel, struct client *client,
 int member_copy(const struct pair *of, bool last, struct member **ret_member)
 {
 	struct channel *channel = of->members[0]->channel;
-	struct broker *broker = channel->broker;
 	struct shmb_registry_entry entry = {
 		.kind = SHMB_ENTRY_PUBLISHER,
 		.channel_id = object_id(&channel->object),
@@ -360,35 +371,14 @@ int member_copy(const struct pair *of, bool last, struct member **ret_member)
 		.backing = channel->backing,
 		.reply_to = object_id(&of->object),
 	};
-	struct segment_spec spec;
-	struct member *member;
 	int r;
 
 	/* One slot is left for who gives up its own. */
 	r = slot_find(channel, SHMB_ROLE_PUBLISHER, !last, &entry.slot);
 	if (r < 0)
 		return r;
-	member = calloc(1, sizeof(*member));
-	if (!member)
-		return -ENOMEM;
-	entry.id = entry.kept_id = registry_next_id(&broker->registry);
-	r = member_init(member, channel, NULL, &entry);
-	if (r == 0) {
-		spec = member_spec(member, entry.id, entry.id, entry.backing);
-		spec.flags = SEGMENT_ALLOCATE;
-		r = segment_create(&broker->maker, &spec, &member->object.segment);
-	}
-	memcpy(entry.segment, member->object.segment.name, sizeof(entry.segment));
-	if (r == 0)
-		r = registry_add(&broker->registry, &entry, &member->object.entry);
-	if (r == 0)
-		r = member_insert(member, entry.id);
-	if (r < 0) {
-		member_discard(member);
-		return r;
-	}
-	*ret_member = member;
-	return 0;
+	entry.id = entry.kept_id = registry_next_id(&channel->broker->registry);
+	return member_create(channel, NULL, &entry, SEGMENT_ALLOCATE, ret_member);
 }
 
 void member_settle_copy(struct member *copy)
