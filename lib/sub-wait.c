@@ -18,6 +18,7 @@
 #define YIELD_STRANGER	6u /* as bad as so many yields in vain */
 #define YIELD_PAUSE_MAX 12u /* at worst one wait of 4096 yields */
 #define BACKSTOP_NS	5000000000ull
+#define RING_LATE_NS	1000000000ull /* who has published but not rung yet gets so long */
 #define FUTEX_LANES_MAX 7u /* more are waited for by fd */
 
 #ifndef SYS_futex_waitv
@@ -112,17 +113,37 @@ static void count_sleep(struct shmb_subscriber *subscriber, uint64_t now_ns)
 }
 
 /*
+ * The backstop has ended the sleep, but we are still armed: whoever has published meanwhile has to
+ * ring, now or when the scheduler lets it. Returns until when to wait for that; 0 there is no record.
+ */
+static uint64_t late_ring_ns(struct shmb_subscriber *subscriber)
+{
+	return shmb_subscriber_ready(subscriber) == 1 ? shmb_clock_now_ns() + RING_LATE_NS : 0;
+}
+
+/* Returns 1 woken, 0 deadline, -ENOSYS if the kernel cannot. */
+static int wait_futexes(const struct futex_wait *waits, uint32_t n, uint64_t deadline)
+{
+	struct __kernel_timespec until = shmb_clock_kernel_timespec(deadline);
+	long woken = syscall(SYS_futex_waitv, waits, n, 0, &until, CLOCK_MONOTONIC);
+
+	if (woken < 0 && (errno == ENOSYS || errno == EPERM))
+		return -ENOSYS;
+	return woken >= 0 || errno != ETIMEDOUT;
+}
+
+/*
  * Sleep on the wake words of all bells, ours from the broker included. Their values are read
  * before arming, so a ring that comes between is not slept through. Returns 1 woken, 0 deadline,
  * -ENOSYS if the kernel cannot.
  */
-static int sleep_futex(struct shmb_subscriber *subscriber, uint64_t now_ns, uint64_t deadline)
+static int sleep_futex(struct shmb_subscriber *subscriber, uint64_t now_ns, uint64_t deadline,
+		       bool bounded)
 {
 	struct futex_wait waits[FUTEX_LANES_MAX + 1];
 	const uint32_t *broker = &subscriber->member.client->bell->wake;
-	struct __kernel_timespec until = shmb_clock_kernel_timespec(deadline);
 	uint32_t changes = subscriber->lane_changes, n = 0;
-	long woken;
+	int woken;
 
 	/* As of when we last read the socket: what the broker has said since must not be slept on. */
 	waits[n++] = (struct futex_wait){ .value = subscriber->member.seen_wake,
@@ -140,13 +161,14 @@ static int sleep_futex(struct shmb_subscriber *subscriber, uint64_t now_ns, uint
 	if (subscriber->lane_changes != changes)
 		return 1; /* a publisher came or went while we armed */
 	count_sleep(subscriber, now_ns);
-	woken = syscall(SYS_futex_waitv, waits, n, 0, &until, CLOCK_MONOTONIC);
-	if (woken < 0 && (errno == ENOSYS || errno == EPERM))
-		return -ENOSYS;
-	return woken >= 0 || errno != ETIMEDOUT;
+	woken = wait_futexes(waits, n, deadline);
+	if (woken == 0 && bounded && (deadline = late_ring_ns(subscriber)) > 0)
+		woken = wait_futexes(waits, n, deadline);
+	return woken;
 }
 
-static int sleep_fd(struct shmb_subscriber *subscriber, uint64_t now_ns, uint64_t deadline)
+static int sleep_fd(struct shmb_subscriber *subscriber, uint64_t now_ns, uint64_t deadline,
+		    bool bounded)
 {
 	int result = shmb_member_epoll(&subscriber->member);
 
@@ -155,7 +177,10 @@ static int sleep_fd(struct shmb_subscriber *subscriber, uint64_t now_ns, uint64_
 	if (shmb_subscriber_arm_fd(subscriber))
 		return 1;
 	count_sleep(subscriber, now_ns);
-	return shmb_member_sleep(&subscriber->member, deadline);
+	result = shmb_member_sleep(&subscriber->member, deadline);
+	if (result == 0 && bounded && (deadline = late_ring_ns(subscriber)) > 0)
+		result = shmb_member_sleep(&subscriber->member, deadline);
+	return result;
 }
 
 /* Sleep once, bounded. Returns 0 or an error that keeps it from sleeping. */
@@ -170,16 +195,16 @@ static int sleep_once(struct shmb_subscriber *subscriber, uint64_t now_ns, uint6
 	/* Without a broker nobody rings its bell: the fd sleeper looks for a new one. */
 	if (!subscriber->no_waitv && subscriber->n_lanes <= FUTEX_LANES_MAX &&
 	    shmb_client_retry_at_ns(subscriber->member.client) == UINT64_MAX) {
-		woken = sleep_futex(subscriber, now_ns, deadline);
+		woken = sleep_futex(subscriber, now_ns, deadline, bounded);
 		subscriber->no_waitv = woken == -ENOSYS;
 	}
 	if (woken == -ENOSYS)
-		woken = sleep_fd(subscriber, now_ns, deadline);
+		woken = sleep_fd(subscriber, now_ns, deadline, bounded);
 	shmb_subscriber_disarm(subscriber);
 	if (woken < 0)
 		return woken;
 	if (woken == 0 && bounded) {
-		/* Did the backstop find what a ring should have told? */
+		/* Did the backstop find what a ring should have told, and never did? */
 		if (shmb_subscriber_ready(subscriber) == 1)
 			shmb_subscriber_count_backstop(subscriber);
 		/* A futex sleeper does not see the socket: look whether the broker is still there. */

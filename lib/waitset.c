@@ -24,6 +24,7 @@
 
 #define BACKSTOP_NS 5000000000ull
 #define DEAF_NS	    5000000ull
+#define LATE_NS	    1000000000ull /* who has published but not rung yet gets so long */
 #define N_EVENTS    64
 #define BUSY_WAITS  16u /* so many without sleeping, then the poller is asked what the others have */
 
@@ -320,6 +321,24 @@ static int sleep_once(struct shmb_waitset *waitset, uint64_t deadline)
 	return n;
 }
 
+/*
+ * The backstop has ended the sleep. Who is ready was not told so, unless the one who has to ring is
+ * just at it: all are still armed, so that ring comes, now or when the scheduler lets it.
+ */
+static int doubt(struct shmb_waitset *waitset)
+{
+	struct entry *entry = waitset->entries;
+	int result = 0;
+
+	while (entry && !(entry->subscriber && !entry->is_hot && is_ready(entry) == 1))
+		entry = entry->next;
+	if (entry)
+		result = sleep_once(waitset, shmb_clock_now_ns() + LATE_NS);
+	if (result >= 0)
+		heat_subscribers(waitset, result == 0);
+	return result;
+}
+
 /* Without a broker: try to find one when it is time, and look at everything once it is there. */
 static void seek_broker(struct shmb_waitset *waitset)
 {
@@ -389,7 +408,9 @@ static int wait_until(struct shmb_waitset *waitset, struct shmb_ready *ready, ui
 			return shmb_fail_lazily(
 				-ETIMEDOUT, "nothing in the wait set got ready in time", 0, NULL);
 		if (result == 0 && until == now + BACKSTOP_NS)
-			heat_subscribers(waitset, true);
+			result = doubt(waitset);
+		if (result < 0)
+			return result;
 	}
 }
 

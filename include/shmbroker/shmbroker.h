@@ -818,7 +818,8 @@ int32_t shmb_subscriber_arm(struct shmb_subscriber *subscriber);
  * @received:	  records
  * @lost:	  records lost because a publisher lapped this lossy or evicted subscriber
  * @sleeps:	  times it went to sleep
- * @backstops:	  bounded sleeps that ended by themselves and found data: lost wake-ups, should be 0
+ * @backstops:	  bounded sleeps that ended by themselves and found data that nobody rang for: lost
+ *		  wake-ups, should be 0
  * @pending:	  records published and not received yet, as far as the hints say; at least this
  * @n_publishers: publishers that it reads now, those that have gone but are not drained included
  * @pad:	  zero
