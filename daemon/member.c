@@ -481,7 +481,8 @@ static int pairs_create_history(struct member *subscriber)
 
 /*
  * Ends what pairs_create() has made, or what was there before: pairs from @first on, or up to it. A
- * kept lane is read from whatever cursor its reader has.
+ * kept lane is read from whatever cursor its reader has, and what a kept worker has left its publisher
+ * has in any lane.
  */
 static void pairs_drop(struct member *member, struct list *first, bool from)
 {
@@ -498,7 +499,8 @@ static void pairs_drop(struct member *member, struct list *first, bool from)
 			pair_free(pair, NULL, SHMB_GONE_DETACHED);
 		else if (!from && !seen && pair_of(member, peer) != pair)
 			pair_free(pair, NULL, SHMB_GONE_MOVED);
-		else if (!from && !seen && !member_is_kept(pair->members[0]))
+		else if (!from && !seen && !member_is_kept(pair->members[0]) &&
+			 !member_is_kept(pair->members[1]))
 			pair_set_stale(pair);
 	}
 }

@@ -200,7 +200,8 @@ void pair_set_stale(struct pair *pair)
 {
 	pair->stale = true;
 	for (unsigned i = 0; i < 2; i++)
-		view_unmark(pair->views[i]);
+		if (pair->views[i])
+			view_unmark(pair->views[i]);
 }
 
 void pair_keep(struct pair *pair, unsigned leaver)

@@ -858,6 +858,64 @@ START_TEST(workers_of_another_user_come_and_are_killed)
 }
 END_TEST
 
+static uint32_t n_workers;
+
+static void wait_for_workers(void)
+{
+	struct shmb_client *own = connect_to(place.address);
+	struct shmb_channel *queue = jobs_queue(own, "shared/jobs", 0);
+	struct shmb_channel_info info = { 0 };
+
+	for (int i = 0; i < 20000 && info.n_subscribers != n_workers; i++) {
+		usleep(1000);
+		ok(shmb_channel_info(queue, &info, sizeof(info)));
+	}
+	ck_assert_uint_eq(info.n_subscribers, n_workers);
+	ok(shmb_channel_close(queue));
+	ok(shmb_client_close(own));
+}
+
+static void until_there_are(uint32_t n)
+{
+	n_workers = n;
+	place_finished(place_run_as(UID_PUBLISHER, GID_SHARED, wait_for_workers));
+}
+
+/*
+ * What a worker has left is still with the broker when its publisher moves to sealed memory. Neither has
+ * moved when the worker is killed, and the publisher hears of that when it has told of its move.
+ */
+START_TEST(a_worker_is_killed_before_its_publisher_has_moved)
+{
+	pid_t publisher, first, second;
+
+	/* Of what happens while it is stopped, it sees first what was first. */
+	place_end(SIGKILL);
+	setenv("SHMBROKER_IO", "epoll", 1);
+	place_start();
+	unsetenv("SHMBROKER_IO");
+	jobs = jobs_new();
+	publisher = place_run_as(UID_PUBLISHER, GID_SHARED, submit_until_stopped);
+	first = place_run_as(UID_PUBLISHER, GID_SHARED, work_until_stopped);
+	wait_for_more_done(500);
+	kill(first, SIGSTOP);
+	kill(publisher, SIGSTOP);
+	second = place_run_as(UID_SUBSCRIBER, GID_SHARED, work_until_stopped);
+	until_there_are(2);
+	kill(place.broker, SIGSTOP);
+	kill(first, SIGKILL);
+	ended_or_killed(first);
+	kill(publisher, SIGCONT);
+	usleep(100000);
+	kill(place.broker, SIGCONT);
+	wait_for_more_done(500);
+	stop_all();
+	place_finished(publisher);
+	place_finished(second);
+	jobs_check(jobs, shared->sent);
+}
+END_TEST
+
 /* ---- the broker dies --------------------------------------------------------------------------- */
 
 START_TEST(a_killed_broker_is_not_missed_by_processes_of_several_users)
@@ -952,6 +1010,7 @@ int main(void)
 	tcase_add_test(cases[1], a_publisher_that_waits_for_space_is_rung_by_the_other_user);
 	tcase_add_test(cases[1], another_user_reads_values_whose_publisher_sits_still);
 	tcase_add_test(cases[2], workers_of_another_user_come_and_are_killed);
+	tcase_add_test(cases[2], a_worker_is_killed_before_its_publisher_has_moved);
 	tcase_add_loop_test(cases[2], others_come_and_go_and_die_and_the_stream_flows, 0, 2);
 	tcase_add_test(cases[2],
 		       a_publisher_is_free_when_the_subscriber_that_held_it_back_is_killed);
