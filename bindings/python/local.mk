@@ -1,4 +1,5 @@
 long_tests += %D%/tests/run.sh
+choosy_logs += %D%/tests/run.log
 EXTRA_DIST += \
 	%D%/README.md \
 	%D%/build_backend.py \

@@ -1,4 +1,5 @@
 TESTS += %D%/tests.sh
+choosy_logs += %D%/tests.log
 EXTRA_DIST += \
 	%D%/Cargo.toml \
 	%D%/README.md \

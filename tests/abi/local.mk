@@ -33,5 +33,7 @@ abi-files: %D%/layout$(EXEEXT)
 abi_tests = %D%/layout.sh %D%/symbols.sh %D%/headers.sh %D%/cdef.sh %D%/installed.sh \
 	%D%/run-stranger.sh
 once_tests += $(abi_tests)
+$(abi_tests:.sh=.log): %D%/layout %D%/stranger-helper
+choosy_logs += $(abi_tests:.sh=.log)
 EXTRA_DIST += $(abi_tests) %D%/list-layout.awk %D%/layout.golden %D%/installed.c \
 	%D%/parse-cdef.py %D%/stranger.py %D%/check-layout-page.awk

@@ -1,5 +1,5 @@
 # The benchmark: "make bench". Never part of "make check": its figures need a quiet machine.
-EXTRA_PROGRAMS = %D%/shmb-bench %D%/shmb-scale
+EXTRA_PROGRAMS += %D%/shmb-bench %D%/shmb-scale
 %C%_shmb_scale_SOURCES = %D%/scale.c
 %C%_shmb_scale_LDADD = lib/libshmbroker.la
 %C%_shmb_bench_SOURCES = \

@@ -56,3 +56,5 @@ TESTS += %D%/replay.sh
 EXTRA_DIST += %D%/replay.sh %D%/corpus-conf %D%/corpus-cursor %D%/corpus-grant \
 	%D%/corpus-handshake %D%/corpus-keyfile %D%/corpus-lane %D%/corpus-message \
 	%D%/corpus-queue %D%/corpus-registry %D%/corpus-schema
+%D%/replay.log: $(fuzz_targets)
+choosy_logs += %D%/replay.log

@@ -55,6 +55,9 @@ kill_once_tests += %D%/kill-giving
 
 # And once more, with all records in blocks.
 kill_block_tests = %D%/blocks-attach.sh %D%/blocks-member.sh
+%D%/blocks-attach.log: %D%/kill-attach
+%D%/blocks-member.log: %D%/zombie-member
+choosy_logs += $(kill_block_tests:.sh=.log)
 
 # The same test with a mistake built in: it must fail, or it would not find that mistake.
 kill_mutants =
@@ -203,9 +206,16 @@ kill_mutants += %D%/mutant-given
 %C%_mutant_given_CPPFLAGS = $(AM_CPPFLAGS) -DSHMB_MUTATE_GIVEN
 %C%_mutant_given_LDADD = $(step_lib) lib/libshmb.la
 
-check_PROGRAMS += $(kill_tests) $(kill_long_tests) $(kill_once_tests) $(kill_mutants)
+check_PROGRAMS += $(kill_tests) $(kill_long_tests) $(kill_once_tests)
 TESTS += $(kill_tests)
 long_once_tests += $(kill_long_tests)
 once_tests += $(kill_once_tests) $(kill_block_tests) %D%/mutants.sh
+# Built when they are wanted only: they are as much work as all other programs of this directory.
+EXTRA_PROGRAMS += $(kill_mutants)
+CLEANFILES += $(kill_mutants)
+kill_mutants_sample = %D%/mutant-payload %D%/mutant-batch %D%/mutant-ack %D%/mutant-overwritten \
+	%D%/mutant-pair-recheck %D%/mutant-one-slot %D%/mutant-job-mark %D%/mutant-given
+%D%/mutants.log: $(if $(filter 1,$(SHMB_TEST_QUICK)),$(kill_mutants_sample),$(kill_mutants))
+choosy_logs += %D%/mutants.log
 dist_check_SCRIPTS += $(kill_block_tests) %D%/mutants.sh
 CLEANFILES += %D%/mutants.list %D%/mutants.found

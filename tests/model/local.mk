@@ -30,5 +30,7 @@ if !SANITIZED
 check_PROGRAMS += $(model_tests)
 once_tests += $(model_tests) %D%/mutants.sh %D%/run-spin.sh
 endif
+%D%/mutants.log: $(model_tests)
+choosy_logs += %D%/mutants.log %D%/run-spin.log
 dist_check_SCRIPTS += %D%/mutants.sh %D%/run-spin.sh
 EXTRA_DIST += %D%/stamps.pml %D%/store-buffer.pml %D%/doorbell.pml %D%/lane.pml %D%/attach.pml %D%/readopt.pml %D%/kept.pml

@@ -25,3 +25,5 @@ check_PROGRAMS += %D%/mutant-ack %D%/mutant-zero %D%/mutant-job %D%/mutant-call
 
 once_tests += %D%/chaos.sh
 EXTRA_DIST += %D%/chaos.sh
+%D%/chaos.log: %D%/soak %D%/mutant-ack %D%/mutant-zero %D%/mutant-job %D%/mutant-call
+choosy_logs += %D%/chaos.log

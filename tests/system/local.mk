@@ -23,6 +23,9 @@ system_tests = \
 SYS_LOG_COMPILER = $(LOG_COMPILER) $(SHELL) $(top_srcdir)/%D%/with-broker.sh
 TESTS += $(system_tests)
 EXTRA_DIST += $(system_tests) %D%/with-broker.sh %D%/functions.sh
+$(filter-out %/as-nobody.log,$(system_tests:.sys=.log)): \
+	%D%/forge %D%/holder %D%/without-uring %D%/backend
+choosy_logs += $(filter-out %/as-nobody.log,$(system_tests:.sys=.log))
 
 check_PROGRAMS += %D%/forge %D%/holder
 %C%_forge_SOURCES = %D%/forge.c
@@ -86,6 +89,8 @@ stress_tests += %D%/test-undertaking
 check_PROGRAMS += $(stress_tests) $(stress_long_tests) $(stress_once_tests)
 TESTS += %D%/sealed-undertaking.sh
 EXTRA_DIST += %D%/sealed-undertaking.sh
+%D%/sealed-undertaking.log: %D%/test-undertaking
+choosy_logs += %D%/sealed-undertaking.log
 TESTS += $(stress_tests)
 long_once_tests += $(stress_long_tests)
 once_tests += $(stress_once_tests)

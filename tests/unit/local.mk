@@ -142,3 +142,8 @@ long_tests += $(long_scripts) $(long_unit_tests)
 TESTS += $(unit_tests) $(sealed_tests) $(block_tests)
 dist_check_SCRIPTS += $(long_scripts) $(sealed_tests) $(block_tests)
 endif
+
+unit_logs = $(sealed_tests:.sh=.log) $(block_tests:.sh=.log) $(long_scripts:.sh=.log)
+$(filter %D%/sealed-%,$(unit_logs)): %D%/sealed-%.log: %D%/test-%
+$(filter %D%/blocks-%,$(unit_logs)): %D%/blocks-%.log: %D%/test-%
+choosy_logs += $(unit_logs)
