@@ -35,6 +35,7 @@ static unsigned say(const struct history *history, uint32_t session, uint32_t pu
 static unsigned check_all_arrived(const struct history *history, uint32_t id, unsigned *missed)
 {
 	const struct session *session = &history->sessions[id];
+	bool named = session->channel == 0 && !history->users;
 	unsigned bad = 0;
 
 	for (uint32_t i = 0; i < history->n_publications; i++) {
@@ -45,7 +46,7 @@ static unsigned check_all_arrived(const struct history *history, uint32_t id, un
 		if (publication->channel != session->channel || !publication->state)
 			continue;
 		if (from_start && !seen && publication->acked &&
-		    (publication->channel == 0 || publication->acked_len > LANE_LEN))
+		    (named || publication->acked_len > LANE_LEN))
 			bad += say(history, id, i, "nothing came, acknowledged were",
 				   publication->acked, publication->acked_len);
 		else if (from_start && !seen && publication->acked)
@@ -57,8 +58,7 @@ static unsigned check_all_arrived(const struct history *history, uint32_t id, un
 				   publication->acked);
 		if (seen->next >= publication->acked)
 			continue;
-		if (publication->channel == 0 ||
-		    publication->acked - seen->next > LANE_LEN / RECORD_SPAN_MIN)
+		if (named || publication->acked - seen->next > LANE_LEN / RECORD_SPAN_MIN)
 			bad += say(history, id, i, "came, acknowledged", seen->next,
 				   publication->acked);
 		else

@@ -7,6 +7,8 @@
  *
  *	soak [--seed N] [--seconds N] [--plan]
  *
+ * For root every third seed is one with a broker of the system and workers of three users.
+ *
  * The same seed and length plan the same actions, --plan prints them. What the processes do between
  * two actions is the kernel's choice. Exit status 1: a promise was broken.
  */
@@ -17,6 +19,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <grp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -25,6 +28,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -36,6 +40,9 @@
 #define START_PAUSE_US 100000
 #define SHM_LEN	       "64m"
 #define FILL_FILE      "/dev/shm/soak-fill"
+#define UID_BROKER     991u
+#define UID_WORKER     1001u /* and the two behind it */
+#define N_UIDS	       3u
 
 enum action {
 	KILL,
@@ -70,11 +77,11 @@ struct planned {
 static struct history *history;
 static pid_t workers[N_WORKERS], broker_pid;
 static char dir[32] = "/tmp/shmb-soak.XXXXXX";
-static char program[512];
+static char program[512], conf[sizeof(dir) + 5];
 static uint64_t seed, worker_random;
 static unsigned counts[N_ACTIONS];
 static unsigned refusals; /* brokers that would not start */
-static bool own_shm, own_time;
+static bool own_shm, own_time, users;
 static struct rlimit usual_fds;
 
 static void die(const char *what)
@@ -130,6 +137,17 @@ static void step_clock(unsigned number)
 	close(fd);
 }
 
+/* Only root can be several. */
+static void become(uint32_t uid)
+{
+	if (!users)
+		return;
+	if (setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
+		_exit(5);
+	/* Has closed /proc/self to ourselves. */
+	prctl(PR_SET_DUMPABLE, 1);
+}
+
 static void join(unsigned number)
 {
 	uint64_t random = soak_random(&worker_random);
@@ -143,17 +161,36 @@ static void join(unsigned number)
 		die("fork");
 	if (workers[number] > 0)
 		return;
+	step_clock(number);
+	become(UID_WORKER + number % N_UIDS);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(0);
-	step_clock(number);
 	soak_worker(history, number, random);
+}
+
+static _Noreturn void exec_broker(int ready)
+{
+	int null = open("/dev/null", O_WRONLY);
+	char number[16];
+
+	become(UID_BROKER);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (!getenv("SHMB_TEST_LOG"))
+		dup2(null, 2);
+	snprintf(number, sizeof(number), "%d", ready);
+	if (users)
+		execl(program, program, "--config", conf, "--directory", dir, "--ready-fd", number,
+		      NULL);
+	else
+		execl(program, program, "--user", "--idle-exit=0", "--directory", dir, "--ready-fd",
+		      number, NULL);
+	_exit(127);
 }
 
 /* Returns whether it runs; if not, @ret_line is what it says. */
 static bool broker_try(char *ret_line, size_t cap)
 {
-	char number[16];
 	size_t len = 0;
 	int ready[2];
 	ssize_t n;
@@ -162,16 +199,8 @@ static bool broker_try(char *ret_line, size_t cap)
 		die("pipe");
 	broker_pid = fork();
 	if (broker_pid == 0) {
-		int null = open("/dev/null", O_WRONLY);
-
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		close(ready[0]);
-		if (!getenv("SHMB_TEST_LOG"))
-			dup2(null, 2);
-		snprintf(number, sizeof(number), "%d", ready[1]);
-		execl(program, program, "--user", "--idle-exit=0", "--directory", dir, "--ready-fd",
-		      number, NULL);
-		_exit(127);
+		exec_broker(ready[1]);
 	}
 	close(ready[1]);
 	while (len < cap - 1 && (n = read(ready[0], ret_line + len, cap - 1 - len)) > 0)
@@ -199,10 +228,18 @@ static void broker_start(void)
 	exit(2);
 }
 
-/* Joins again whoever has ended by itself; its exit status must be good. */
+/* Joins again whoever has ended by itself; its exit status must be good. The broker does not end. */
 static unsigned reap(void)
 {
 	unsigned bad = 0;
+	siginfo_t info = { 0 };
+
+	if (waitid(P_PID, (id_t)broker_pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+	    info.si_pid == broker_pid) {
+		printf("the broker ended by itself, code %d, status %d\n", info.si_code,
+		       info.si_status);
+		bad++;
+	}
 
 	for (unsigned i = 0; i < N_WORKERS; i++) {
 		int status;
@@ -404,6 +441,8 @@ static unsigned leak_gate(void)
 		snprintf(path, sizeof(path), "%s/%s", dir, files[i]);
 		unlink(path);
 	}
+	if (users)
+		unlink(conf);
 	if (rmdir(dir) < 0) {
 		printf("the broker leaves files in %s\n", dir);
 		bad++;
@@ -467,6 +506,23 @@ static void isolate(void)
 		printf("without time namespaces: clocks agree\n");
 }
 
+/* A broker of the system that lets every user do everything. */
+static void open_to_all(void)
+{
+	static const char rules[] =
+		"socket-mode = '0666'\n"
+		"rule \"all\" { channel = { 'soak/**' } allow = { 'create', 'publish', 'subscribe' }\n"
+		"	evict-after = 'unlimited' }\n"
+		"quota \"default\" { handshakes = '1000' }\n";
+	FILE *file;
+
+	snprintf(conf, sizeof(conf), "%s.conf", dir);
+	file = fopen(conf, "we");
+	if (!file || fputs(rules, file) < 0 || fclose(file) || chmod(conf, 0644) < 0 ||
+	    chmod(dir, 0755) < 0 || chown(dir, UID_BROKER, UID_BROKER) < 0)
+		die(conf);
+}
+
 static void begin(void)
 {
 	const char *build = getenv("top_builddir");
@@ -479,6 +535,9 @@ static void begin(void)
 	snprintf(program, sizeof(program), "%s/shmbrokerd", build ? build : ".");
 	snprintf(history->address, sizeof(history->address), "%s/" SHMB_SOCKET_FILE, dir);
 	history->seed = worker_random = seed;
+	history->users = users;
+	if (users)
+		open_to_all();
 	broker_start();
 	for (unsigned i = N_WORKERS; i-- > 0;)
 		join(i);
@@ -548,6 +607,7 @@ int main(int argc, char **argv)
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	printf("soak --seed %llu --seconds %u\n", (unsigned long long)seed, seconds);
+	users = seed % 3 == 2 && geteuid() == 0;
 	isolate();
 	bad = run(seconds);
 	if (bad)

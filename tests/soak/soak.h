@@ -142,6 +142,7 @@ struct dialogue {
  * @drain:	   subscribers: read what there is, close and end
  * @address:	   of the broker
  * @seed:	   of the run
+ * @users:	   the workers are of several users, so every channel is sealed sooner or later
  */
 struct history {
 	uint64_t tick;
@@ -154,6 +155,7 @@ struct history {
 	uint32_t drain;
 	char address[108];
 	uint64_t seed;
+	bool users;
 	struct publication publications[N_PUBLICATIONS];
 	struct session sessions[N_SESSIONS];
 	struct batch batches[N_BATCHES];
