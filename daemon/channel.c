@@ -130,6 +130,7 @@ static void channel_fill(struct channel *channel, const void *schema)
 	map->blocks = channel->blocks;
 	map->ttl_ms = channel->ttl_ms;
 	map->ordered = channel->ordered;
+	map->max_fds = channel->max_fds;
 	map->schema_len = channel->schema_len;
 	map->name_len = channel->name_len;
 	map->backing = channel->backing;
@@ -162,6 +163,7 @@ static int channel_register(struct channel *channel, uint32_t uid)
 		.history = channel->history,
 		.blocks = channel->blocks,
 		.ttl_ms = channel->ttl_ms,
+		.max_fds = channel->max_fds,
 		.schema_len = channel->schema_len,
 		.name_len = channel->name_len,
 		.backing = channel->wanted,
@@ -193,6 +195,7 @@ int channel_new(struct broker *broker, struct quota_user *user, uint32_t uid,
 	channel->blocks = open->blocks;
 	channel->ttl_ms = open->ttl_ms;
 	channel->ordered = open->flags & SHMB_OPEN_ORDERED;
+	channel->max_fds = open->max_fds;
 	channel->schema_len = open->schema_len;
 	channel->wanted = open->backing;
 	channel->backing =
@@ -247,8 +250,8 @@ static bool entry_valid(const struct shmb_registry_entry *entry)
 	       entry->max_subscribers && entry->max_subscribers <= CHANNEL_MEMBERS_MAX &&
 	       entry->history <= channel_history_max(entry->pattern, entry->lane_len, 0) &&
 	       channel_blocks_valid(entry->pattern, entry->lane_len, &entry->blocks) &&
-	       entry->name_len &&
-	       ((!entry->ttl_ms && !(entry->flags & SHMB_ENTRY_ORDERED)) ||
+	       entry->name_len && entry->max_fds <= SHMB_FDS_MAX &&
+	       ((!entry->ttl_ms && !(entry->flags & SHMB_ENTRY_ORDERED) && !entry->max_fds) ||
 		entry->pattern == SHMB_PATTERN_STREAM) &&
 	       entry->segment_len == segment_len(entry->pattern, entry->schema_len, entry->max_keys,
 						 entry->lane_len, entry->max_subscribers) &&
@@ -279,6 +282,7 @@ int channel_adopt(struct broker *broker, const struct shmb_registry_entry *entry
 	channel->blocks = entry->blocks;
 	channel->ttl_ms = entry->ttl_ms;
 	channel->ordered = entry->flags & SHMB_ENTRY_ORDERED;
+	channel->max_fds = entry->max_fds;
 	channel->schema_len = entry->schema_len;
 	channel->wanted = entry->backing;
 	channel->backing =

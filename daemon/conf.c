@@ -42,6 +42,7 @@ static const struct {
 	{ "shm-bytes", QUOTA_BYTES },	  { "channels", QUOTA_CHANNELS },
 	{ "members", QUOTA_MEMBERS },	  { "connections", QUOTA_CONNECTIONS },
 	{ "half-open", QUOTA_HALF_OPEN }, { "clients", QUOTA_CLIENTS },
+	{ "fd-pairs", QUOTA_FD_PAIRS },
 };
 
 /* The parser's message, with file and line, becomes this thread's sentence. */
@@ -243,6 +244,24 @@ static int load_priority(cfg_t *cfg, struct policy_rule *rule)
 	return 0;
 }
 
+static int load_fds(cfg_t *cfg, struct policy_rule *rule)
+{
+	const char *text = cfg_getstr(cfg, "fds");
+	uint64_t max;
+	int r;
+
+	if (!text)
+		return 0;
+	r = parse_amount(cfg, text, &max);
+	if (r < 0)
+		return r;
+	if (max > SHMB_FDS_MAX)
+		return bad(cfg, "not a number of file descriptors:", text);
+	rule->has_fds = true;
+	rule->fds_max = (uint32_t)max;
+	return 0;
+}
+
 static int load_rule(cfg_t *cfg, struct policy_rule *rule)
 {
 	unsigned n = cfg_size(cfg, "channel");
@@ -279,8 +298,10 @@ static int load_rule(cfg_t *cfg, struct policy_rule *rule)
 		r = load_evict_after(cfg, rule);
 	if (r == 0)
 		r = load_priority(cfg, rule);
+	if (r == 0)
+		r = load_fds(cfg, rule);
 	if (r == 0 && !(rule->allow | rule->deny | rule->backing | rule->has_evict_after |
-			rule->has_priority))
+			rule->has_priority | rule->has_fds))
 		r = bad(cfg, "nothing allowed or denied in rule", rule->name);
 	return r;
 }
@@ -433,17 +454,28 @@ static int refuse_variables(const char *text, const char *name)
 int conf_parse(const char *text, const char *name, struct conf *conf)
 {
 	cfg_opt_t rule_options[] = {
-		CFG_STR_LIST("channel", NULL, CFGF_NONE), CFG_STR_LIST("uid", NULL, CFGF_NONE),
-		CFG_STR_LIST("gid", NULL, CFGF_NONE),	  CFG_STR_LIST("key", NULL, CFGF_NONE),
-		CFG_STR_LIST("allow", NULL, CFGF_NONE),	  CFG_STR_LIST("deny", NULL, CFGF_NONE),
-		CFG_STR("backing", NULL, CFGF_NONE),	  CFG_STR("evict-after", NULL, CFGF_NONE),
-		CFG_STR("priority", NULL, CFGF_NONE),	  CFG_END(),
+		CFG_STR_LIST("channel", NULL, CFGF_NONE),
+		CFG_STR_LIST("uid", NULL, CFGF_NONE),
+		CFG_STR_LIST("gid", NULL, CFGF_NONE),
+		CFG_STR_LIST("key", NULL, CFGF_NONE),
+		CFG_STR_LIST("allow", NULL, CFGF_NONE),
+		CFG_STR_LIST("deny", NULL, CFGF_NONE),
+		CFG_STR("backing", NULL, CFGF_NONE),
+		CFG_STR("evict-after", NULL, CFGF_NONE),
+		CFG_STR("priority", NULL, CFGF_NONE),
+		CFG_STR("fds", NULL, CFGF_NONE),
+		CFG_END(),
 	};
 	cfg_opt_t quota_options[] = {
-		CFG_STR("shm-bytes", NULL, CFGF_NONE),	CFG_STR("channels", NULL, CFGF_NONE),
-		CFG_STR("members", NULL, CFGF_NONE),	CFG_STR("connections", NULL, CFGF_NONE),
-		CFG_STR("half-open", NULL, CFGF_NONE),	CFG_STR("clients", NULL, CFGF_NONE),
-		CFG_STR("handshakes", NULL, CFGF_NONE), CFG_END(),
+		CFG_STR("shm-bytes", NULL, CFGF_NONE),
+		CFG_STR("channels", NULL, CFGF_NONE),
+		CFG_STR("members", NULL, CFGF_NONE),
+		CFG_STR("connections", NULL, CFGF_NONE),
+		CFG_STR("half-open", NULL, CFGF_NONE),
+		CFG_STR("clients", NULL, CFGF_NONE),
+		CFG_STR("fd-pairs", NULL, CFGF_NONE),
+		CFG_STR("handshakes", NULL, CFGF_NONE),
+		CFG_END(),
 	};
 	cfg_opt_t options[] = {
 		CFG_STR("directory", NULL, CFGF_NONE),

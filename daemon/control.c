@@ -66,6 +66,7 @@ static const struct {
 	{ EACCES, SHMB_CODE_DENIED_OR_UNKNOWN },
 	{ EPERM, SHMB_CODE_HOLD },
 	{ EDOM, SHMB_CODE_PRIORITY },
+	{ ERANGE, SHMB_CODE_FDS },
 	{ ENOENT, SHMB_CODE_DENIED_OR_UNKNOWN },
 	{ EDQUOT, SHMB_CODE_QUOTA },
 	{ EUSERS, SHMB_CODE_QUOTA },
@@ -201,11 +202,12 @@ static int open_check(struct shmb_msg_open *open, const void *schema, uint32_t s
 {
 	uint32_t known = SHMB_OPEN_CREATE | SHMB_OPEN_EXCLUSIVE | SHMB_OPEN_ANY_SCHEMA |
 			 SHMB_OPEN_ORDERED | SHMB_OPEN_RETAIN;
-	bool ordered = open->flags & SHMB_OPEN_ORDERED;
+	uint32_t ext_len =
+		shmb_ext_len(open->ttl_ms, open->flags & SHMB_OPEN_ORDERED, open->max_fds);
 	uint32_t request_len = 0, reply_len = 0;
 
-	if ((open->flags & ~known) || open->zero ||
-	    ((open->ttl_ms || ordered) && open->pattern != SHMB_PATTERN_STREAM) ||
+	if ((open->flags & ~known) || open->max_fds > SHMB_FDS_MAX ||
+	    (ext_len && open->pattern != SHMB_PATTERN_STREAM) ||
 	    open->backing > SHMB_MEMORY_SEALED || open->name_len > SHMB_NAME_LEN_MAX ||
 	    open->schema_len != schema_len)
 		return -EINVAL;
@@ -228,15 +230,12 @@ static int open_check(struct shmb_msg_open *open, const void *schema, uint32_t s
 						: CHANNEL_MEMBERS_DEFAULT;
 	if (!channel_geometry_valid(open->pattern, open->lane_len, open->max_keys) ||
 	    open->max_publishers > CHANNEL_MEMBERS_MAX ||
-	    open->max_subscribers > CHANNEL_MEMBERS_MAX ||
-	    (open->blocks.arena_len && shmb_ext_len(open->ttl_ms, ordered)) ||
+	    open->max_subscribers > CHANNEL_MEMBERS_MAX || (open->blocks.arena_len && ext_len) ||
 	    !channel_blocks_valid(open->pattern, open->lane_len, &open->blocks) ||
-	    open->history >
-		    channel_history_max(open->pattern, open->lane_len,
-					open->blocks.arena_len
-						? 0
-						: record_len(schema, schema_len) +
-							  shmb_ext_len(open->ttl_ms, ordered)))
+	    open->history > channel_history_max(open->pattern, open->lane_len,
+						open->blocks.arena_len
+							? 0
+							: record_len(schema, schema_len) + ext_len))
 		return -EINVAL;
 	return open->pattern == SHMB_PATTERN_CALL
 		       ? shmb_call_lens_fit(open->lane_len, request_len, reply_len)
@@ -271,6 +270,23 @@ static int open_existing(struct request *request, struct channel *channel,
 	return 0;
 }
 
+/* May its records carry that many? */
+static int check_fds(struct request *request, const struct shmb_msg_open *open)
+{
+	struct policy_subject subject = subject_of(request->connection);
+	uint32_t max;
+
+	if (!open->max_fds)
+		return 0;
+	max = policy_fds_max(request->connection->broker->policy, &subject,
+			     (const char *)open->name, open->name_len);
+	if (open->max_fds <= max)
+		return 0;
+	request->limit = max;
+	request->asked = open->max_fds;
+	return -ERANGE;
+}
+
 static int open_new(struct request *request, struct shmb_msg_open *open, const void *schema,
 		    struct channel **ret_channel)
 {
@@ -281,6 +297,9 @@ static int open_new(struct request *request, struct shmb_msg_open *open, const v
 		return -ENOENT;
 	if (!request_permits(request, POLICY_CREATE, open->name, open->name_len))
 		return -EACCES;
+	r = check_fds(request, open);
+	if (r < 0)
+		return r;
 	open->backing = policy_backing(client->broker->policy, (const char *)open->name,
 				       open->name_len, open->backing);
 	r = channel_new(client->broker, client->user, client->uid, open, schema, ret_channel);
@@ -338,6 +357,7 @@ static int handle_open(struct request *request)
 		.blocks = channel->blocks,
 		.ttl_ms = channel->ttl_ms,
 		.ordered = channel->ordered,
+		.max_fds = channel->max_fds,
 	};
 	request->body_len = sizeof(request->body.opened);
 	return 0;
@@ -409,6 +429,10 @@ static void explain_quota(struct request *request, const struct channel *channel
 	} else if (user->used[QUOTA_MEMBERS] >= user->limits.max[QUOTA_MEMBERS]) {
 		request->limit = user->limits.max[QUOTA_MEMBERS];
 		request->asked = user->used[QUOTA_MEMBERS] + 1;
+	} else if (channel->max_fds &&
+		   user->used[QUOTA_FD_PAIRS] >= user->limits.max[QUOTA_FD_PAIRS]) {
+		request->limit = user->limits.max[QUOTA_FD_PAIRS];
+		request->asked = user->used[QUOTA_FD_PAIRS] + 1;
 	} else {
 		request->limit = user->limits.max[QUOTA_BYTES];
 		request->asked = user->used[QUOTA_BYTES] + len;

@@ -175,7 +175,7 @@ struct opening {
  * @openings:	who has it open, by opening.channel_link
  * @epoch_link:	in broker.epochs while its epoch has to move as soon as clients were told
  * @pattern, @max_keys, @lane_len, @max_publishers, @max_subscribers, @history, @blocks, @ttl_ms,
- *		@ordered, @schema_len, @name_len, @name: as in layout.h
+ *		@ordered, @max_fds, @schema_len, @name_len, @name: as in layout.h
  * @slots:	members by role - 1 and slot, grown as needed
  * @n_slots:	length of each of @slots
  * @n_members:	attached, by role - 1
@@ -210,6 +210,7 @@ struct channel {
 	struct shmb_block_limits blocks;
 	uint32_t ttl_ms;
 	bool ordered;
+	uint32_t max_fds;
 	uint32_t schema_len;
 	uint32_t name_len;
 	uint8_t name[SHMB_NAME_LEN_MAX];
@@ -347,6 +348,8 @@ struct arena {
  * @sockets:	  peers of different uids: what rings the member of that role - 1: the end it waits
  *		  on and the end the other rings, until they are sent; else -1
  * @generation:	  of @sockets
+ * @fds:	  where records may carry fds, by role - 1: the end of the socket for them, until it is
+ *		  sent; else -1
  * @stale:	  a segment of it is gone or moving: those who have it go on with it until it is
  *		  replaced, but nobody else is told of it
  * @replaces:	  the two had another one before, which they go on with until they hear of this
@@ -360,6 +363,7 @@ struct pair {
 	struct quota_user *user;
 	int sockets[2][2];
 	uint32_t generation;
+	int fds[2];
 	bool stale;
 	bool replaces;
 	bool evicted;
@@ -524,6 +528,15 @@ static inline void broker_unregister(struct broker *broker, struct object *objec
 	if (!registry_remove(&broker->registry, object->entry))
 		segment_forget(&object->segment);
 	object->entry = REGISTRY_NO_ENTRY;
+}
+
+/*
+ * Is its publisher told of it after its subscriber? It must not write where that does not read, nor send
+ * fds over a socket that may never reach it.
+ */
+static inline bool pair_is_in_order(const struct pair *pair)
+{
+	return pair->replaces || pair->members[0]->channel->max_fds;
 }
 
 /* Are its two members of different users? */

@@ -57,6 +57,32 @@ static int make_sockets(struct pair *pair)
 	return 0;
 }
 
+static void close_fds(struct pair *pair)
+{
+	for (unsigned i = 0; i < 2; i++)
+		pair->fds[i] = shmb_fd_close(pair->fds[i]);
+}
+
+/*
+ * The socket for the fds that records carry, which never come here. Only the publisher sends. One whose
+ * end for the member that has come back (-1: nobody has) was not sent yet is still good; what was sent
+ * may have got lost on the way.
+ */
+static int make_fds(struct pair *pair, int back)
+{
+	int fds[2];
+
+	if (!pair->members[0]->channel->max_fds || member_is_kept(pair->members[0]) ||
+	    member_is_kept(pair->members[1]) || (back >= 0 && pair->fds[back] >= 0))
+		return 0;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0)
+		return -errno;
+	shutdown(fds[0], SHUT_RD);
+	close_fds(pair);
+	memcpy(pair->fds, fds, sizeof(fds));
+	return 0;
+}
+
 /* Everything but its segment and its registry entry. */
 static int pair_init(struct pair *pair, struct member *publisher, struct member *subscriber,
 		     uint64_t id)
@@ -69,6 +95,7 @@ static int pair_init(struct pair *pair, struct member *publisher, struct member 
 	pair->object.entry = REGISTRY_NO_ENTRY;
 	pair->generation = (uint32_t)registry_epoch(&broker->registry) << GENERATION_SHIFT;
 	memset(pair->sockets, 0xff, sizeof(pair->sockets));
+	memset(pair->fds, 0xff, sizeof(pair->fds));
 	for (unsigned i = 0; i < 2; i++) {
 		pair->members[i] = members[i];
 		list_init(&pair->member_links[i]);
@@ -80,6 +107,8 @@ static int pair_init(struct pair *pair, struct member *publisher, struct member 
 			return -ENOMEM;
 	}
 	r = make_sockets(pair);
+	if (r == 0)
+		r = make_fds(pair, -1);
 	if (r == 0)
 		r = table_add(&broker->objects, &pair->object.node, id);
 	if (r < 0)
@@ -93,15 +122,26 @@ static void pair_discard(struct pair *pair)
 {
 	segment_destroy(&pair->object.segment);
 	close_sockets(pair->sockets);
+	close_fds(pair);
 	view_free(pair->views[0]);
 	view_free(pair->views[1]);
 	free(pair);
 }
 
+/* One of those whose records may carry fds? */
+static uint64_t n_fd_pairs(const struct pair *pair)
+{
+	return pair->members[0]->channel->max_fds ? 1 : 0;
+}
+
 static int pair_charge(struct pair *pair, struct quota_user *user)
 {
-	if (quota_charge(user, QUOTA_BYTES, BELL_LEN) < 0)
+	if (quota_charge(user, QUOTA_FD_PAIRS, n_fd_pairs(pair)) < 0)
 		return -EDQUOT;
+	if (quota_charge(user, QUOTA_BYTES, BELL_LEN) < 0) {
+		quota_release(user, QUOTA_FD_PAIRS, n_fd_pairs(pair));
+		return -EDQUOT;
+	}
 	user->n_refs++;
 	pair->user = user;
 	return 0;
@@ -209,6 +249,10 @@ void pair_keep(struct pair *pair, unsigned leaver)
 	view_free(pair->views[leaver]);
 	pair->views[leaver] = NULL;
 	close_sockets(pair->sockets);
+	/* What the publisher has sent is in the subscriber's end. */
+	pair->fds[0] = shmb_fd_close(pair->fds[0]);
+	if (leaver)
+		close_fds(pair);
 	/* Of a pair that it knows it has to hear once more. */
 	if (pair->members[!leaver]->present) {
 		pair->views[!leaver]->due = true;
@@ -240,11 +284,14 @@ int pair_renew(struct pair *pair, struct member *member, bool fresh)
 	struct view *mine = pair->views[member->role - 1];
 	int r = pair->stale ? 0 : make_sockets(pair);
 
+	if (r == 0 && !pair->stale)
+		r = make_fds(pair, (int)member->role - 1);
 	if (r < 0 || pair->stale)
 		return r;
 	mine->shown = false;
 	mine->next_arena = 0;
-	if (!member_is_kept(pair->members[0]) && (fresh || pair_is_cross(pair)))
+	if (!member_is_kept(pair->members[0]) &&
+	    (fresh || pair_is_cross(pair) || pair->fds[2 - member->role] >= 0))
 		pair_announce(pair);
 	else
 		pair_mark(pair, member->role - 1);
@@ -268,6 +315,7 @@ void pair_free(struct pair *pair, const struct member *leaver, uint32_t reason)
 	}
 	if (pair->user) {
 		quota_release(pair->user, QUOTA_BYTES, BELL_LEN);
+		quota_release(pair->user, QUOTA_FD_PAIRS, n_fd_pairs(pair));
 		quota_user_put(&broker->quota, pair->user);
 	}
 	pair_discard(pair);

@@ -177,6 +177,16 @@ uint32_t policy_priority_max(const struct policy *policy, const struct policy_su
 	return SHMB_MEMBER_PRIORITY_MASK >> SHMB_MEMBER_PRIORITY_SHIFT;
 }
 
+uint32_t policy_fds_max(const struct policy *policy, const struct policy_subject *subject,
+			const char *name, uint32_t name_len)
+{
+	for (uint32_t i = 0; i < policy->n_rules; i++)
+		if (policy->rules[i].has_fds &&
+		    rule_matches(&policy->rules[i], subject, name, name_len))
+			return policy->rules[i].fds_max;
+	return policy->single_user ? SHMB_FDS_MAX : 0;
+}
+
 void policy_deinit(struct policy *policy)
 {
 	for (uint32_t i = 0; i < policy->n_rules; i++)

@@ -54,6 +54,8 @@ struct policy_subject {
  * @evict_after_ms: so long at most, or POLICY_EVICT_NEVER; 0: they may only be lossy
  * @has_priority: it says which priority publishers may have
  * @priority_max: so high at most
+ * @has_fds:	it says how many fds records of a new channel may carry
+ * @fds_max:	so many at most
  */
 struct policy_rule {
 	char *name;
@@ -72,6 +74,8 @@ struct policy_rule {
 	uint32_t evict_after_ms;
 	bool has_priority;
 	uint32_t priority_max;
+	bool has_fds;
+	uint32_t fds_max;
 };
 
 /**
@@ -122,6 +126,13 @@ uint32_t policy_evict_after_ms(const struct policy *policy, const struct policy_
 /* The highest priority of a publisher: what the first rule says that matches it and says something. */
 uint32_t policy_priority_max(const struct policy *policy, const struct policy_subject *subject,
 			     const char *name, uint32_t name_len);
+
+/*
+ * How many fds records may carry of a channel that is created: what the first rule says that matches and
+ * says something; else as many as there can be where all are one user, and none where they are not.
+ */
+uint32_t policy_fds_max(const struct policy *policy, const struct policy_subject *subject,
+			const char *name, uint32_t name_len);
 
 /* Frees the rules. */
 void policy_deinit(struct policy *policy);

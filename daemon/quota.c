@@ -24,6 +24,7 @@ void quota_limits_user(struct quota_limits *limits)
 						 [QUOTA_CHANNELS] = 65536,
 						 [QUOTA_MEMBERS] = 65536,
 						 [QUOTA_BYTES] = QUOTA_UNLIMITED,
+						 [QUOTA_FD_PAIRS] = 65536,
 					 } };
 }
 
@@ -37,6 +38,7 @@ void quota_limits_system(struct quota_limits *limits)
 			[QUOTA_CHANNELS] = 64,
 			[QUOTA_MEMBERS] = 256,
 			[QUOTA_BYTES] = 256ull << 20,
+			[QUOTA_FD_PAIRS] = 256,
 		},
 		.handshakes_per_s = 50,
 		.handshake_burst = 100,

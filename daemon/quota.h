@@ -21,6 +21,7 @@ enum quota_kind {
 	QUOTA_CHANNELS,
 	QUOTA_MEMBERS,
 	QUOTA_BYTES,
+	QUOTA_FD_PAIRS, /* of a publisher and a subscriber, whose records may carry fds */
 	QUOTA_N_KINDS,
 };
 

@@ -229,12 +229,15 @@ static int send_pair(struct view *view)
 		r = add_sockets(&parcel, pair, mine);
 	else if (r == 0 && !gone)
 		r = parcel_add_fd(&parcel, peer->doorbell, SHMB_FD_EVENTFD, SHMB_FD_ROLE_RINGER);
+	if (r == 0 && pair->fds[mine] >= 0)
+		r = parcel_add_fd(&parcel, pair->fds[mine], SHMB_FD_PACKETS, SHMB_FD_ROLE_FDS);
 	if (r == 0)
 		r = connection_send(view->client->connection, SHMB_MSG_PAIR, 0, body, body_len,
 				    &parcel);
 	parcel_deinit(&parcel);
 	if (r < 0)
 		return r;
+	pair->fds[mine] = shmb_fd_close(pair->fds[mine]);
 	if (pair_is_cross(pair))
 		drop_sockets(pair, mine);
 	view->due = false;
@@ -281,7 +284,7 @@ static int send_some(struct view *view)
 	if (r < 0 || view_next_arena(view))
 		return r;
 	list_remove(&view->dirty_link);
-	if (view == pair->views[1] && pair->views[0] && pair->replaces &&
+	if (view == pair->views[1] && pair->views[0] && pair_is_in_order(pair) &&
 	    !list_empty(&pair->views[0]->dirty_link))
 		tell_publisher(view, pair->members[0]->client);
 	return 0;
@@ -289,13 +292,14 @@ static int send_some(struct view *view)
 
 /*
  * A publisher is told of a pair that replaces another after its subscriber: if we die in between,
- * it does not write what nobody reads. Who is away is told when it comes back.
+ * it does not write what nobody reads, nor does it send fds that nobody gets. Who is away is told when
+ * it comes back.
  */
 static bool must_wait(const struct view *view)
 {
 	const struct pair *pair = view->pair;
 
-	if (!pair || !pair->replaces || view != pair->views[0] || !pair->views[1])
+	if (!pair || !pair_is_in_order(pair) || view != pair->views[0] || !pair->views[1])
 		return false;
 	return pair->members[1]->client->connection && !list_empty(&pair->views[1]->dirty_link);
 }

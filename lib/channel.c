@@ -148,9 +148,17 @@ static int check_history(const struct shmb_channel_options *options)
 		return shmb_fail(-EINVAL, "only records of a stream expire");
 	if (options->pattern > SHMB_PATTERN_STREAM && options->flags & SHMB_CHANNEL_ORDERED)
 		return shmb_fail(-EINVAL, "only records of a stream have one order");
-	ext_len = shmb_ext_len(options->ttl_ms, options->flags & SHMB_CHANNEL_ORDERED);
+	if (options->pattern > SHMB_PATTERN_STREAM && options->max_fds)
+		return shmb_fail(-EINVAL, "only records of a stream carry file descriptors");
+	if (options->max_fds > SHMB_FDS_MAX)
+		return shmb_fail(-EINVAL, "a record carries at most %u file descriptors, not %u",
+				 SHMB_FDS_MAX, options->max_fds);
+	ext_len = shmb_ext_len(options->ttl_ms, options->flags & SHMB_CHANNEL_ORDERED,
+			       options->max_fds);
 	if (ext_len && has_blocks(options))
-		return shmb_fail(-EINVAL, "records in blocks neither expire nor have one order");
+		return shmb_fail(-EINVAL,
+				 "records in blocks neither expire nor have one order, nor "
+				 "do they carry file descriptors");
 	/* Records may be short although the longest are not: those in blocks take 24 bytes. */
 	history_max =
 		shmb_history_max(lane_len, has_blocks(options) ? 0 : head.record_len + ext_len);
@@ -224,9 +232,10 @@ static bool geometry_valid(const struct shmb_msg_opened *opened)
 		return len >= SHMB_LANE_LEN_MIN && len <= SHMB_LANE_LEN_MAX && !(len & (len - 1)) &&
 		       opened->history <= shmb_history_max(len, 0);
 	return opened->pattern == SHMB_PATTERN_STATE && max_keys && opened->history == 0 &&
-	       opened->ttl_ms == 0 && opened->ordered == 0 && max_keys <= SHMB_STATE_KEYS_MAX &&
-	       len <= SHMB_CELLS_LEN_MAX && len % max_keys == 0 &&
-	       len / max_keys >= SHMB_CELL_LEN_MIN && len / max_keys % SHMB_CELL_LEN_MIN == 0;
+	       opened->ttl_ms == 0 && opened->ordered == 0 && opened->max_fds == 0 &&
+	       max_keys <= SHMB_STATE_KEYS_MAX && len <= SHMB_CELLS_LEN_MAX &&
+	       len % max_keys == 0 && len / max_keys >= SHMB_CELL_LEN_MIN &&
+	       len / max_keys % SHMB_CELL_LEN_MIN == 0;
 }
 
 static int take_opened(struct shmb_channel *channel, struct shmb_received *received)
@@ -239,7 +248,7 @@ static int take_opened(struct shmb_channel *channel, struct shmb_received *recei
 	if (message->fd_count != 1 || message->descriptors[0].role != SHMB_FD_ROLE_PEER)
 		return shmb_fail(-EPROTO, "the broker gave no channel segment");
 	if (!geometry_valid(&opened) || opened.max_publishers > 4096 ||
-	    opened.max_subscribers > 4096 ||
+	    opened.max_subscribers > 4096 || opened.max_fds > SHMB_FDS_MAX ||
 	    !shmb_block_limits_valid(&opened.blocks, opened.lane_len))
 		return shmb_fail(-EPROTO, "the broker gave impossible limits");
 	result = shmb_map_reader(&channel->map, received->fds[0], &message->descriptors[0],
@@ -257,7 +266,8 @@ static int take_opened(struct shmb_channel *channel, struct shmb_received *recei
 	channel->blocks = opened.blocks;
 	channel->ttl_ms = opened.ttl_ms;
 	channel->ordered = opened.ordered;
-	channel->ext_len = shmb_ext_len(opened.ttl_ms, opened.ordered);
+	channel->max_fds = opened.max_fds;
+	channel->ext_len = shmb_ext_len(opened.ttl_ms, opened.ordered, opened.max_fds);
 	result = take_schema(channel, opened.schema_len);
 	if (result == 0 && opened.pattern == SHMB_PATTERN_CALL &&
 	    channel->map.len < shmb_call_servers_offset(channel->schema_len) +
@@ -340,6 +350,7 @@ static int open_channel(struct shmb_channel *channel, const struct shmb_channel_
 		.history = options->history,
 		.backing = options->backing,
 		.ttl_ms = options->ttl_ms,
+		.max_fds = options->max_fds,
 	};
 	struct shmb_received received;
 	struct shmb_client *client = channel->client;
@@ -526,6 +537,7 @@ SHMB_API int32_t shmb_channel_info(struct shmb_channel *channel, struct shmb_cha
 	all.history = channel->history;
 	all.ttl_ms = channel->ttl_ms;
 	all.ordered = channel->ordered;
+	all.max_fds = channel->max_fds;
 	all.n_publishers = SHMB_LOAD(&channel->segment->n_publishers);
 	all.n_subscribers = SHMB_LOAD(&channel->segment->n_subscribers);
 	all.backing = SHMB_LOAD(&channel->segment->backing);

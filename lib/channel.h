@@ -26,6 +26,7 @@
  * @blocks:	    for long records, from the broker's answer
  * @ttl_ms:	    of records, from the broker's answer; 0: they do not expire
  * @ordered:	    its records have one order, from the broker's answer
+ * @max_fds:	    so many fds may a record carry, from the broker's answer
  * @ext_len:	    bytes that come before the payload of each record
  * @record_len:	    of every record; 0: untyped
  * @request_len:    call: of every request; 0: untyped
@@ -51,6 +52,7 @@ struct shmb_channel {
 	struct shmb_block_limits blocks;
 	uint32_t ttl_ms;
 	bool ordered;
+	uint32_t max_fds;
 	uint32_t ext_len;
 	uint32_t record_len;
 	uint32_t request_len;

@@ -326,6 +326,8 @@ static const struct {
 	[SHMB_CODE_PATTERN] = { -EPROTOTYPE, "the channel has another pattern" },
 	[SHMB_CODE_HOLD] = { -EACCES, "policy lets it subscribe only lossily" },
 	[SHMB_CODE_PRIORITY] = { -EACCES, "policy lets it have no priority" },
+	[SHMB_CODE_FDS] = { -EACCES,
+			    "policy lets records of this channel carry no file descriptors" },
 };
 
 static int refusal(const struct shmb_message *message)
@@ -350,6 +352,11 @@ static int refusal(const struct shmb_message *message)
 			"policy lets it hold publishers up for %llu ms: subscribe lossily, "
 			"or with an evict_after_ms of at most that",
 			(unsigned long long)error.limit);
+	if (error.code == SHMB_CODE_FDS && error.limit)
+		return shmb_fail(-EACCES,
+				 "policy lets records of this channel carry at most %llu file "
+				 "descriptors",
+				 (unsigned long long)error.limit);
 	if (error.code == SHMB_CODE_PRIORITY && error.limit)
 		return shmb_fail(-EACCES, "policy lets it publish with a priority of at most %llu",
 				 (unsigned long long)error.limit);

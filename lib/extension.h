@@ -10,9 +10,9 @@
 #include <shmbroker/layout.h>
 
 /* Its bytes, on a channel with such options. */
-static inline uint32_t shmb_ext_len(uint32_t ttl_ms, bool ordered)
+static inline uint32_t shmb_ext_len(uint32_t ttl_ms, bool ordered, uint32_t max_fds)
 {
-	return ttl_ms || ordered ? (uint32_t)sizeof(struct shmb_record_ext) : 0;
+	return ttl_ms || ordered || max_fds ? (uint32_t)sizeof(struct shmb_record_ext) : 0;
 }
 
 /* What the header of each record has set where it has so many bytes. */

@@ -93,7 +93,7 @@ static int verify_eventfd(int fd, const struct stat *st)
 	return 0;
 }
 
-static int verify_socket(int fd, const struct stat *st)
+static int verify_socket(int fd, const struct stat *st, int wanted)
 {
 	socklen_t len = sizeof(int);
 	int domain, type;
@@ -101,8 +101,9 @@ static int verify_socket(int fd, const struct stat *st)
 	if (!S_ISSOCK(st->st_mode) || getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) < 0 ||
 	    getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0)
 		return shmb_fail(-EPROTO, "fd: not a socket");
-	if (domain != AF_UNIX || type != SOCK_STREAM)
-		return shmb_fail(-EPROTO, "fd: not a local stream socket");
+	if (domain != AF_UNIX || type != wanted)
+		return shmb_fail(-EPROTO, "fd: not a local socket of type %d, but %d", wanted,
+				 type);
 	return 0;
 }
 
@@ -132,7 +133,9 @@ int shmb_fd_verify(int fd, const struct shmb_fd_descriptor *descriptor)
 	else if (descriptor->kind == SHMB_FD_EVENTFD)
 		r = verify_eventfd(fd, &st);
 	else if (descriptor->kind == SHMB_FD_SOCKET)
-		r = verify_socket(fd, &st);
+		r = verify_socket(fd, &st, SOCK_STREAM);
+	else if (descriptor->kind == SHMB_FD_PACKETS)
+		r = verify_socket(fd, &st, SOCK_SEQPACKET);
 	else
 		r = shmb_fail(-EPROTO, "fd: descriptor of kind %u", descriptor->kind);
 	if (r == 0)

@@ -30,6 +30,7 @@ libshmb_files = \
 	%D%/extension.h \
 	%D%/channel.c %D%/channel.h \
 	%D%/member.c %D%/member.h \
+	%D%/fds.c %D%/fds.h \
 	%D%/ahead.h \
 	%D%/arena.c %D%/arena.h \
 	%D%/hold.c %D%/hold.h \
@@ -51,6 +52,7 @@ publisher_files = \
 	%D%/pub-bell.c \
 	%D%/pub-queue.c \
 	%D%/pub-block.c \
+	%D%/pub-fds.c \
 	%D%/pub-send.c \
 	%D%/pub-wait.c \
 	%D%/publisher.c
@@ -64,6 +66,7 @@ subscriber_files = \
 	%D%/sub-priority.c \
 	%D%/sub-conflate.c \
 	%D%/sub-block.c \
+	%D%/sub-fds.c \
 	%D%/sub-state.c \
 	%D%/sub-recv.c \
 	%D%/sub-worker.c \

@@ -17,6 +17,7 @@
 #include "lib/bell.h"
 #include "lib/copier.h"
 #include "lib/error.h"
+#include "lib/fds.h"
 #include "lib/member.h"
 #include "lib/publisher.h"
 #include "lib/queue.h"
@@ -48,6 +49,7 @@
  * @start_position, @start_sequence: where it begins
  * @work:     of a queue: its marks for our records; NULL: as @slot
  * @worker:   of a queue: what we have given it; else NULL
+ * @ends:     over which it gets fds
  */
 struct pub_pair {
 	uint64_t id;
@@ -73,6 +75,7 @@ struct pub_pair {
 	uint64_t start_sequence;
 	const struct shmb_cursor_work *work;
 	struct shmb_worker *worker;
+	struct shmb_fds_ends ends;
 };
 
 /**
@@ -120,6 +123,11 @@ struct shmb_publisher {
 	uint32_t ext_len; /* bytes before each payload */
 	bool ordered;
 	uint64_t stamp; /* of the last record */
+	uint32_t max_fds; /* that a record may carry */
+	uint32_t n_fds; /* that the record carries which is being published */
+	uint64_t fds_number; /* of the last packet with some */
+	uint64_t fds_lost;
+	bool fds_short; /* the last that were to be sent found no room */
 	uint32_t flags;
 	uint32_t loan_len;
 	uint32_t ahead_max; /* longest publication to prepare for, see ahead.h */
@@ -191,6 +199,9 @@ void pub_refresh_limit(struct shmb_publisher *publisher);
  */
 SHMB_SELDOM bool pub_evict_stuck(struct shmb_publisher *publisher, uint64_t end, bool waiting);
 
+/* It holds us up otherwise. Returns true if that is over because it has done so for too long. */
+bool pub_evict_holder(struct shmb_publisher *publisher, struct pub_pair *pair, bool waiting);
+
 SHMB_SELDOM uint8_t *pub_claim_refreshed(struct shmb_publisher *publisher, uint32_t len);
 
 /* ---- pub-bell.c --------------------------------------------------------------------------------- */
@@ -250,6 +261,21 @@ int pub_open_arena(struct shmb_publisher *publisher, struct shmb_channel *channe
 int pub_fill_arena(struct shmb_publisher *publisher, uint64_t len);
 
 uint32_t pub_count_blocks(const struct shmb_block *block);
+
+/* ---- pub-fds.c ---------------------------------------------------------------------------------- */
+
+/* May a record carry these? Returns 0, -EOPNOTSUPP, -EINVAL or -EBADF. */
+int pub_check_fds(const struct shmb_publisher *publisher, const int32_t *fds, uint32_t n_fds);
+
+/* Could fds be sent to all reliable subscribers, if that is what was last refused? */
+SHMB_SELDOM bool pub_fds_fit(struct shmb_publisher *publisher, bool waiting);
+
+/*
+ * Send all subscribers what the record that is published next carries. Returns 0; -EAGAIN: nothing was
+ * sent, with no sentence; another negative errno value.
+ */
+SHMB_SELDOM int pub_send_packets(struct shmb_publisher *publisher, const int32_t *fds,
+				 uint32_t n_fds);
 
 /* ---- pub-send.c --------------------------------------------------------------------------------- */
 

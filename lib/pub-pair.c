@@ -57,6 +57,7 @@ void pub_deinit_pair(struct pub_pair *pair)
 	shmb_map_deinit(&pair->before);
 	shmb_map_deinit(&pair->bell);
 	shmb_ringer_deinit(&pair->ringer);
+	shmb_fds_deinit(&pair->ends);
 	free(pair->worker);
 }
 
@@ -215,6 +216,10 @@ static struct pub_pair *replace_pair(struct shmb_publisher *publisher, struct pu
 		shmb_worker_note(pair->worker, pair->work);
 	fresh->worker = pair->worker;
 	pair->worker = NULL;
+	/* What it has not taken yet is where it was sent. */
+	shmb_fds_append(&pair->ends, &fresh->ends);
+	fresh->ends = pair->ends;
+	pair->ends.n = 0;
 	shmb_member_drop_doorbells(&publisher->member, pair->id);
 	pub_deinit_pair(pair);
 	publisher->sleepers[pair - publisher->pairs] = sleeper_of(fresh);
@@ -276,6 +281,7 @@ int pub_on_pair(struct shmb_member *member, struct shmb_event *event)
 			      : meet(publisher, &fresh, &event->pair);
 	}
 	shmb_ringer_add(&pair->ringer, event);
+	shmb_fds_add(&pair->ends, event);
 	pub_settle_ringer(member, pair);
 	publisher->writer.limit = 0; /* somebody new may be slowest: look before the next record */
 	if (publisher->queue)

@@ -45,6 +45,11 @@ static int refuse(struct shmb_publisher *publisher)
 	SHMB_STORE(&publisher->writer.lane->refused, publisher->refused);
 	if (publisher->queue && !pub_choose(publisher))
 		return shmb_fail_lazily(-EAGAIN, "no worker has credit for a record", 0, NULL);
+	if (publisher->fds_short)
+		return shmb_fail_lazily(-EAGAIN,
+					"a reliable subscriber has not taken earlier file "
+					"descriptors, or too many are on their way",
+					0, NULL);
 	if (publisher->no_block) {
 		publisher->no_block = false;
 		return shmb_fail_lazily(-EAGAIN,
@@ -89,7 +94,7 @@ static void extend(struct shmb_publisher *publisher, uint8_t *payload)
 	while (shmb_unlikely(now <= publisher->stamp && publisher->ordered));
 	publisher->stamp = now;
 	SHMB_STORE(&ext->published_ns, now);
-	SHMB_STORE(&ext->zero, 0);
+	SHMB_STORE(&ext->fds, publisher->fds_number << SHMB_FDS_NUMBER_SHIFT | publisher->n_fds);
 }
 
 /* Room for a record that somebody will get; NULL: there is none, or nobody. */
@@ -143,6 +148,7 @@ static inline bool commit_record(struct shmb_publisher *publisher, uint8_t *payl
 	return true;
 }
 
+/* Count one that is not published if that is how it is wanted. */
 static int full(struct shmb_publisher *publisher)
 {
 	if (!(publisher->flags & SHMB_PUBLISHER_DROP_NEWEST))
@@ -202,6 +208,36 @@ SHMB_API int32_t shmb_publisher_send_typed(struct shmb_publisher *publisher, con
 		return full(publisher);
 	if (shmb_likely(len <= publisher->ahead_max))
 		shmb_ahead(&publisher->writer, shmb_record_span(len + publisher->ext_len));
+	pub_ring_sleepers(publisher);
+	return 0;
+}
+
+SHMB_API int32_t shmb_publisher_send_fds(struct shmb_publisher *publisher, const void *data,
+					 uint32_t len, uint32_t type, const int32_t *fds,
+					 uint32_t n_fds)
+{
+	int result;
+	uint8_t *payload;
+
+	if (n_fds == 0)
+		return shmb_publisher_send_typed(publisher, data, len, type);
+	result = pub_enter(publisher, len);
+	if (result == 0)
+		result = pub_check_fds(publisher, fds, n_fds);
+	if (result < 0)
+		return result;
+	if ((!data && len) || type > 0xffff)
+		return shmb_fail(-EINVAL, "data is NULL, or type %u is over 65535", type);
+	payload = claim_record(publisher, len);
+	if (!payload)
+		return full(publisher);
+	shmb_copier_copy(&publisher->copier, payload, data, len);
+	/* Killed behind it: subscribers have a packet that no record names, and discard it. */
+	result = pub_send_packets(publisher, fds, n_fds);
+	if (result < 0)
+		return result == -EAGAIN ? full(publisher) : result;
+	commit_record(publisher, payload, len, type, 0);
+	publisher->n_fds = 0;
 	pub_ring_sleepers(publisher);
 	return 0;
 }
@@ -348,7 +384,8 @@ static int enter_loan(struct shmb_publisher *publisher)
 	return 0;
 }
 
-SHMB_API int32_t shmb_publisher_publish(struct shmb_publisher *publisher, uint32_t len)
+/* May so much of what was loaned be published? */
+static int enter_publish(struct shmb_publisher *publisher, uint32_t len)
 {
 	int result = enter_loan(publisher);
 
@@ -359,6 +396,13 @@ SHMB_API int32_t shmb_publisher_publish(struct shmb_publisher *publisher, uint32
 		result = pub_check_len(publisher, len);
 	if (result == 0)
 		result = publisher->member.evicted ? shmb_member_enter_slow(&publisher->member) : 0;
+	return result;
+}
+
+SHMB_API int32_t shmb_publisher_publish(struct shmb_publisher *publisher, uint32_t len)
+{
+	int result = enter_publish(publisher, len);
+
 	if (result < 0)
 		return result;
 	if (publisher->block) {
@@ -374,6 +418,23 @@ SHMB_API int32_t shmb_publisher_publish(struct shmb_publisher *publisher, uint32
 		shmb_ahead(&publisher->writer, shmb_record_span(len));
 	pub_ring_sleepers(publisher);
 	return 0;
+}
+
+SHMB_API int32_t shmb_publisher_publish_fds(struct shmb_publisher *publisher, uint32_t len,
+					    const int32_t *fds, uint32_t n_fds)
+{
+	int result = enter_publish(publisher, len);
+
+	if (result == 0 && n_fds)
+		result = pub_check_fds(publisher, fds, n_fds);
+	if (result == 0 && n_fds)
+		result = pub_send_packets(publisher, fds, n_fds);
+	if (result == -EAGAIN)
+		return refuse(publisher);
+	if (result == 0)
+		result = shmb_publisher_publish(publisher, len);
+	publisher->n_fds = 0;
+	return result;
 }
 
 SHMB_API int32_t shmb_publisher_cancel(struct shmb_publisher *publisher)

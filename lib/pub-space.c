@@ -86,11 +86,24 @@ bool pub_evict_stuck(struct shmb_publisher *publisher, uint64_t end, bool waitin
 	return end <= writer->limit;
 }
 
+bool pub_evict_holder(struct shmb_publisher *publisher, struct pub_pair *pair, bool waiting)
+{
+	if (!pair->evict_after_ns)
+		return false;
+	pub_read_head(publisher, pair);
+	if (!is_stuck(pair, shmb_clock_now_ns(), waiting))
+		return false;
+	evict(publisher, pair);
+	publisher->writer.limit = 0;
+	return true;
+}
+
 uint8_t *pub_claim_refreshed(struct shmb_publisher *publisher, uint32_t len)
 {
 	struct shmb_lane_writer *writer = &publisher->writer;
 	uint64_t end;
 
+	publisher->fds_short = false; /* it is the lane that may be */
 	pub_refresh_limit(publisher);
 	end = pub_end_of(writer, len);
 	if (end > writer->limit && publisher->may_evict)

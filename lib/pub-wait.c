@@ -28,11 +28,13 @@ static bool fits(struct shmb_publisher *publisher, uint32_t len)
 			return false;
 		shmb_arena_give(publisher->arena, block);
 	}
-	if (end <= writer->limit)
-		return true;
-	pub_refresh_limit(publisher);
-	return end <= writer->limit ||
-	       (publisher->may_evict && pub_evict_stuck(publisher, end, true));
+	if (end > writer->limit) {
+		pub_refresh_limit(publisher);
+		if (end > writer->limit &&
+		    !(publisher->may_evict && pub_evict_stuck(publisher, end, true)))
+			return false;
+	}
+	return shmb_likely(!publisher->fds_short) || pub_fds_fit(publisher, true);
 }
 
 /*
@@ -143,6 +145,8 @@ SHMB_API int32_t shmb_publisher_wait(struct shmb_publisher *publisher, uint32_t 
 		return result;
 	if (publisher->queue && !pub_choose(publisher))
 		return shmb_fail(-ETIMEDOUT, "no worker had credit for a record in time");
+	if (publisher->fds_short)
+		return shmb_fail(-ETIMEDOUT, "no room for file descriptors in time");
 	return shmb_fail(-ETIMEDOUT, "no room for %u bytes in the lane in time", len);
 }
 

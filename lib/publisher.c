@@ -60,6 +60,7 @@ static int open_publisher(struct shmb_channel *channel, uint32_t flags, uint32_t
 	publisher->record_len = channel->record_len;
 	publisher->ext_len = channel->ext_len;
 	publisher->ordered = channel->ordered;
+	publisher->max_fds = channel->max_fds;
 	publisher->record_len_max = shmb_record_len_max(channel->lane_len) - channel->ext_len;
 	publisher->full_sequence = UINT64_MAX;
 	publisher->ahead_max = shmb_ahead_copy_max();
@@ -213,6 +214,7 @@ SHMB_API int32_t shmb_publisher_stats(struct shmb_publisher *publisher,
 	all.n_subscribers = publisher->n_pairs;
 	all.n_evicted = publisher->evicted;
 	all.backstops = publisher->backstops;
+	all.fds_lost = publisher->fds_lost;
 	if (publisher->arena && *publisher->member.fork_guard) {
 		pub_look_at_held(publisher);
 		all.n_blocks = pub_count_blocks(publisher->arena->published);

@@ -112,6 +112,7 @@ int sub_look_conflated(struct shmb_subscriber *subscriber, struct sub_lane *lane
 		if (sub_was_overwritten(subscriber, lane))
 			continue;
 		shmb_lane_skip(&lane->reader, record);
+		sub_pass_fds(subscriber, lane, lane->fds);
 		n++;
 	}
 	if (n)

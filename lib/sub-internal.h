@@ -14,6 +14,7 @@
 #include "lib/api.h"
 #include "lib/bell.h"
 #include "lib/error.h"
+#include "lib/fds.h"
 #include "lib/hold.h"
 #include "lib/member.h"
 #include "lib/queue.h"
@@ -55,6 +56,9 @@
  * @conflation:	  where records of a key follow each other; NULL: all are received
  * @finished:	  never read again: it broke the layout, or has overwritten what was left to read
  * @peer:	  of a private lane
+ * @ends:	  over which the fds come that its records carry
+ * @fds:	  as the extension of the record says that was looked at last
+ * @fds_passed:	  packets up to this one were taken off, or are of no use
  * @kept:	  the broker keeps it, until it is told that we have read it
  * @next_drained: an earlier one that was, and that it may have to be told of again
  */
@@ -90,6 +94,9 @@ struct sub_lane {
 	uint32_t number;
 	uint64_t stalled_ns;
 	struct shmb_peer peer;
+	struct shmb_fds_ends ends;
+	uint64_t fds;
+	uint64_t fds_passed;
 	bool kept;
 	struct sub_lane *next_drained;
 };
@@ -145,6 +152,13 @@ struct shmb_subscriber {
 	uint64_t expired;
 	uint64_t conflated;
 	uint64_t disordered;
+	uint32_t max_fds; /* that a record may carry */
+	struct sub_lane *fds_lane; /* of the record whose fds can be taken; NULL: @fds_left */
+	struct shmb_fds_ends fds_left; /* of a lane that was removed meanwhile */
+	uint64_t fds_number; /* of their packet */
+	uint32_t n_fds; /* how many there are; 0: none can be taken */
+	bool fds_kept; /* their record is looked at once more if they are not taken */
+	uint64_t fds_lost;
 	uint32_t sleep_epoch;
 	uint32_t spin_ns;
 	uint64_t gap_ns; /* how long waits take, smoothed */
@@ -370,6 +384,32 @@ bool sub_pin_block(struct shmb_subscriber *subscriber, struct sub_lane *lane,
 		   const struct shmb_record *record);
 
 void sub_unpin(struct shmb_subscriber *subscriber);
+
+/* ---- sub-fds.c ---------------------------------------------------------------------------------- */
+
+/* What came with the record before is not asked for any more. */
+SHMB_SELDOM void sub_forget_fds(struct shmb_subscriber *subscriber);
+
+/* A record was received, or is peeked at: what came with it? The view says so. */
+SHMB_SELDOM void sub_meet_fds(struct shmb_subscriber *subscriber, struct sub_lane *lane);
+
+/* The record that was looked at is stepped over, and nobody will ask for what came with it. */
+SHMB_SELDOM void sub_pass_fds(struct shmb_subscriber *subscriber, struct sub_lane *lane,
+			      uint64_t fds);
+
+/* The lane is removed: what can be taken stays. */
+void sub_leave_fds(struct shmb_subscriber *subscriber, struct sub_lane *lane);
+
+/* From @lane, and those between, to the successor @next. */
+void sub_carry_fds(struct shmb_subscriber *subscriber, struct sub_lane *lane,
+		   struct sub_lane *next);
+
+/* Does the record that was looked at carry some? */
+static inline bool sub_carries_fds(const struct shmb_subscriber *subscriber,
+				   const struct sub_lane *lane)
+{
+	return shmb_unlikely(subscriber->max_fds) && lane->fds & SHMB_FDS_COUNT_MASK;
+}
 
 /* ---- sub-recv.c --------------------------------------------------------------------------------- */
 

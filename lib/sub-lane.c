@@ -28,6 +28,7 @@ static void unmap_lane(struct sub_lane *lane)
 	shmb_map_deinit(&lane->lane);
 	shmb_map_deinit(&lane->bell);
 	shmb_ringer_deinit(&lane->ringer);
+	shmb_fds_deinit(&lane->ends);
 	free(lane->jobs);
 	lane->jobs = NULL;
 	sub_conflation_free(lane->conflation);
@@ -94,6 +95,7 @@ void sub_remove_lane(struct shmb_subscriber *subscriber, uint32_t index)
 	if (subscriber->untold == lane)
 		subscriber->untold = NULL;
 	shmb_member_drop_doorbells(&subscriber->member, lane->pair_id);
+	sub_leave_fds(subscriber, lane);
 	/* Keep the order: whoever has waited longest is next. */
 	memmove(&subscriber->lanes[index], &subscriber->lanes[index + 1],
 		(subscriber->n_lanes - index - 1) * sizeof(subscriber->lanes[0]));
@@ -205,6 +207,7 @@ static void set_gone(struct shmb_subscriber *subscriber, struct sub_lane *lane)
 static void on_same_pair(struct shmb_subscriber *subscriber, struct sub_lane *lane,
 			 struct shmb_event *event)
 {
+	shmb_fds_add(&lane->ends, event);
 	if (!(event->pair.flags & SHMB_PAIR_GONE)) {
 		shmb_ringer_add(&lane->ringer, event);
 		sub_settle_ringer(subscriber, lane);
@@ -262,6 +265,7 @@ int sub_on_pair(struct shmb_member *member, struct shmb_event *event)
 		return result;
 	}
 	shmb_ringer_add(&lane->ringer, event);
+	shmb_fds_add(&lane->ends, event);
 	before = find_publisher(subscriber, lane->publisher_id);
 	if (before) {
 		before->successor = lane;

@@ -140,12 +140,16 @@ int sub_look_twice(struct shmb_subscriber *subscriber, struct sub_lane *lane,
 	return 0;
 }
 
+static const struct shmb_record_ext *ext_of(const struct shmb_record *record)
+{
+	return (const void *)record->data;
+}
+
 /* Is it too old? Its publisher may say what it likes, but the future is not. */
 static bool is_expired(const struct shmb_subscriber *subscriber, const struct shmb_record *record,
 		       uint64_t now_ns)
 {
-	const struct shmb_record_ext *ext = (const void *)record->data;
-	uint64_t published_ns = SHMB_LOAD(&ext->published_ns);
+	uint64_t published_ns = SHMB_LOAD(&ext_of(record)->published_ns);
 
 	return subscriber->ttl_ns && published_ns < now_ns &&
 	       now_ns - published_ns > subscriber->ttl_ns;
@@ -154,7 +158,7 @@ static bool is_expired(const struct shmb_subscriber *subscriber, const struct sh
 int sub_look_extended(struct shmb_subscriber *subscriber, struct sub_lane *lane,
 		      struct shmb_record *record)
 {
-	uint64_t now_ns = 0, expired = 0, expired_len = 0;
+	uint64_t now_ns = 0, expired = 0, expired_len = 0, fds;
 	int result;
 
 	while ((result = sub_look_raw(subscriber, lane, record)) > 0) {
@@ -168,9 +172,11 @@ int sub_look_extended(struct shmb_subscriber *subscriber, struct sub_lane *lane,
 			now_ns = shmb_clock_now_ns();
 		if (shmb_likely(!is_expired(subscriber, record, now_ns)))
 			break;
+		fds = SHMB_LOAD(&ext_of(record)->fds);
 		if (sub_was_overwritten(subscriber, lane))
 			continue;
 		shmb_lane_skip(&lane->reader, record);
+		sub_pass_fds(subscriber, lane, fds);
 		expired++;
 		expired_len += record->span;
 		if (expired_len > lane->reader.mask) {
@@ -185,9 +191,8 @@ int sub_look_extended(struct shmb_subscriber *subscriber, struct sub_lane *lane,
 		sub_store_cursor(subscriber, lane);
 	}
 	if (result > 0) {
-		const struct shmb_record_ext *ext = (const void *)record->data;
-
-		lane->stamp = SHMB_LOAD(&ext->published_ns);
+		lane->fds = SHMB_LOAD(&ext_of(record)->fds);
+		lane->stamp = SHMB_LOAD(&ext_of(record)->published_ns);
 		if (shmb_unlikely(!lane->stamp))
 			lane->stamp = 1; /* 0: there is no record */
 		record->data += subscriber->ext_len;

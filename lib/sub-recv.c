@@ -60,6 +60,8 @@ static inline __attribute__((__always_inline__)) bool take(struct shmb_subscribe
 	shmb_lane_skip(&lane->reader, record);
 	subscriber->received++;
 	sub_note_order(subscriber, lane);
+	if (shmb_unlikely(subscriber->max_fds))
+		sub_meet_fds(subscriber, lane);
 	return true;
 }
 
@@ -75,6 +77,8 @@ static __attribute__((noinline)) int32_t recv_any(struct shmb_subscriber *subscr
 		return result;
 	if (shmb_unlikely(subscriber->n_peeked))
 		return busy(subscriber);
+	if (shmb_unlikely(subscriber->max_fds))
+		sub_forget_fds(subscriber);
 	do {
 		lane = sub_next_record(subscriber, &record);
 		if (!lane || shmb_unlikely(subscriber->evicted_by))
@@ -149,6 +153,7 @@ SHMB_API int32_t shmb_subscriber_recv_many(struct shmb_subscriber *subscriber, v
 	struct sub_lane *lane;
 	struct shmb_record record;
 	uint8_t *to = data;
+	bool alone = false;
 	uint32_t n = 0;
 	int result = sub_enter(subscriber);
 
@@ -158,6 +163,8 @@ SHMB_API int32_t shmb_subscriber_recv_many(struct shmb_subscriber *subscriber, v
 		return shmb_fail(-EINVAL, "data is NULL, or max %u is not 1 to %d", max, INT32_MAX);
 	if (subscriber->n_peeked)
 		return busy(subscriber);
+	if (shmb_unlikely(subscriber->max_fds))
+		sub_forget_fds(subscriber);
 	while (n < max) {
 		lane = sub_next_record(subscriber, &record);
 		if (subscriber->untold != lane)
@@ -171,6 +178,10 @@ SHMB_API int32_t shmb_subscriber_recv_many(struct shmb_subscriber *subscriber, v
 			return shmb_fail(-EMSGSIZE, "the record has %u bytes, the buffer %u",
 					 record.len, cap);
 		}
+		/* What carries fds comes alone. */
+		alone = sub_carries_fds(subscriber, lane);
+		if (shmb_unlikely(alone) && n)
+			break;
 		if (n == 0)
 			sub_describe(subscriber, lane, &record);
 		if (shmb_unlikely(!take(subscriber, lane, &record, to)))
@@ -181,6 +192,8 @@ SHMB_API int32_t shmb_subscriber_recv_many(struct shmb_subscriber *subscriber, v
 		to += record.len;
 		cap -= record.len;
 		n++;
+		if (shmb_unlikely(alone))
+			break;
 	}
 	tell_untold(subscriber);
 	return n ? (int32_t)n : sub_nothing(subscriber);
@@ -222,13 +235,16 @@ SHMB_API int32_t shmb_subscriber_peek(struct shmb_subscriber *subscriber, uint32
 	if (subscriber->n_peeked)
 		return subscriber->state || subscriber->queue ? busy(subscriber)
 							      : (int32_t)subscriber->n_peeked;
+	if (shmb_unlikely(subscriber->max_fds))
+		sub_forget_fds(subscriber);
 	do {
 		sub_unpin(subscriber);
 		lane = sub_next_record(subscriber, &record);
 		if (!lane || shmb_unlikely(subscriber->evicted_by))
 			return sub_nothing(subscriber);
 		/* Another publisher's may be the next one, or none of those that follow. */
-		n = max == 1 || record.flags || subscriber->ordered || subscriber->key_len
+		n = max == 1 || record.flags || subscriber->ordered || subscriber->key_len ||
+				    subscriber->max_fds
 			    ? 1
 			    : count_run(lane, &record, subscriber->ext_len,
 					max > INT32_MAX ? INT32_MAX : max);
@@ -240,6 +256,10 @@ SHMB_API int32_t shmb_subscriber_peek(struct shmb_subscriber *subscriber, uint32
 	subscriber->view.stride = (uint32_t)record.span;
 	subscriber->peeked = lane;
 	subscriber->n_peeked = n;
+	if (shmb_unlikely(subscriber->max_fds)) {
+		sub_meet_fds(subscriber, lane);
+		subscriber->fds_kept = true;
+	}
 	return (int32_t)n;
 }
 
@@ -275,6 +295,7 @@ void sub_step_over(struct shmb_subscriber *subscriber, struct sub_lane *lane, ui
 	lane->reader.position += (uint64_t)count * subscriber->view.stride;
 	lane->reader.sequence += count;
 	subscriber->received += count;
+	subscriber->fds_kept = false;
 	sub_note_order(subscriber, lane);
 	subscriber->n_peeked = 0;
 	subscriber->peeked = NULL;

@@ -111,6 +111,7 @@ static bool take_over(struct shmb_subscriber *subscriber, struct sub_lane *lane,
 	if (!lane->attached)
 		sub_attach_lane(subscriber, lane);
 	carry_over(subscriber, lane, next);
+	sub_carry_fds(subscriber, lane, next);
 	next->follows = false;
 	/* In its place, so that its turn comes when it would have come. */
 	subscriber->lanes[lane_index(subscriber, next)] = lane;

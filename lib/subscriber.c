@@ -62,6 +62,7 @@ static int open_subscriber(struct shmb_channel *channel,
 	subscriber->key_offset = options->conflate_offset;
 	subscriber->key_len = options->conflate_len;
 	subscriber->ordered = channel->ordered;
+	subscriber->max_fds = channel->max_fds;
 	if (subscriber->key_len)
 		subscriber->look = sub_look_conflated;
 	else if (subscriber->ext_len)
@@ -220,6 +221,7 @@ SHMB_API int32_t shmb_subscriber_close(struct shmb_subscriber *subscriber)
 			at->map.base = NULL;
 	sub_free_cursors(subscriber);
 	free(subscriber->spare);
+	shmb_fds_deinit(&subscriber->fds_left);
 	shmb_member_close(&subscriber->member);
 	free(subscriber->lanes);
 	sub_levels_free(subscriber->levels);
@@ -264,6 +266,7 @@ SHMB_API int32_t shmb_subscriber_stats(struct shmb_subscriber *subscriber,
 	all.expired = subscriber->expired;
 	all.conflated = subscriber->conflated;
 	all.disordered = subscriber->disordered;
+	all.fds_lost = subscriber->fds_lost;
 	all.sleeps = subscriber->sleeps;
 	all.backstops = subscriber->backstops;
 	for (uint32_t i = 0; i < subscriber->n_lanes; i++) {

@@ -9,6 +9,7 @@
 
 #include "lib/pub-bell.c"
 #include "lib/pub-block.c"
+#include "lib/pub-fds.c"
 #include "lib/pub-pair.c"
 #include "lib/pub-queue.c"
 #include "lib/pub-send.c"

@@ -9,6 +9,7 @@
 
 #include "lib/sub-block.c"
 #include "lib/sub-cursor.c"
+#include "lib/sub-fds.c"
 #include "lib/sub-lane.c"
 #include "lib/sub-look.c"
 #include "lib/sub-order.c"

@@ -39,6 +39,7 @@ EXTRA_DIST += \
 	%D%/shmbroker/tests/call.rs \
 	%D%/shmbroker/tests/channels.rs \
 	%D%/shmbroker/tests/common/mod.rs \
+	%D%/shmbroker/tests/fds.rs \
 	%D%/shmbroker/tests/processes.rs \
 	%D%/shmbroker/tests/queue.rs \
 	%D%/shmbroker/tests/records.rs \

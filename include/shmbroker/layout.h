@@ -111,16 +111,41 @@ SHMB_SIZE(shmb_segment_header, 128);
 #define SHMB_RECORD_SEQ_SHIFT  48 /* bits 48-63: low bits of the record's sequence number */
 
 /**
- * struct shmb_record_ext - comes before the payload of each record of a channel that is ordered or has
- *			    a time to live
+ * struct shmb_record_ext - comes before the payload of each record of a channel that is ordered, has a
+ *			    time to live, or whose records may carry fds
  * @published_ns: CLOCK_MONOTONIC of when it was published, more than that of the record before
- * @zero:	  reserved
+ * @fds:	  how many fds it carries, and the number of the last packet that was sent before it or
+ *		  with it: see struct shmb_fds_packet; else 0
  */
 struct shmb_record_ext {
 	uint64_t published_ns;
-	uint64_t zero;
+	uint64_t fds;
 };
 SHMB_SIZE(shmb_record_ext, 16);
+
+/*
+ * The fds that a record carries come over a socket (AF_UNIX, SOCK_SEQPACKET) that its publisher has to
+ * each subscriber: one packet for each record that carries some, with the fds (SCM_RIGHTS), sent before
+ * the record is published. A packet whose number is lower than that of a record, or that has the number
+ * of a record which carries none, is for nobody.
+ */
+#define SHMB_FDS_MAX	      64u /* that a record can carry */
+#define SHMB_FDS_COUNT_MASK   0xffull /* of @fds in the extension: so many */
+#define SHMB_FDS_NUMBER_SHIFT 8 /* bits 8-63: the packet's number, from 1 */
+
+/**
+ * struct shmb_fds_packet - what is in such a packet beside the fds
+ * @number: grows by one with each packet of a publisher; all subscribers get the same
+ * @n_fds:  how many ride with it
+ * @zero:   reserved
+ */
+struct shmb_fds_packet {
+	uint64_t number;
+	uint32_t n_fds;
+	uint32_t zero;
+};
+SHMB_AT(shmb_fds_packet, n_fds, 8);
+SHMB_SIZE(shmb_fds_packet, 16);
 
 /**
  * struct shmb_lane_mark - a record boundary where a lapped reader may go on
@@ -569,6 +594,7 @@ SHMB_SIZE(shmb_call_server, 16);
  * @blocks:	    for records that are longer than a lane could hold
  * @ttl_ms:	    records that were published longer ago are skipped; 0: none
  * @ordered:	    1: subscribers receive the records of all publishers in one order
+ * @max_fds:	    so many fds may a record carry; 0: none
  * @name:	    not terminated
  */
 struct shmb_channel_segment {
@@ -591,7 +617,8 @@ struct shmb_channel_segment {
 	uint32_t ordered;
 	uint32_t retained;
 	struct shmb_block_limits blocks;
-	uint8_t pad3[32];
+	uint32_t max_fds;
+	uint8_t pad3[28];
 	uint8_t name[SHMB_NAME_LEN_MAX];
 	uint8_t pad2[SHMB_BLOCK_LEN - 512];
 };
@@ -605,6 +632,7 @@ SHMB_AT(shmb_channel_segment, ttl_ms, 308);
 SHMB_AT(shmb_channel_segment, ordered, 312);
 SHMB_AT(shmb_channel_segment, retained, 316);
 SHMB_AT(shmb_channel_segment, blocks, 320);
+SHMB_AT(shmb_channel_segment, max_fds, 352);
 SHMB_AT(shmb_channel_segment, name, 384);
 SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
 
@@ -673,6 +701,7 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
  * @evict_after_ms: subscriber: its publishers stop waiting for it after so long; 0: never
  * @ttl_ms:	    channel: as in its segment
  * @kept_id:	    of one that is KEPT: higher than that of those who went before
+ * @max_fds:	    channel: as in its segment
  */
 struct shmb_registry_entry {
 	uint32_t state;
@@ -710,7 +739,8 @@ struct shmb_registry_entry {
 	uint32_t evict_after_ms;
 	uint32_t ttl_ms;
 	uint64_t kept_id;
-	uint8_t pad1[80];
+	uint32_t max_fds;
+	uint8_t pad1[76];
 };
 SHMB_AT(shmb_registry_entry, id, 8);
 SHMB_AT(shmb_registry_entry, pid, 80);
@@ -726,6 +756,7 @@ SHMB_AT(shmb_registry_entry, partner_id, 400);
 SHMB_AT(shmb_registry_entry, evict_after_ms, 416);
 SHMB_AT(shmb_registry_entry, ttl_ms, 420);
 SHMB_AT(shmb_registry_entry, kept_id, 424);
+SHMB_AT(shmb_registry_entry, max_fds, 432);
 SHMB_SIZE(shmb_registry_entry, 512);
 
 /**

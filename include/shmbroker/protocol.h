@@ -164,6 +164,7 @@ SHMB_SIZE(shmb_message_header, 16);
 #define SHMB_FD_SHM	1u /* shared-memory object */
 #define SHMB_FD_EVENTFD 2u
 #define SHMB_FD_SOCKET	3u /* one end of a SOCK_STREAM socketpair */
+#define SHMB_FD_PACKETS 4u /* one end of a SOCK_SEQPACKET socketpair */
 
 #define SHMB_FD_READ	   1u
 #define SHMB_FD_READ_WRITE 3u
@@ -173,6 +174,7 @@ SHMB_SIZE(shmb_message_header, 16);
 #define SHMB_FD_ROLE_BELL     3u
 #define SHMB_FD_ROLE_DOORBELL 4u /* an fd to wait on */
 #define SHMB_FD_ROLE_RINGER   5u /* an fd to ring the peer with */
+#define SHMB_FD_ROLE_FDS      6u /* a socket for the fds that records carry */
 
 /**
  * struct shmb_fd_descriptor - what a riding fd must be; the client checks each before it uses it
@@ -264,7 +266,7 @@ struct shmb_msg_open {
 	uint32_t max_keys; /* state: lane_len is so many cells; else 0 */
 	struct shmb_block_limits blocks; /* final, or all 0 */
 	uint32_t ttl_ms; /* stream: records that are older are skipped; 0: none */
-	uint32_t zero;
+	uint32_t max_fds; /* stream: so many fds may a record carry, at most SHMB_FDS_MAX */
 	uint8_t name[SHMB_NAME_LEN_MAX];
 };
 SHMB_SIZE(shmb_msg_open, 208);
@@ -283,8 +285,10 @@ struct shmb_msg_opened {
 	struct shmb_block_limits blocks;
 	uint32_t ttl_ms;
 	uint32_t ordered;
+	uint32_t max_fds;
+	uint32_t zero;
 };
-SHMB_SIZE(shmb_msg_opened, 80);
+SHMB_SIZE(shmb_msg_opened, 88);
 
 /* A retained channel goes with its last user, as any other, and what publishers have left goes now. */
 struct shmb_msg_remove {
@@ -462,6 +466,9 @@ SHMB_SIZE(shmb_msg_key, 16);
  * fds, to a subscriber: lane (PEER, read), bell (BELL, read; if GONE perhaps not), RINGER (rings
  *			 the publisher; not if GONE), and DOORBELL if this pair has a doorbell of its own (peers of
  *			 different uids)
+ * To both, on a channel whose records may carry fds: a socket (FDS), unless they have one or the publisher
+ * has gone. A subscriber is told of it before its publisher. Both keep the ones that they have had from
+ * earlier brokers: the publisher uses the oldest that works, the subscriber looks at all.
  *
  * Without a bell the subscriber begins, in a lane that is GONE, so many records before its end as
  * @history says.
@@ -537,12 +544,13 @@ SHMB_SIZE(shmb_msg_report, 24);
 #define SHMB_CODE_PATTERN	    11u /* the channel exists with another pattern */
 #define SHMB_CODE_HOLD		    12u /* policy: a subscriber holds nobody up for so long */
 #define SHMB_CODE_PRIORITY	    13u /* policy: no publisher has so high a priority */
+#define SHMB_CODE_FDS		    14u /* policy: no record carries so many fds */
 
 /**
  * struct shmb_msg_error
  * @code:  SHMB_CODE_*
  * @limit: QUOTA: the limit that was reached; BUSY: the pid of the key's owner; HOLD: the longest
- *	   @evict_after_ms, 0: it may only be lossy; PRIORITY: the highest; else 0
+ *	   @evict_after_ms, 0: it may only be lossy; PRIORITY: the highest; FDS: so many; else 0
  * @asked: QUOTA: what was asked for; else 0
  */
 struct shmb_msg_error {

@@ -51,7 +51,8 @@ struct shmb_broker;
  *	      shmb_subscriber_done(); ordered channels: when the (first) record was published, in
  *	      nanoseconds of CLOCK_MONOTONIC
  * @attempt:  queues: how often the record has been handed to a worker, this time included
- * @pad:      zero
+ * @n_fds:    so many fds came with the record: see shmb_subscriber_take_fds()
+ * @n_fds_lost: so many came with it that this subscriber cannot have any more
  *
  * A binding asks for its address once, and reads it after each call.
  */
@@ -66,7 +67,8 @@ struct shmb_view {
 	uint64_t publisher_id;
 	uint64_t term;
 	uint32_t attempt;
-	uint32_t pad;
+	uint16_t n_fds;
+	uint16_t n_fds_lost;
 };
 
 /* ---- library ---------------------------------------------------------------------------------- */
@@ -234,7 +236,8 @@ int32_t shmb_client_connected(struct shmb_client *client);
  * @numa_node:	     blocks: 1 + the NUMA node that their memory is to come from; 0: any
  * @ttl_ms:	     stream: subscribers skip records that were published longer ago, and count them;
  *		     default: none does. Each record takes 16 bytes more then
- * @pad:	     zero
+ * @max_fds:	     stream: so many file descriptors may a record carry, at most 64; default: none. Each
+ *		     record takes 16 bytes more then. Policy may allow fewer
  */
 struct shmb_channel_options {
 	uint32_t options_len;
@@ -256,7 +259,7 @@ struct shmb_channel_options {
 	uint32_t block_flags;
 	uint32_t numa_node;
 	uint32_t ttl_ms;
-	uint32_t pad;
+	uint32_t max_fds;
 };
 
 /**
@@ -341,7 +344,7 @@ int32_t shmb_channel_schema(struct shmb_channel *channel, void *schema, uint32_t
  * @retained:	       1: it stays until it is removed
  * @request_len:       call: bytes of every request, 0 if untyped
  * @reply_len:	       call: bytes of every reply, 0 if untyped
- * @pad:	       zero
+ * @max_fds:	       so many file descriptors may a record carry; 0: none
  */
 struct shmb_channel_info {
 	uint32_t lane_len;
@@ -366,7 +369,7 @@ struct shmb_channel_info {
 	uint32_t retained;
 	uint32_t request_len;
 	uint32_t reply_len;
-	uint32_t pad;
+	uint32_t max_fds;
 };
 
 /**
@@ -484,6 +487,27 @@ int32_t shmb_publisher_send_typed(struct shmb_publisher *publisher, const void *
 				  uint32_t type);
 
 /**
+ * shmb_publisher_send_fds() - publish a copy of one record that carries file descriptors
+ * @publisher: publisher, of a channel with max_fds
+ * @data:      the record
+ * @len:       its bytes
+ * @type:      0 to 65535, handed to the subscribers
+ * @fds:       @n_fds of them, which stay open here; each subscriber gets its own
+ * @n_fds:     at most the channel's max_fds; 0: as shmb_publisher_send_typed()
+ *
+ * They are there before the record is. They never pass through the broker, nor does it see them.
+ *
+ * Context: never blocks; two system calls for each subscriber. A process killed inside has published the
+ * record with its fds, or neither.
+ * Return: as shmb_publisher_send(); -EAGAIN also: a reliable subscriber has not taken those of some
+ *	   dozens of earlier records, or so many are on their way as this user may have
+ *	   (RLIMIT_NOFILE), nothing was sent; -EBADF; -EOPNOTSUPP: records of this channel carry none;
+ *	   -EINVAL: more than they may carry, or one that the kernel does not pass on.
+ */
+int32_t shmb_publisher_send_fds(struct shmb_publisher *publisher, const void *data, uint32_t len,
+				uint32_t type, const int32_t *fds, uint32_t n_fds);
+
+/**
  * shmb_publisher_send_many() - publish copies of several records at once
  * @publisher: publisher
  * @data:      the records, one after the other without padding
@@ -525,6 +549,19 @@ int32_t shmb_publisher_loan(struct shmb_publisher *publisher, uint32_t len);
  *	   stays out; -ESTALE.
  */
 int32_t shmb_publisher_publish(struct shmb_publisher *publisher, uint32_t len);
+
+/**
+ * shmb_publisher_publish_fds() - publish the loaned record, with file descriptors
+ * @publisher: publisher, of a channel with max_fds
+ * @len:       bytes that were written, at most what was loaned
+ * @fds:       @n_fds of them, which stay open here
+ * @n_fds:     as of shmb_publisher_send_fds()
+ *
+ * Context: as shmb_publisher_send_fds().
+ * Return: as shmb_publisher_publish() and shmb_publisher_send_fds(); the loan stays out if it fails.
+ */
+int32_t shmb_publisher_publish_fds(struct shmb_publisher *publisher, uint32_t len,
+				   const int32_t *fds, uint32_t n_fds);
 
 /**
  * shmb_publisher_cancel() - give the loan back unpublished
@@ -587,6 +624,8 @@ int32_t shmb_publisher_send_wait(struct shmb_publisher *publisher, const void *d
  * @n_evicted:	  subscribers that it has stopped waiting for, see evict_after_ms
  * @arena_len:	  bytes of memory for blocks that it has now
  * @backstops:	  bounded sleeps that ended by themselves and found room: lost wake-ups, should be 0
+ * @fds_lost:	  file descriptors that a subscriber could not be sent, as a lossy one that has not taken
+ *		  earlier ones: of each subscriber
  */
 struct shmb_publisher_stats {
 	uint64_t publisher_id;
@@ -601,6 +640,7 @@ struct shmb_publisher_stats {
 	uint32_t n_evicted;
 	uint64_t arena_len;
 	uint64_t backstops;
+	uint64_t fds_lost;
 };
 
 /**
@@ -752,6 +792,25 @@ int32_t shmb_subscriber_peek(struct shmb_subscriber *subscriber, uint32_t max);
 int32_t shmb_subscriber_release(struct shmb_subscriber *subscriber, uint32_t count);
 
 /**
+ * shmb_subscriber_take_fds() - take the file descriptors that came with a record
+ * @subscriber: subscriber
+ * @fds:	room for them
+ * @cap:	so many
+ *
+ * Of the record that was received last, or is peeked at; shmb_subscriber_recv_many() gives a record that
+ * carries some alone. The view's n_fds says how many there are. They are the caller's, to be closed by
+ * it, and are closed in programs that it executes (FD_CLOEXEC). What is not taken before the next call
+ * that receives, peeks or waits is closed without having been opened here.
+ *
+ * Context: the thread that uses it; does not block.
+ * Return: how many; 0: the record carries none, they were taken, or they are lost: the view's n_fds_lost
+ *	   says so, as of records that were published before this subscriber came; -EMSGSIZE: more than
+ *	   @cap; -EMFILE: more than this process may have open; after both they can still be taken;
+ *	   -EBADMSG: others than the record says, none was opened.
+ */
+int32_t shmb_subscriber_take_fds(struct shmb_subscriber *subscriber, int32_t *fds, uint32_t cap);
+
+/**
  * shmb_subscriber_hold() - keep the record that is peeked at, and go on reading
  * @subscriber: subscriber, of a channel with blocks
  *
@@ -826,6 +885,7 @@ int32_t shmb_subscriber_arm(struct shmb_subscriber *subscriber);
  * @expired:	  records skipped because they were older than the channel's ttl_ms
  * @disordered:	  ordered channels: records received behind one that was published later
  * @conflated:	  records skipped because a newer one of their key was there, see conflate_len
+ * @fds_lost:	  file descriptors that came with records received and that it could not have any more
  */
 struct shmb_subscriber_stats {
 	uint64_t subscriber_id;
@@ -839,6 +899,7 @@ struct shmb_subscriber_stats {
 	uint64_t expired;
 	uint64_t disordered;
 	uint64_t conflated;
+	uint64_t fds_lost;
 };
 
 /**

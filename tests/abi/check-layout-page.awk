@@ -2,7 +2,7 @@
 # Compares the tables of shmbroker-layout(5) with layout.golden: each field of the structs in shared
 # memory is in a table, with its offset and its size.
 FNR == NR {
-	if ($1 ~ /^shmb_(lane_segment|cursor_lane|queue_address|cursor_work|state_key|call_server|cell_slot|cursor_segment|bell_segment|arena_segment|block_limits|block_descriptor|cursor_hold|channel_segment|registry_entry|registry_segment|segment_header|schema|schema_field)\./) {
+	if ($1 ~ /^shmb_(lane_segment|cursor_lane|queue_address|cursor_work|state_key|call_server|cell_slot|cursor_segment|bell_segment|arena_segment|block_limits|block_descriptor|fds_packet|cursor_hold|channel_segment|registry_entry|registry_segment|segment_header|schema|schema_field)\./) {
 		split($1, name, ".")
 		want[name[2] " " $2 " " $3] = $1
 	}

@@ -56,6 +56,8 @@ unit_tests += %D%/test-order
 %C%_test_order_SOURCES = %D%/test-order.c %D%/fixture.h
 unit_tests += %D%/test-expiry
 %C%_test_expiry_SOURCES = %D%/test-expiry.c %D%/fixture.h
+unit_tests += %D%/test-fds
+%C%_test_fds_SOURCES = %D%/test-fds.c %D%/daemon.h %D%/fixture.h %D%/gate.h
 unit_tests += %D%/test-priority
 %C%_test_priority_SOURCES = %D%/test-priority.c %D%/fixture.h
 unit_tests += %D%/test-conflate
@@ -111,6 +113,7 @@ unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_evict_LDADD = $(unit_ldadd)
 %C%_test_order_LDADD = $(unit_ldadd)
 %C%_test_expiry_LDADD = $(unit_ldadd)
+%C%_test_fds_LDADD = $(unit_ldadd)
 %C%_test_priority_LDADD = $(unit_ldadd)
 %C%_test_conflate_LDADD = $(unit_ldadd)
 %C%_test_history_LDADD = $(unit_ldadd)
@@ -133,7 +136,7 @@ check_PROGRAMS += $(long_unit_tests) $(unit_tests)
 # The same programs once more, with what the channels' memory is made of.
 sealed_tests = %D%/sealed-stream.sh %D%/sealed-waitset.sh %D%/sealed-history.sh \
 	%D%/sealed-state.sh %D%/sealed-queue.sh %D%/sealed-block.sh %D%/sealed-call.sh \
-	%D%/sealed-evict.sh %D%/sealed-expiry.sh %D%/sealed-order.sh
+	%D%/sealed-evict.sh %D%/sealed-expiry.sh %D%/sealed-order.sh %D%/sealed-fds.sh
 # And once more, with all records in blocks.
 block_tests = %D%/blocks-stream.sh %D%/blocks-history.sh %D%/blocks-waitset.sh
 long_scripts = %D%/blocks-restart.sh %D%/sealed-restart.sh %D%/sealed-kept.sh %D%/sealed-retained.sh \

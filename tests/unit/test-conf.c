@@ -35,7 +35,7 @@ START_TEST(reads_everything)
 		"rule \"one\" { channel = {'a/**', 'b'} uid = {'root', '17'}\n"
 		"  gid = {'0'} allow = {'create', 'publish'} deny = {'admin'} }\n"
 		"rule \"two\" { channel = {'*'} allow = {'subscribe', 'inspect'}\n"
-		"  evict-after = '250' priority = '2' }\n"
+		"  evict-after = '250' priority = '2' fds = '3' }\n"
 		"rule \"three\" { channel = {'**'} evict-after = 'unlimited' priority = '0' }\n"
 		"quota \"root\" { shm-bytes = 'unlimited' handshakes = '7' }\n"
 		"quota \"default\" { shm-bytes = '64M' channels = '3' }\n"
@@ -52,6 +52,8 @@ START_TEST(reads_everything)
 	ck_assert(!conf.policy.rules[0].has_priority);
 	ck_assert(conf.policy.rules[1].has_priority && conf.policy.rules[2].has_priority);
 	ck_assert_uint_eq(conf.policy.rules[1].priority_max, 2);
+	ck_assert(!conf.policy.rules[0].has_fds && conf.policy.rules[1].has_fds);
+	ck_assert_uint_eq(conf.policy.rules[1].fds_max, 3);
 	ck_assert_uint_eq(conf.policy.rules[2].priority_max, 0);
 	ck_assert_uint_eq(conf.policy.rules[2].evict_after_ms, POLICY_EVICT_NEVER);
 	ck_assert_str_eq(conf.policy.rules[0].name, "one");
@@ -82,6 +84,7 @@ static const char *const bad[] = {
 	"\n\nrule \"a\" { channel = {'a'} evict-after = '4294967295' }",
 	"\n\nrule \"a\" { channel = {'a'} priority = '8' }",
 	"\n\nrule \"a\" { channel = {'a'} priority = 'high' }",
+	"\n\nrule \"a\" { channel = {'a'} fds = '65' }",
 	"\n\nrule \"a\" { allow = {'create'} }",
 	"\n\nrule \"a\" { channel = {'A'} allow = {'create'} }",
 	"\n\nrule \"a\" { channel = {'a**'} allow = {'create'} }",

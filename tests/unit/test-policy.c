@@ -135,6 +135,35 @@ START_TEST(the_first_rule_with_a_priority_decides_that_matches)
 }
 END_TEST
 
+static uint32_t fds(const struct policy *policy, uint32_t uid, const char *name)
+{
+	struct policy_subject subject = { uid, 100, NULL, 0, NULL };
+
+	return policy_fds_max(policy, &subject, name, (uint32_t)strlen(name));
+}
+
+START_TEST(without_a_rule_only_a_single_user_sends_fds)
+{
+	struct policy_rule rules[] = {
+		{ .channels = all, .n_channels = 1, .allow = POLICY_CREATE },
+		{ .channels = tele,
+		  .n_channels = 2,
+		  .uids = ids,
+		  .n_uids = 2,
+		  .has_fds = true,
+		  .fds_max = 6 },
+		{ .channels = tele, .n_channels = 2, .has_fds = true, .fds_max = 1 },
+	};
+	struct policy policy = { .rules = rules, .n_rules = 3 };
+
+	ck_assert_uint_eq(fds(&policy, 7, "telemetry/a"), 6);
+	ck_assert_uint_eq(fds(&policy, 9, "telemetry/a"), 1);
+	ck_assert_uint_eq(fds(&policy, 7, "other"), 0);
+	policy = (struct policy){ .single_user = true, .uid = 7 };
+	ck_assert_uint_eq(fds(&policy, 7, "other"), SHMB_FDS_MAX);
+}
+END_TEST
+
 START_TEST(denies_by_default)
 {
 	struct policy policy = { 0 };
@@ -219,6 +248,7 @@ int main(void)
 	tcase_add_test(tcase, matches_in_linear_time);
 	tcase_add_test(tcase, the_first_rule_with_an_evict_after_decides_that_matches);
 	tcase_add_test(tcase, the_first_rule_with_a_priority_decides_that_matches);
+	tcase_add_test(tcase, without_a_rule_only_a_single_user_sends_fds);
 	tcase_add_test(tcase, denies_by_default);
 	tcase_add_test(tcase, serves_a_single_user);
 	tcase_add_test(tcase, asks_for_all_that_a_rule_names);

@@ -43,7 +43,8 @@ pub struct shmb_view {
     pub publisher_id: u64,
     pub term: u64,
     pub attempt: u32,
-    pub pad: u32,
+    pub n_fds: u16,
+    pub n_fds_lost: u16,
 }
 
 /// Client options; zeroes mean the default.
@@ -84,7 +85,7 @@ pub struct shmb_channel_options {
     pub block_flags: u32,
     pub numa_node: u32,
     pub ttl_ms: u32,
-    pub pad: u32,
+    pub max_fds: u32,
 }
 
 /// What a channel is and who is there.
@@ -113,7 +114,7 @@ pub struct shmb_channel_info {
     pub retained: u32,
     pub request_len: u32,
     pub reply_len: u32,
-    pub pad: u32,
+    pub max_fds: u32,
 }
 
 /// A value in a snapshot; `len` bytes follow, padded with zeroes to 8.
@@ -154,6 +155,7 @@ pub struct shmb_publisher_stats {
     pub n_evicted: u32,
     pub arena_len: u64,
     pub backstops: u64,
+    pub fds_lost: u64,
 }
 
 /// Subscriber options; zeroes mean the default.
@@ -186,6 +188,7 @@ pub struct shmb_subscriber_stats {
     pub expired: u64,
     pub disordered: u64,
     pub conflated: u64,
+    pub fds_lost: u64,
 }
 
 /// Process-private block of a caller or server that its calls fill.
@@ -378,15 +381,15 @@ macro_rules! layout {
         };
     };
 }
-layout! { shmb_view, 64, data: 0, len: 8, count: 12, stride: 16, type_: 20, sequence: 24, lost: 32, publisher_id: 40, term: 48, attempt: 56, pad: 60 }
+layout! { shmb_view, 64, data: 0, len: 8, count: 12, stride: 16, type_: 20, sequence: 24, lost: 32, publisher_id: 40, term: 48, attempt: 56, n_fds: 60, n_fds_lost: 62 }
 layout! { shmb_client_options, 56, options_len: 0, flags: 4, address: 8, address_len: 16, label_len: 20, label: 24, key_file: 32, broker_key_file: 40, connect_timeout_ns: 48 }
-layout! { shmb_channel_options, 88, options_len: 0, flags: 4, schema: 8, schema_len: 16, lane_len: 20, max_publishers: 24, max_subscribers: 28, history: 32, backing: 36, pattern: 40, max_keys: 44, value_len: 48, record_len_max: 52, arena_len: 56, inline_len_max: 64, max_holds: 68, block_flags: 72, numa_node: 76, ttl_ms: 80, pad: 84 }
-layout! { shmb_channel_info, 96, lane_len: 0, record_len_max: 4, record_len: 8, max_publishers: 12, max_subscribers: 16, n_publishers: 20, n_subscribers: 24, history: 28, backing: 32, pattern: 36, max_keys: 40, value_len_max: 44, arena_len: 48, inline_len_max: 56, max_holds: 60, block_flags: 64, numa_node: 68, ttl_ms: 72, ordered: 76, retained: 80, request_len: 84, reply_len: 88, pad: 92 }
+layout! { shmb_channel_options, 88, options_len: 0, flags: 4, schema: 8, schema_len: 16, lane_len: 20, max_publishers: 24, max_subscribers: 28, history: 32, backing: 36, pattern: 40, max_keys: 44, value_len: 48, record_len_max: 52, arena_len: 56, inline_len_max: 64, max_holds: 68, block_flags: 72, numa_node: 76, ttl_ms: 80, max_fds: 84 }
+layout! { shmb_channel_info, 96, lane_len: 0, record_len_max: 4, record_len: 8, max_publishers: 12, max_subscribers: 16, n_publishers: 20, n_subscribers: 24, history: 28, backing: 32, pattern: 36, max_keys: 40, value_len_max: 44, arena_len: 48, inline_len_max: 56, max_holds: 60, block_flags: 64, numa_node: 68, ttl_ms: 72, ordered: 76, retained: 80, request_len: 84, reply_len: 88, max_fds: 92 }
 layout! { shmb_state_value, 32, version: 0, term: 8, publisher_id: 16, key: 24, len: 28 }
 layout! { shmb_publisher_options, 24, options_len: 0, flags: 4, arena_len: 8, priority: 16, pad: 20 }
-layout! { shmb_publisher_stats, 80, publisher_id: 0, published: 8, published_len: 16, dropped: 24, refused: 32, rings: 40, n_subscribers: 48, n_blocks: 52, n_held: 56, n_evicted: 60, arena_len: 64, backstops: 72 }
+layout! { shmb_publisher_stats, 88, publisher_id: 0, published: 8, published_len: 16, dropped: 24, refused: 32, rings: 40, n_subscribers: 48, n_blocks: 52, n_held: 56, n_evicted: 60, arena_len: 64, backstops: 72, fds_lost: 80 }
 layout! { shmb_subscriber_options, 36, options_len: 0, flags: 4, spin_ns: 8, history: 12, credit: 16, max_attempts: 20, evict_after_ms: 24, conflate_offset: 28, conflate_len: 32 }
-layout! { shmb_subscriber_stats, 80, subscriber_id: 0, received: 8, lost: 16, sleeps: 24, backstops: 32, pending: 40, n_publishers: 48, pad: 52, expired: 56, disordered: 64, conflated: 72 }
+layout! { shmb_subscriber_stats, 88, subscriber_id: 0, received: 8, lost: 16, sleeps: 24, backstops: 32, pending: 40, n_publishers: 48, pad: 52, expired: 56, disordered: 64, conflated: 72, fds_lost: 80 }
 layout! { shmb_call_view, 64, data: 0, len: 8, call: 12, type_: 16, code: 20, more: 24, pid: 28, uid: 32, pad0: 36, peer_id: 40, deadline_ns: 48, pad1: 56 }
 layout! { shmb_caller_options, 16, options_len: 0, flags: 4, spin_ns: 8, pad: 12 }
 layout! { shmb_caller_stats, 56, caller_id: 0, calls: 8, replies: 16, late: 24, timeouts: 32, resets: 40, n_open: 48, n_servers: 52 }
@@ -451,6 +454,25 @@ extern "C" {
         data: *const c_void,
         len: u32,
         type_: u32,
+    ) -> i32;
+    pub fn shmb_publisher_send_fds(
+        publisher: *mut shmb_publisher,
+        data: *const c_void,
+        len: u32,
+        type_: u32,
+        fds: *const i32,
+        n_fds: u32,
+    ) -> i32;
+    pub fn shmb_publisher_publish_fds(
+        publisher: *mut shmb_publisher,
+        len: u32,
+        fds: *const i32,
+        n_fds: u32,
+    ) -> i32;
+    pub fn shmb_subscriber_take_fds(
+        subscriber: *mut shmb_subscriber,
+        fds: *mut i32,
+        cap: u32,
     ) -> i32;
     pub fn shmb_publisher_send_many(
         publisher: *mut shmb_publisher,

@@ -126,6 +126,7 @@ pub struct ChannelOptions {
     block_flags: u32,
     numa_node: u32,
     ttl: Option<Duration>,
+    max_fds: u32,
 }
 
 /// What lies behind the memory of a channel's members; see shmbroker(7).
@@ -167,6 +168,7 @@ impl ChannelOptions {
             block_flags: 0,
             numa_node: 0,
             ttl: None,
+            max_fds: 0,
         }
     }
 
@@ -257,6 +259,13 @@ impl ChannelOptions {
     /// ```
     pub fn ttl(mut self, time: Duration) -> ChannelOptions {
         self.ttl = Some(time);
+        self
+    }
+
+    /// So many file descriptors may a record carry, at most 64; none otherwise. See
+    /// [`Publisher::send_fds`](crate::Publisher::send_fds).
+    pub fn max_fds(mut self, fds: u32) -> ChannelOptions {
+        self.max_fds = fds;
         self
     }
 
@@ -385,7 +394,7 @@ impl ChannelOptions {
             ttl_ms: self
                 .ttl
                 .map_or(0, |time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX).max(1)),
-            pad: 0,
+            max_fds: self.max_fds,
         };
         let mut handle = ptr::null_mut();
         // SAFETY: the client is open; name and options live until it returns.
@@ -486,6 +495,8 @@ pub struct ChannelInfo {
     pub ttl: Option<Duration>,
     /// Whether the records of all publishers have one order.
     pub ordered: bool,
+    /// So many file descriptors may a record carry.
+    pub max_fds: u32,
     /// It stays until it is removed.
     pub retained: bool,
     /// Bytes of every request of a call channel, 0 if untyped.
@@ -546,6 +557,7 @@ impl<T: ?Sized> Channel<T> {
                 ms => Some(Duration::from_millis(u64::from(ms))),
             },
             ordered: info.ordered != 0,
+            max_fds: info.max_fds,
             retained: info.retained != 0,
             request_len: info.request_len,
             reply_len: info.reply_len,

@@ -15,8 +15,8 @@ use std::time::Duration;
 use shmbroker_sys as sys;
 
 use crate::broker::no_handle;
-use crate::channel::{Channel, ChannelShared, Content};
-use crate::error::{check, length, nanoseconds, Error, Result, EINVAL};
+use crate::channel::{Channel, ChannelShared, Content, Deadline};
+use crate::error::{check, length, nanoseconds, Error, ErrorKind, Result, EINVAL, ETIMEDOUT};
 use crate::schema::Record;
 
 /// How to publish.
@@ -187,6 +187,9 @@ pub struct PublisherStats {
     pub evicted: u32,
     /// Bounded sleeps that ended by themselves and found room: lost wake-ups, should be 0.
     pub backstops: u64,
+    /// File descriptors that a subscriber could not be sent, as a lossy one that has not taken earlier
+    /// ones: of each subscriber.
+    pub fds_lost: u64,
 }
 
 impl<T: ?Sized> Publisher<T> {
@@ -218,6 +221,7 @@ impl<T: ?Sized> Publisher<T> {
             arena_len: stats.arena_len,
             evicted: stats.n_evicted,
             backstops: stats.backstops,
+            fds_lost: stats.fds_lost,
         })
     }
 
@@ -249,6 +253,40 @@ impl<T: ?Sized> Publisher<T> {
             )
         })
         .map(drop)
+    }
+
+    fn send_bytes_fds(&mut self, data: *const u8, len: usize, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        // SAFETY: as send_bytes(); a BorrowedFd is represented as a RawFd, and open.
+        check(unsafe {
+            sys::shmb_publisher_send_fds(
+                self.handle.as_ptr(),
+                data as *const c_void,
+                length(len),
+                0,
+                fds.as_ptr() as *const RawFd,
+                length(fds.len()),
+            )
+        })
+        .map(drop)
+    }
+
+    fn send_bytes_fds_timeout(
+        &mut self,
+        data: *const u8,
+        len: usize,
+        fds: &[BorrowedFd<'_>],
+        timeout: Option<Duration>,
+    ) -> Result<()> {
+        let deadline = Deadline::after(timeout);
+        loop {
+            match self.send_bytes_fds(data, len, fds) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+            if !self.wait_bytes(len, deadline.left())? {
+                return Err(Error::new(ETIMEDOUT, "no room for a record with its fds in time"));
+            }
+        }
     }
 
     fn send_bytes_timeout(
@@ -298,6 +336,49 @@ impl<T: Record> Publisher<T> {
     /// [`Publisher::send`] with a type of your own, which the subscribers are told.
     pub fn send_typed(&mut self, record: &T, record_type: u16) -> Result<()> {
         self.send_bytes_typed(record as *const T as *const u8, size_of::<T>(), record_type)
+    }
+
+    /// Sends a copy of a record that carries file descriptors. They stay open here, and are there
+    /// before the record is: [`Subscriber::take_fds`](crate::Subscriber::take_fds).
+    ///
+    /// While a reliable subscriber has not taken those of some dozens of earlier records, it fails
+    /// with [`ErrorKind::WouldBlock`](crate::ErrorKind::WouldBlock), as for want of room.
+    ///
+    /// ```
+    /// # use shmbroker::{Broker, ChannelOptions, ClientOptions};
+    /// # use std::{fs::File, io::{Read, Write}, os::unix::io::AsFd, os::unix::net::UnixStream};
+    /// shmbroker::record! { pub struct Offer: "doc.offer" { pub number: u64 } }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let broker = Broker::start()?;
+    /// # let client = ClientOptions::new().address(broker.address()).open()?;
+    /// let channel = ChannelOptions::new().max_fds(1).open::<Offer>(&client, "offers")?;
+    /// let subscriber = channel.subscriber()?;
+    /// let (mut mine, theirs) = UnixStream::pair()?;
+    /// channel.publisher()?.send_fds(&Offer { number: 1 }, &[theirs.as_fd()])?;
+    ///
+    /// let offer = subscriber.recv()?.unwrap();
+    /// let fd = subscriber.take_fds()?.pop().unwrap();
+    /// write!(UnixStream::from(fd), "I take number {}", offer.number)?;
+    /// drop(theirs);
+    /// let mut answer = String::new();
+    /// mine.read_to_string(&mut answer)?;
+    /// assert_eq!(answer, "I take number 1");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn send_fds(&mut self, record: &T, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        self.send_bytes_fds(record as *const T as *const u8, size_of::<T>(), fds)
+    }
+
+    /// [`Publisher::send_fds`], and waits for room; `None` waits for ever.
+    pub fn send_fds_timeout(
+        &mut self,
+        record: &T,
+        fds: &[BorrowedFd<'_>],
+        timeout: impl Into<Option<Duration>>,
+    ) -> Result<()> {
+        let data = record as *const T as *const u8;
+        self.send_bytes_fds_timeout(data, size_of::<T>(), fds, timeout.into())
     }
 
     /// Sends a copy of a record, and waits for room; `None` waits for ever.
@@ -416,6 +497,22 @@ impl Publisher<[u8]> {
         self.send_bytes_typed(record.as_ptr(), record.len(), record_type)
     }
 
+    /// Sends a copy of a record that carries file descriptors, see
+    /// [`Publisher::send_fds`](Publisher::send_fds) of records.
+    pub fn send_fds(&mut self, record: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
+        self.send_bytes_fds(record.as_ptr(), record.len(), fds)
+    }
+
+    /// The same, and waits for room; `None` waits for ever.
+    pub fn send_fds_timeout(
+        &mut self,
+        record: &[u8],
+        fds: &[BorrowedFd<'_>],
+        timeout: impl Into<Option<Duration>>,
+    ) -> Result<()> {
+        self.send_bytes_fds_timeout(record.as_ptr(), record.len(), fds, timeout.into())
+    }
+
     /// Sends a copy of a record, and waits for room; `None` waits for ever.
     pub fn send_timeout(
         &mut self,
@@ -513,11 +610,17 @@ pub struct Loan<'p, T: ?Sized> {
 }
 
 impl<T: ?Sized> Loan<'_, T> {
-    fn publish_bytes(self, len: usize) -> Result<()> {
+    fn publish_bytes(self, len: usize, fds: &[BorrowedFd<'_>]) -> Result<()> {
         let loan = ManuallyDrop::new(self);
-        // SAFETY: open, and lent.
-        let result =
-            unsafe { sys::shmb_publisher_publish(loan.publisher.handle.as_ptr(), length(len)) };
+        // SAFETY: open, and lent; a BorrowedFd is represented as a RawFd, and open.
+        let result = unsafe {
+            sys::shmb_publisher_publish_fds(
+                loan.publisher.handle.as_ptr(),
+                length(len),
+                fds.as_ptr() as *const RawFd,
+                length(fds.len()),
+            )
+        };
         let result = check(result).map(drop);
         if result.is_err() {
             drop(ManuallyDrop::into_inner(loan)); // still lent: gives it back
@@ -534,7 +637,13 @@ impl<T: Record> Loan<'_, T> {
 
     /// Sends it. If that fails, it has been given back.
     pub fn publish(self) -> Result<()> {
-        self.publish_bytes(size_of::<T>())
+        self.publish_bytes(size_of::<T>(), &[])
+    }
+
+    /// Sends it with file descriptors, see [`Publisher::send_fds`]. If that fails, it has been given
+    /// back.
+    pub fn publish_fds(self, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        self.publish_bytes(size_of::<T>(), fds)
     }
 }
 
@@ -542,12 +651,18 @@ impl Loan<'_, [u8]> {
     /// Sends all of it. If that fails, it has been given back.
     pub fn publish(self) -> Result<()> {
         let len = self.len;
-        self.publish_bytes(len)
+        self.publish_bytes(len, &[])
+    }
+
+    /// Sends all of it with file descriptors. If that fails, it has been given back.
+    pub fn publish_fds(self, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        let len = self.len;
+        self.publish_bytes(len, fds)
     }
 
     /// Sends the first `len` bytes. If that fails, it has been given back.
     pub fn publish_len(self, len: usize) -> Result<()> {
-        self.publish_bytes(len)
+        self.publish_bytes(len, &[])
     }
 }
 

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use std::mem::{size_of, ManuallyDrop, MaybeUninit};
 use std::ops::Range;
 use std::os::raw::c_void;
-use std::os::unix::io::{AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::io::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +25,9 @@ use crate::schema::Record;
 /// How the library copies out one record: [`sys::shmb_subscriber_recv`] or `_take`.
 pub(crate) type Receive =
     unsafe extern "C" fn(*mut sys::shmb_subscriber, *mut c_void, u32) -> i32;
+
+/// More than a record can carry.
+const FDS_MAX: usize = 256;
 
 /// How many bytes of records a vector grows by at most.
 const MANY_LEN: usize = 1 << 20;
@@ -239,6 +242,10 @@ pub struct Received {
     pub sequence: u64,
     /// The type that its publisher gave it, 0 if none.
     pub record_type: u16,
+    /// So many file descriptors came with it and were not taken: [`Subscriber::take_fds`].
+    pub fds: usize,
+    /// So many came with it that this subscriber cannot have any more.
+    pub fds_lost: usize,
 }
 
 /// Counters since the subscriber was opened.
@@ -266,6 +273,8 @@ pub struct SubscriberStats {
     pub disordered: u64,
     /// Records skipped because a newer one of their key was there: [`SubscriberOptions::conflate`].
     pub conflated: u64,
+    /// File descriptors that came with records received and that it could not have any more.
+    pub fds_lost: u64,
 }
 
 impl<T: ?Sized> Subscriber<T> {
@@ -300,6 +309,8 @@ impl<T: ?Sized> Subscriber<T> {
             publisher_id: view.publisher_id,
             sequence: view.sequence,
             record_type: view.type_ as u16,
+            fds: usize::from(view.n_fds),
+            fds_lost: usize::from(view.n_fds_lost),
         }
     }
 
@@ -394,7 +405,25 @@ impl<T: ?Sized> Subscriber<T> {
             expired: stats.expired,
             disordered: stats.disordered,
             conflated: stats.conflated,
+            fds_lost: stats.fds_lost,
         })
+    }
+
+    /// Takes the file descriptors that came with the record that was received last, or is looked at;
+    /// none if it carries none or they were taken. What is not taken before the next call is closed
+    /// without having been opened. [`Received::fds_lost`] says if some are missing, as those of
+    /// records from before this subscriber came.
+    ///
+    /// What they are their publisher says: look before you use one.
+    pub fn take_fds(&self) -> Result<Vec<OwnedFd>> {
+        let mut fds = [0; FDS_MAX];
+        // SAFETY: open, and there is room for so many.
+        let count = check(unsafe {
+            let cap = length(fds.len());
+            sys::shmb_subscriber_take_fds(self.handle.as_ptr(), fds.as_mut_ptr(), cap)
+        })?;
+        // SAFETY: they are open, and nobody else's.
+        Ok(fds[..count].iter().map(|&fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect())
     }
 
     /// Copies the next record to `data`; its length, `None` if there is none.
