@@ -48,6 +48,7 @@ EXTRA_DIST += \
 	%D%/tests/test_aio.py \
 	%D%/tests/test_block.py \
 	%D%/tests/test_examples.py \
+	%D%/tests/test_fds.py \
 	%D%/tests/test_leaks.py \
 	%D%/tests/test_memory.py \
 	%D%/tests/test_objects.py \

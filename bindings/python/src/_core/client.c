@@ -160,13 +160,14 @@ static PyObject *channel_new(PyTypeObject *type, PyObject *args, PyObject *Py_UN
 	PyThreadState *thread;
 	int32_t r;
 
-	if (!PyArg_ParseTuple(args, "O!s#z#IIIIIIIIIIKIIII|I:Channel", client_type, &client_object,
+	if (!PyArg_ParseTuple(args, "O!s#z#IIIIIIIIIIKIIII|II:Channel", client_type, &client_object,
 			      &name, &name_len, &schema, &schema_len, &options.flags,
 			      &options.lane_len, &options.max_publishers, &options.max_subscribers,
 			      &options.history, &options.backing, &options.pattern,
 			      &options.max_keys, &options.value_len, &options.record_len_max,
 			      &arena_len, &options.inline_len_max, &options.max_holds,
-			      &options.block_flags, &options.numa_node, &options.ttl_ms))
+			      &options.block_flags, &options.numa_node, &options.ttl_ms,
+			      &options.max_fds))
 		return NULL;
 	client = CAST(handle, client_object);
 	if (handle_check(client) < 0)
@@ -224,8 +225,8 @@ static PyObject *channel_info(PyObject *self, PyObject *Py_UNUSED(ignored))
 			      info.pattern,	   info.max_keys,	 info.value_len_max,
 			      info.arena_len,	   info.inline_len_max,	 info.max_holds,
 			      info.ttl_ms,	   info.ordered,	 info.retained,
-			      info.request_len,	   info.reply_len },
-		20);
+			      info.request_len,	   info.reply_len,	 info.max_fds },
+		21);
 }
 
 struct members {
@@ -316,6 +317,7 @@ static PyStructSequence_Field info_fields[] = {
 	{ "retained", "1: it stays until it is removed" },
 	{ "request_len", "call: bytes of every request, 0 if untyped" },
 	{ "reply_len", "call: bytes of every reply, 0 if untyped" },
+	{ "max_fds", "so many file descriptors may a record carry; 0: none" },
 	{ NULL, NULL },
 };
 
@@ -323,7 +325,7 @@ static PyStructSequence_Desc info_desc = {
 	.name = "shmbroker.ChannelInfo",
 	.doc = "What a channel is and who is there.",
 	.fields = info_fields,
-	.n_in_sequence = 20,
+	.n_in_sequence = 21,
 };
 
 /* ---- embedded broker -------------------------------------------------------------------------------------- */

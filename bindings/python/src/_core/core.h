@@ -285,6 +285,14 @@ void core_free(PyObject *self);
 /* A struct sequence of unsigned numbers. */
 PyObject *core_numbers(PyTypeObject *type, const uint64_t *values, Py_ssize_t n);
 
+#define CORE_FDS_MAX 256u /* more than a record can carry */
+
+/*
+ * The numbers of an iterable of integers or objects with a fileno(); NULL or None: none. They are open for
+ * as long as whatever of the iterable owns them. Returns how many, or -1 raised.
+ */
+int core_fds(PyObject *iterable, int32_t fds[CORE_FDS_MAX]);
+
 /* A handle that is about to be closed leaves the wait set that it is in. */
 void waitset_leave(struct handle *member);
 

@@ -502,18 +502,27 @@ static PyType_Spec hold_spec = {
 
 /* ---- loan ----------------------------------------------------------------------------------------------- */
 
-static PyObject *loan_publish(PyObject *self, PyObject *Py_UNUSED(ignored))
+static PyObject *publish_with(struct lease *lease, PyObject *given)
 {
-	struct lease *lease = CAST(lease, self);
-	int32_t r;
+	int32_t fds[CORE_FDS_MAX], r;
+	int n_fds = core_fds(given, fds);
 
-	if (check_exports(lease) < 0)
+	if (n_fds < 0 || check_exports(lease) < 0)
 		return NULL;
-	r = shmb_publisher_publish(lease->handle->ptr, lease->len);
+	r = shmb_publisher_publish_fds(lease->handle->ptr, lease->len, fds, (uint32_t)n_fds);
 	if (r < 0)
 		return core_fail(r, SIDE_PUBLISHER);
 	lease_void(lease);
 	Py_RETURN_NONE;
+}
+
+static PyObject *loan_publish(PyObject *self, PyObject *args)
+{
+	PyObject *fds = NULL;
+
+	if (!PyArg_ParseTuple(args, "|O:publish", &fds))
+		return NULL;
+	return publish_with(CAST(lease, self), fds);
 }
 
 static PyObject *loan_cancel(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -594,7 +603,7 @@ static PyObject *loan_exit(PyObject *self, PyObject *args)
 		Py_RETURN_NONE;
 	if (type != Py_None)
 		return loan_cancel(self, NULL);
-	result = loan_publish(self, NULL);
+	result = publish_with(lease, NULL);
 	if (!result && lease->live && lease->exports == 0) {
 		/* The loan must not stay out behind the with block. */
 		shmb_publisher_cancel(lease->handle->ptr);
@@ -604,8 +613,9 @@ static PyObject *loan_exit(PyObject *self, PyObject *args)
 }
 
 static PyMethodDef loan_methods[] = {
-	{ "publish", loan_publish, METH_NOARGS,
-	  "publish()\n--\n\nPublish the record. BufferError: views of the memory still exist." },
+	{ "publish", loan_publish, METH_VARARGS,
+	  "publish(fds=(), /)\n--\n\nPublish the record, with these file descriptors. BufferError: views\n"
+	  "of the memory still exist." },
 	{ "cancel", loan_cancel, METH_NOARGS, "cancel()\n--\n\nGive the memory back unpublished." },
 	{ "truncate", loan_truncate, METH_O,
 	  "truncate(len)\n--\n\nPublish only the first len bytes (raw channels)." },

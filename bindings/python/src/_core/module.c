@@ -227,6 +227,32 @@ void core_free(PyObject *self)
 	Py_DECREF((PyObject *)type);
 }
 
+int core_fds(PyObject *iterable, int32_t fds[CORE_FDS_MAX])
+{
+	PyObject *sequence;
+	Py_ssize_t n;
+
+	if (!iterable || iterable == Py_None)
+		return 0;
+	sequence = PySequence_Tuple(iterable);
+	if (!sequence)
+		return -1;
+	n = PyTuple_Size(sequence);
+	if (n > (Py_ssize_t)CORE_FDS_MAX) {
+		PyErr_Format(PyExc_ValueError, "%zd file descriptors are too many", n);
+		n = -1;
+	}
+	for (Py_ssize_t i = 0; i < n; i++) {
+		fds[i] = PyObject_AsFileDescriptor(PyTuple_GetItem(sequence, i));
+		if (fds[i] < 0) {
+			n = -1;
+			break;
+		}
+	}
+	Py_DECREF(sequence);
+	return (int)n;
+}
+
 PyObject *core_numbers(PyTypeObject *type, const uint64_t *values, Py_ssize_t n)
 {
 	PyObject *result = PyStructSequence_New(type);

@@ -113,36 +113,53 @@ static int check_len(Py_ssize_t len)
 
 /* ---- send ---------------------------------------------------------------------------------------------- */
 
-static int32_t send_typed(struct publisher *publisher, const Py_buffer *buffer, uint32_t type)
+/* What comes with a record. */
+struct extras {
+	unsigned long type;
+	int n_fds;
+	int32_t fds[CORE_FDS_MAX];
+};
+
+static int32_t send_with(struct publisher *publisher, const Py_buffer *buffer,
+			 const struct extras *extras)
 {
-	return shmb_publisher_send_typed(publisher->handle.ptr, buffer->buf, (uint32_t)buffer->len,
-					 type);
+	return shmb_publisher_send_fds(publisher->handle.ptr, buffer->buf, (uint32_t)buffer->len,
+				       (uint32_t)extras->type, extras->fds,
+				       (uint32_t)extras->n_fds);
+}
+
+static int extras_get(PyObject *type, PyObject *fds, struct extras *extras)
+{
+	extras->type = type ? PyLong_AsUnsignedLong(type) : 0;
+	if (extras->type == (unsigned long)-1 && PyErr_Occurred())
+		return -1;
+	if (extras->type > UINT16_MAX) {
+		PyErr_Format(PyExc_OverflowError, "type %lu is above 65535", extras->type);
+		return -1;
+	}
+	extras->n_fds = core_fds(fds, extras->fds);
+	return extras->n_fds < 0 ? -1 : 0;
 }
 
 static PyObject *publisher_send(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
 				PyObject *kwnames)
 {
-	static const char *const names[] = { "record", "timeout", "block", "type", NULL };
+	static const char *const names[] = { "record", "timeout", "block", "type", "fds", NULL };
 	struct publisher *publisher = CAST(publisher, self);
-	PyObject *given[4] = { nargs == 1 ? args[0] : NULL, NULL, NULL, NULL };
+	PyObject *given[5] = { nargs == 1 ? args[0] : NULL, NULL, NULL, NULL, NULL };
 	int64_t timeout_ns = SHMB_FOREVER;
-	unsigned long type = 0;
+	struct extras extras;
 	Py_buffer buffer;
 	uint32_t len;
 	int32_t r;
 
-	if (nargs != 1 || kwnames) {
-		if (core_arguments("send", names, 1, args, nargs, kwnames, given) < 0 ||
-		    core_patience(given[1], given[2], &timeout_ns) < 0)
-			return NULL;
-		type = given[3] ? PyLong_AsUnsignedLong(given[3]) : 0;
-		if (type == (unsigned long)-1 && PyErr_Occurred())
-			return NULL;
-		if (type > UINT16_MAX) {
-			PyErr_Format(PyExc_OverflowError, "type %lu is above 65535", type);
-			return NULL;
-		}
-	}
+	extras.type = 0;
+	extras.n_fds = 0;
+	if ((nargs != 1 || kwnames) &&
+	    (core_arguments("send", names, 1, args, nargs, kwnames, given) < 0 ||
+	     core_patience(given[1], given[2], &timeout_ns) < 0 ||
+	     extras_get(given[3], given[4], &extras) < 0))
+		return NULL;
 	if (handle_check(&publisher->handle) < 0 ||
 	    payload_get(publisher->record, publisher->layout, given[0], &buffer) < 0)
 		return NULL;
@@ -151,14 +168,14 @@ static PyObject *publisher_send(PyObject *self, PyObject *const *args, Py_ssize_
 		return NULL;
 	}
 	len = (uint32_t)buffer.len;
-	r = send_typed(publisher, &buffer, (uint32_t)type);
+	r = send_with(publisher, &buffer, &extras);
 	if (r == -EAGAIN && timeout_ns != 0) {
 		int64_t deadline_ns = core_deadline(timeout_ns);
 
 		do {
 			r = handle_wait(&publisher->handle, wait_room, &len, deadline_ns);
 			if (r == 0)
-				r = send_typed(publisher, &buffer, (uint32_t)type);
+				r = send_with(publisher, &buffer, &extras);
 		} while (r == -EAGAIN);
 	}
 	payload_put(&buffer);
@@ -423,17 +440,19 @@ static PyObject *publisher_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
 			    (uint64_t[]){ stats.publisher_id, stats.published, stats.published_len,
 					  stats.dropped, stats.refused, stats.rings,
 					  stats.n_subscribers, stats.n_blocks, stats.n_held,
-					  stats.arena_len, stats.n_evicted, stats.backstops },
-			    12);
+					  stats.arena_len, stats.n_evicted, stats.backstops,
+					  stats.fds_lost },
+			    13);
 }
 
 static PyMethodDef publisher_methods[] = {
 	{ "send", (PyCFunction)(void (*)(void))publisher_send, METH_FASTCALL | METH_KEYWORDS,
-	  "send(record, timeout=None, block=True, type=0)\n--\n\n"
+	  "send(record, timeout=None, block=True, type=0, fds=())\n--\n\n"
 	  "Publish a copy of one record: a Record, or anything with bytes of the right length.\n"
 	  "timeout: seconds to wait for room, None waits for ever. type: 0 to 65535, handed to\n"
-	  "the subscribers. Full: no room (block=False or timeout=0); Timeout; Invalid: wrong\n"
-	  "length; Evicted." },
+	  "the subscribers. fds: file descriptors, or objects with a fileno(), that the record\n"
+	  "carries; they stay open here. Full: no room (block=False or timeout=0); Timeout;\n"
+	  "Invalid: wrong length, too many fds; Evicted." },
 	{ "send_many", (PyCFunction)(void (*)(void))publisher_send_many,
 	  METH_FASTCALL | METH_KEYWORDS,
 	  "send_many(records, timeout=None, block=True)\n--\n\n"
@@ -491,6 +510,7 @@ static PyStructSequence_Field stats_fields[] = {
 	{ "arena_len", "bytes of memory for blocks that it has now" },
 	{ "n_evicted", "subscribers that it has stopped waiting for" },
 	{ "backstops", "lost wake-ups, should be 0" },
+	{ "fds_lost", "file descriptors that a subscriber could not be sent" },
 	{ NULL, NULL },
 };
 
@@ -498,7 +518,7 @@ static PyStructSequence_Desc stats_desc = {
 	.name = "shmbroker.PublisherStats",
 	.doc = "Counters of a publisher since it was opened.",
 	.fields = stats_fields,
-	.n_in_sequence = 12,
+	.n_in_sequence = 13,
 };
 
 int publisher_init_module(PyObject *module)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core.h"
 
+#include <unistd.h>
+
 PyTypeObject *subscriber_type;
 static PyTypeObject *stats_type;
 
@@ -502,8 +504,8 @@ static PyObject *subscriber_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
 			    (uint64_t[]){ stats.subscriber_id, stats.received, stats.lost,
 					  stats.sleeps, stats.backstops, stats.pending,
 					  stats.n_publishers, stats.expired, stats.disordered,
-					  stats.conflated },
-			    10);
+					  stats.conflated, stats.fds_lost },
+			    11);
 }
 
 static PyObject *view_type(PyObject *self, void *Py_UNUSED(ignored))
@@ -547,6 +549,53 @@ static int set_on_close(PyObject *self, PyObject *value, void *Py_UNUSED(ignored
 	return 0;
 }
 
+/* ---- file descriptors ------------------------------------------------------------------------------------ */
+
+static PyObject *view_fds(PyObject *self, void *Py_UNUSED(ignored))
+{
+	if (handle_check(CAST(handle, self)) < 0)
+		return NULL;
+	return PyLong_FromLong(CAST(subscriber, self)->view->n_fds);
+}
+
+static PyObject *view_fds_lost(PyObject *self, void *Py_UNUSED(ignored))
+{
+	if (handle_check(CAST(handle, self)) < 0)
+		return NULL;
+	return PyLong_FromLong(CAST(subscriber, self)->view->n_fds_lost);
+}
+
+static PyObject *subscriber_take_fds(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+	int32_t fds[CORE_FDS_MAX], r;
+	PyObject *list;
+
+	if (handle_check(CAST(handle, self)) < 0)
+		return NULL;
+	/* Before there is anything that would have to be closed. */
+	list = PyList_New(0);
+	if (!list)
+		return NULL;
+	r = shmb_subscriber_take_fds(CAST(handle, self)->ptr, fds, CORE_FDS_MAX);
+	if (r < 0) {
+		Py_DECREF(list);
+		return core_fail(r, SIDE_SUBSCRIBER);
+	}
+	for (int32_t i = 0; i < r; i++) {
+		PyObject *number = PyLong_FromLong(fds[i]);
+		int added = number ? PyList_Append(list, number) : -1;
+
+		Py_XDECREF(number);
+		if (added == 0)
+			continue;
+		for (int32_t k = 0; k < r; k++)
+			close(fds[k]);
+		Py_DECREF(list);
+		return NULL;
+	}
+	return list;
+}
+
 #define FAST(name, function, doc)                                                                 \
 	{                                                                                         \
 		name, (PyCFunction)(void (*)(void))(function), METH_FASTCALL | METH_KEYWORDS, doc \
@@ -576,6 +625,11 @@ static PyMethodDef subscriber_methods[] = {
 	     "with `with`, which releases them at the end, or keeps them for the next call on an\n"
 	     "exception. Gives a Peek: a read-only sequence and buffer. The bytes are shared: a\n"
 	     "hostile publisher may change them while you look; recv() copies. Errors as recv()."),
+	{ "take_fds", subscriber_take_fds, METH_NOARGS,
+	  "take_fds()\n--\n\n"
+	  "A list of the file descriptors that came with the record that was received last, or is\n"
+	  "peeked at; they are the caller's to close, and not inherited. Those that are not taken\n"
+	  "are closed with the next call. n_fds says how many there are." },
 	{ "wait", subscriber_wait, METH_VARARGS,
 	  "wait(timeout=None)\n--\n\nWait until there is something to receive. Timeout." },
 	{ "fileno", subscriber_fileno, METH_NOARGS,
@@ -604,6 +658,9 @@ static PyGetSetDef subscriber_getset[] = {
 	VIEW(sequence, "Number of the last record among those of its publisher."),
 	VIEW(lost, "Records that this subscriber has lost so far."),
 	VIEW(publisher_id, "Whose the last record was."),
+	{ "n_fds", view_fds, NULL, "File descriptors that came with it and can be taken.", NULL },
+	{ "n_fds_lost", view_fds_lost, NULL, "Those that came with it and cannot be had any more.",
+	  NULL },
 	{ "_on_close", get_on_close, set_on_close, NULL, NULL },
 	{ NULL, NULL, NULL, NULL, NULL },
 };
@@ -637,6 +694,7 @@ static PyStructSequence_Field stats_fields[] = {
 	{ "expired", "records skipped because they were older than the channel's ttl" },
 	{ "disordered", "records of an ordered channel received behind one published later" },
 	{ "conflated", "records skipped because a newer one of their key was there" },
+	{ "fds_lost", "file descriptors that came with records and could not be had any more" },
 	{ NULL, NULL },
 };
 
@@ -644,7 +702,7 @@ static PyStructSequence_Desc stats_desc = {
 	.name = "shmbroker.SubscriberStats",
 	.doc = "Counters of a subscriber since it was opened.",
 	.fields = stats_fields,
-	.n_in_sequence = 10,
+	.n_in_sequence = 11,
 };
 
 int subscriber_init_module(PyObject *module)

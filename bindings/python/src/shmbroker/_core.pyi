@@ -20,6 +20,7 @@ from typing import (
 
 _Self = TypeVar("_Self")
 _Buffer = Any  # anything with the buffer protocol
+_Fd = Any  # a number, or an object with a fileno()
 _Exit = Optional[Type[BaseException]]
 
 def version() -> str: ...
@@ -106,6 +107,7 @@ class ChannelInfo(NamedTuple):
     retained: int
     request_len: int
     reply_len: int
+    max_fds: int
 
 class Channel(_Handle):
     def __new__(
@@ -129,6 +131,7 @@ class Channel(_Handle):
         block_flags: int,
         numa_node: int,
         ttl_ms: int = 0,
+        max_fds: int = 0,
     ) -> _Self: ...
     def _table(self) -> bytes: ...
     def info(self) -> ChannelInfo: ...
@@ -149,11 +152,12 @@ class PublisherStats(NamedTuple):
     arena_len: int
     n_evicted: int
     backstops: int
+    fds_lost: int
 
 class Loan:
     @property
     def len(self) -> int: ...
-    def publish(self) -> None: ...
+    def publish(self, fds: Iterable[_Fd] = (), /) -> None: ...
     def cancel(self) -> None: ...
     def truncate(self, len: int) -> None: ...
     def __buffer__(self, flags: int) -> memoryview: ...
@@ -177,6 +181,7 @@ class Publisher(_Handle):
         timeout: Optional[float] = None,
         block: bool = True,
         type: int = 0,
+        fds: Iterable[_Fd] = (),
     ) -> None: ...
     def send_many(
         self,
@@ -201,6 +206,7 @@ class SubscriberStats(NamedTuple):
     expired: int
     disordered: int
     conflated: int
+    fds_lost: int
 
 class Peek:
     @property
@@ -267,6 +273,11 @@ class Subscriber(_Handle):
     def lost(self) -> int: ...
     @property
     def publisher_id(self) -> int: ...
+    @property
+    def n_fds(self) -> int: ...
+    @property
+    def n_fds_lost(self) -> int: ...
+    def take_fds(self) -> List[int]: ...
     def recv(self, timeout: Optional[float] = None, block: bool = True) -> Any: ...
     def recv_bytes(self, timeout: Optional[float] = None, block: bool = True) -> bytes: ...
     def try_recv(self) -> Any: ...

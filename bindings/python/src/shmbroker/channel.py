@@ -77,6 +77,7 @@ class Channel(_core.Channel):
             limits.get("block_flags", 0),
             limits.get("numa_node", 0),
             limits.get("ttl_ms", 0),
+            limits.get("max_fds", 0),
         )
         if schema is ANY and self.schema:
             record = record_from_schema(self.schema)

@@ -34,6 +34,7 @@ class Client(_core.Client):
         history: int = 0,
         ttl: float = 0.0,
         ordered: bool = False,
+        max_fds: int = 0,
         backing: str = "auto",
         record_len_max: int = 0,
         arena_len: int = 0,
@@ -52,8 +53,9 @@ class Client(_core.Client):
         have up to half of it. history: so many of the last records of each publisher a late
         subscriber gets, at most as many as fit into half a lane. ttl: subscribers skip records that
         were published longer ago than so many seconds, and count them; 0: none. ordered: all
-        subscribers receive the records of all publishers in one order. These and the limits count
-        only when the channel is created.
+        subscribers receive the records of all publishers in one order. max_fds: so many file
+        descriptors may a record carry, 64 at most. These and the limits count only when the channel
+        is created.
         backing: "posix", "sealed", or "auto": posix until its members are of more than one user.
         retain: the channel stays until remove(), and its history is also that of publishers that
         have gone.
@@ -79,6 +81,7 @@ class Client(_core.Client):
             history=history,
             ttl_ms=max(1, round(ttl * 1e3)) if ttl else 0,
             ordered=ordered,
+            max_fds=max_fds,
             backing=backing,
             record_len_max=record_len_max,
             arena_len=arena_len,

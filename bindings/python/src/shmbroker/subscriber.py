@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Subscribers read records; the hot methods are in C, see _core.pyi."""
 
-from typing import TYPE_CHECKING, Any, AsyncIterator, Iterator, List, Optional, Type, Union
+from typing import TYPE_CHECKING, Any, AsyncIterator, Iterator, List, Optional, Tuple, Type, Union
 
 from shmbroker import _core, aio
 from shmbroker.schema import Record
@@ -48,6 +48,18 @@ class Subscriber(_core.Subscriber):
             self._dtype = self.record.dtype
             return self._dtype
 
+    def recv_fds(
+        self, timeout: Optional[float] = None, block: bool = True
+    ) -> Tuple[Any, List[int]]:
+        """The next record and the file descriptors that came with it, as socket.recv_fds().
+
+        They are the caller's to close, and not inherited by programs that are started. What they
+        are their publisher says: look before you use one. n_fds_lost says how many are missing.
+        Errors as recv(); Error: this process has no room for them, take_fds() can be tried again.
+        """
+        record = self.recv(timeout, block)
+        return record, self.take_fds()
+
     def batches(
         self, max: int = 1000, timeout: Optional[float] = None
     ) -> Iterator[Union[List[Any], "numpy.ndarray[Any, Any]"]]:
@@ -63,6 +75,11 @@ class Subscriber(_core.Subscriber):
     async def arecv(self, timeout: Optional[float] = None) -> Any:
         """recv() for asyncio: waits without blocking the loop. Timeout, CorruptPeer."""
         return await aio.receive(self, self.try_recv, timeout)
+
+    async def arecv_fds(self, timeout: Optional[float] = None) -> Tuple[Any, List[int]]:
+        """recv_fds() for asyncio. Timeout, CorruptPeer."""
+        record = await self.arecv(timeout)
+        return record, self.take_fds()
 
     async def abatch(self, max: int = 1000, timeout: Optional[float] = None) -> Any:
         """recv_many() for asyncio. Timeout, CorruptPeer."""
