@@ -25,6 +25,9 @@ if HAVE_CHECK
 hostile_tests += %D%/hostile-broker
 %C%_hostile_broker_SOURCES = %D%/hostile-broker.c tests/unit/fixture.h
 %C%_hostile_broker_LDADD = lib/libshmb.la daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
+hostile_tests += %D%/hostile-fds
+%C%_hostile_fds_SOURCES = %D%/hostile-fds.c tests/unit/fixture.h tests/unit/gate.h
+%C%_hostile_fds_LDADD = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 endif
 
 check_PROGRAMS += $(hostile_tests)

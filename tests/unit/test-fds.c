@@ -811,7 +811,8 @@ int main(void)
 	tcase_add_test(cases[0], who_holds_them_up_for_too_long_is_evicted);
 	tcase_add_test(cases[0], what_cannot_be_is_refused);
 	tcase_add_checked_fixture(cases[1], set_up_daemon, tear_down_daemon);
-	tcase_add_test(cases[1], they_go_on_over_a_restart_of_the_broker);
+	if (!getenv("SHMB_TEST_QUICK"))
+		tcase_add_test(cases[1], they_go_on_over_a_restart_of_the_broker);
 	tcase_add_checked_fixture(cases[2], set_up_rules, tear_down_rules);
 	tcase_add_test(cases[2], rules_say_how_many_and_a_quota_for_how_many_pairs);
 	for (int i = 0; i < 3; i++)
