@@ -264,6 +264,7 @@ int show_as_json(const struct inspect *inspect, const struct inspect_item *chann
 	set_u64(object, "history", entry->history);
 	set_u64(object, "ttl_ms", entry->ttl_ms);
 	json_object_set_new(object, "ordered", json_boolean(entry->flags & SHMB_ENTRY_ORDERED));
+	set_u64(object, "max_fds", entry->max_fds);
 	if (entry->pattern == SHMB_PATTERN_STATE)
 		set_u64(object, "max_keys", entry->max_keys);
 	if (entry->blocks.arena_len)

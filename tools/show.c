@@ -145,6 +145,8 @@ static void print_channel(const struct inspect *inspect, const struct inspect_it
 		puts("  order: one for the records of all publishers");
 	if (entry->ttl_ms)
 		printf("  ttl: %" PRIu32 " ms\n", entry->ttl_ms);
+	if (entry->max_fds)
+		printf("  fds: at most %" PRIu32 " with a record\n", entry->max_fds);
 	if (!decode) {
 		puts(entry->schema_len			    ? "  schema: unreadable"
 		     : entry->pattern == SHMB_PATTERN_STATE ? "  schema: none, values are bytes"

@@ -4,12 +4,14 @@ EXTRA_DIST += \
 	%D%/README.md \
 	%D%/build_backend.py \
 	%D%/examples/hold-frames.py \
+	%D%/examples/pass-files.py \
 	%D%/examples/publish-frames.py \
 	%D%/examples/publish.py \
 	%D%/examples/call.py \
 	%D%/examples/serve.py \
 	%D%/examples/set-state.py \
 	%D%/examples/subscribe.py \
+	%D%/examples/take-files.py \
 	%D%/examples/watch-state.py \
 	%D%/examples/submit.py \
 	%D%/examples/telemetry.py \

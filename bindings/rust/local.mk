@@ -15,12 +15,14 @@ EXTRA_DIST += \
 	%D%/shmbroker/examples/call.rs \
 	%D%/shmbroker/examples/common/mod.rs \
 	%D%/shmbroker/examples/hold-frames.rs \
+	%D%/shmbroker/examples/pass-files.rs \
 	%D%/shmbroker/examples/publish-frames.rs \
 	%D%/shmbroker/examples/publish.rs \
 	%D%/shmbroker/examples/serve.rs \
 	%D%/shmbroker/examples/set-state.rs \
 	%D%/shmbroker/examples/submit.rs \
 	%D%/shmbroker/examples/subscribe.rs \
+	%D%/shmbroker/examples/take-files.rs \
 	%D%/shmbroker/examples/watch-state.rs \
 	%D%/shmbroker/examples/work.rs \
 	%D%/shmbroker/src/broker.rs \

@@ -64,6 +64,24 @@ class Examples(BrokerTest):
         self.assertEqual((error, hold.returncode), ("", 0))
         self.assertEqual(out.splitlines()[-1], "5: 32 columns differ from 3")
 
+    def test_pass_and_take_files(self):
+        take = self.example("take-files.py", "2")
+        self.wait_for(take, "example/files").wait_for_subscribers(1, timeout=20)
+        with tempfile.TemporaryDirectory() as directory:
+            names = [os.path.join(directory, name) for name in ("one", "two")]
+            for i, name in enumerate(names):
+                with open(name, "w", encoding="ascii") as file:
+                    file.write("line\n" * (i + 1))
+            hand = self.example("pass-files.py", *names)
+            self.assertEqual(hand.communicate(timeout=30)[1], "")
+        self.assertEqual(hand.returncode, 0)
+        out, error = take.communicate(timeout=30)
+        self.assertEqual((error, take.returncode), ("", 0))
+        self.assertEqual(
+            out.splitlines(),
+            [f"{names[0]}: 5 bytes, 1 lines", f"{names[1]}: 10 bytes, 2 lines"],
+        )
+
     def test_set_and_watch_state(self):
         setter = self.example("set-state.py", "20", "right")
         while True:

@@ -4,6 +4,8 @@
 
 use std::os::raw::{c_int, c_long};
 
+use shmbroker::Char;
+
 shmbroker::record! {
     /// The record of the examples, the same in every language.
     #[derive(Debug)]
@@ -32,6 +34,16 @@ shmbroker::record! {
     #[derive(Debug)]
     pub struct Task: "example.task" {
         pub number: u64,
+    }
+}
+
+shmbroker::record! {
+    /// The record of the examples that pass open files.
+    #[derive(Debug)]
+    pub struct FileRecord: "example.file" {
+        pub len: u64,
+        /// Padded with zeroes.
+        pub name: [Char; 248],
     }
 }
 
