@@ -40,6 +40,9 @@ static const char rules[] =
 	"	allow = { 'create', 'publish', 'subscribe' } }\n"
 	"rule \"impatience\" { channel = { 'held/lossy' } allow = { 'subscribe' } evict-after = '0' }\n"
 	"rule \"some patience\" { channel = { 'held/*' } allow = { 'subscribe' } evict-after = '500' }\n"
+	"rule \"passing\" { channel = { 'passed/*' } uid = { '1001' } fds = '2'\n"
+	"	allow = { 'create', 'publish', 'subscribe' } }\n"
+	"rule \"taking\" { channel = { 'passed/*' } uid = { '1002' } allow = { 'subscribe' } }\n"
 	"rule \"together\" { channel = { 'shared/*' } gid = { '2001' }\n"
 	"	allow = { 'create', 'publish', 'subscribe' } }\n"
 	"rule \"never\" { channel = { '*/secret' } uid = { '1002' }\n"
@@ -306,6 +309,126 @@ START_TEST(a_rule_says_how_long_subscribers_may_hold_publishers_up)
 	stop_all();
 	place_finished(holder);
 	place_says("event=request-refused uid=1002");
+}
+END_TEST
+
+/* ---- file descriptors ---------------------------------------------------------------------------- */
+
+#define N_PASSED 300u
+
+static struct shmb_channel *passing_channel(struct shmb_client *of, const char *name,
+					    uint32_t max_fds, int32_t expected)
+{
+	struct shmb_channel_options options = { .options_len = sizeof(options),
+						.flags = SHMB_CHANNEL_CREATE,
+						.lane_len = LANE_LEN,
+						.max_fds = max_fds };
+	struct shmb_channel *made = NULL;
+
+	refused(shmb_channel_open(of, name, (uint32_t)strlen(name), &options, &made), expected);
+	return made;
+}
+
+/* A record and the file that says the same. */
+static int32_t pass_one(struct shmb_publisher *publisher, uint64_t number)
+{
+	int fd = memfd_create("passed", MFD_CLOEXEC);
+	int32_t result;
+
+	ck_assert_int_eq(write(fd, &number, sizeof(number)), sizeof(number));
+	result = shmb_publisher_send_fds(publisher, &number, sizeof(number), 0, &fd, 1);
+	close(fd);
+	return result;
+}
+
+/* Returns the number of the next one, which has come with its file; 0: there is none. */
+static uint64_t take_one(struct shmb_subscriber *subscriber)
+{
+	uint64_t number = 0, found = 0;
+	int32_t fd, result = shmb_subscriber_recv(subscriber, &number, sizeof(number));
+
+	if (result == -EAGAIN)
+		return 0;
+	ck_assert_msg(result == sizeof(number), "%d: %s", result, why());
+	ck_assert_msg(shmb_subscriber_take_fds(subscriber, &fd, 1) == 1, "record %llu: %u lost: %s",
+		      (unsigned long long)number, shmb_subscriber_view(subscriber)->n_fds_lost,
+		      why());
+	ck_assert_int_eq(pread(fd, &found, sizeof(found), 0), sizeof(found));
+	ck_assert_uint_eq(found, number);
+	close(fd);
+	return number;
+}
+
+/* Its channel is sealed when the other user comes, and it moves while records flow. */
+static void pass_files(void)
+{
+	struct shmb_client *own = connect_to(place.address);
+	struct shmb_channel *passed = passing_channel(own, "passed/files", 2, 0);
+	struct shmb_subscriber *subscriber = subscriber_of(passed, 0);
+	struct shmb_publisher *publisher = publisher_of(passed, 0);
+	uint64_t number = 1, got = 0, taken;
+
+	passing_channel(own, "passed/many", 3, -EACCES);
+	says("at most 2");
+	passing_channel(own, "data/files", 1, -EACCES);
+	says("no file descriptors");
+	while (!told_to_stop()) {
+		int32_t result = pass_one(publisher, number);
+
+		if (result == 0)
+			number++;
+		else
+			ck_assert_msg(result == -EAGAIN, "%d: %s", result, why());
+		while ((taken = take_one(subscriber)))
+			ck_assert_uint_eq(taken, ++got);
+		if (number == 20)
+			__atomic_store_n(&shared->ready, 1, __ATOMIC_RELEASE);
+		if (result < 0)
+			shmb_publisher_wait(publisher, 8, 10 * MS);
+	}
+	while (got < number - 1 && shmb_subscriber_wait(subscriber, PATIENCE) == 0)
+		while ((taken = take_one(subscriber)))
+			ck_assert_uint_eq(taken, ++got);
+	ck_assert_uint_eq(got, number - 1);
+	ok(shmb_publisher_close(publisher));
+	ok(shmb_subscriber_close(subscriber));
+	ok(shmb_channel_close(passed));
+	ok(shmb_client_close(own));
+}
+
+static void take_files(void)
+{
+	struct shmb_client *own = connect_to(place.address);
+	struct shmb_channel *passed = channel_found(own, "passed/files");
+	struct shmb_subscriber *subscriber = subscriber_of(passed, 0);
+	uint64_t before = 0;
+
+	for (unsigned n = 0; n < (quick() ? N_PASSED / 10 : N_PASSED);) {
+		uint64_t number;
+
+		ok(shmb_subscriber_wait(subscriber, PATIENCE));
+		number = take_one(subscriber);
+		if (!number)
+			continue;
+		/* All of them from the first on. */
+		ck_assert(!before || number == before + 1);
+		before = number;
+		n++;
+	}
+	ok(shmb_subscriber_close(subscriber));
+	ok(shmb_channel_close(passed));
+	ok(shmb_client_close(own));
+}
+
+START_TEST(files_are_passed_on_to_another_user)
+{
+	pid_t holder = place_run_as(UID_PUBLISHER, 0, pass_files);
+
+	place_until(&shared->ready, holder);
+	for (int i = 0; i < 3; i++)
+		place_finished(place_run_as(UID_SUBSCRIBER, 0, take_files));
+	stop_all();
+	place_finished(holder);
 }
 END_TEST
 
@@ -1004,6 +1127,7 @@ int main(void)
 	}
 	tcase_add_test(cases[0], each_user_may_do_what_the_rules_say_and_nothing_else);
 	tcase_add_test(cases[0], a_rule_says_how_long_subscribers_may_hold_publishers_up);
+	tcase_add_test(cases[0], files_are_passed_on_to_another_user);
 	tcase_add_test(cases[0], who_may_not_use_the_socket_is_told_so);
 	tcase_add_loop_test(cases[1], every_record_arrives_however_the_other_user_waits, 0,
 			    N_WAITING);
