@@ -530,15 +530,6 @@ static inline void broker_unregister(struct broker *broker, struct object *objec
 	object->entry = REGISTRY_NO_ENTRY;
 }
 
-/*
- * Is its publisher told of it after its subscriber? It must not write where that does not read, nor send
- * fds over a socket that may never reach it.
- */
-static inline bool pair_is_in_order(const struct pair *pair)
-{
-	return pair->replaces || pair->members[0]->channel->max_fds;
-}
-
 /* Are its two members of different users? */
 static inline bool pair_is_cross(const struct pair *pair)
 {

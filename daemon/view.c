@@ -284,7 +284,7 @@ static int send_some(struct view *view)
 	if (r < 0 || view_next_arena(view))
 		return r;
 	list_remove(&view->dirty_link);
-	if (view == pair->views[1] && pair->views[0] && pair_is_in_order(pair) &&
+	if (view == pair->views[1] && pair->views[0] && pair->replaces &&
 	    !list_empty(&pair->views[0]->dirty_link))
 		tell_publisher(view, pair->members[0]->client);
 	return 0;
@@ -292,14 +292,13 @@ static int send_some(struct view *view)
 
 /*
  * A publisher is told of a pair that replaces another after its subscriber: if we die in between,
- * it does not write what nobody reads, nor does it send fds that nobody gets. Who is away is told when
- * it comes back.
+ * it does not write what nobody reads. Who is away is told when it comes back.
  */
 static bool must_wait(const struct view *view)
 {
 	const struct pair *pair = view->pair;
 
-	if (!pair || !pair_is_in_order(pair) || view != pair->views[0] || !pair->views[1])
+	if (!pair || !pair->replaces || view != pair->views[0] || !pair->views[1])
 		return false;
 	return pair->members[1]->client->connection && !list_empty(&pair->views[1]->dirty_link);
 }

@@ -467,8 +467,8 @@ SHMB_SIZE(shmb_msg_key, 16);
  *			 the publisher; not if GONE), and DOORBELL if this pair has a doorbell of its own (peers of
  *			 different uids)
  * To both, on a channel whose records may carry fds: a socket (FDS), unless they have one or the publisher
- * has gone. A subscriber is told of it before its publisher. Both keep the ones that they have had from
- * earlier brokers: the publisher uses the oldest that works, the subscriber looks at all.
+ * has gone. Both keep the ones that they have had from earlier brokers: the publisher uses the oldest
+ * that works, the subscriber looks at all.
  *
  * Without a bell the subscriber begins, in a lane that is GONE, so many records before its end as
  * @history says.
