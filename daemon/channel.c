@@ -231,13 +231,6 @@ bool channel_geometry_valid(uint32_t pattern, uint32_t lane_len, uint32_t max_ke
 	       lane_len / max_keys % SHMB_CELL_LEN_MIN == 0;
 }
 
-bool channel_blocks_valid(uint32_t pattern, uint32_t lane_len,
-			  const struct shmb_block_limits *limits)
-{
-	return shmb_block_limits_valid(limits, lane_len) &&
-	       (pattern == SHMB_PATTERN_STREAM || !limits->arena_len);
-}
-
 uint32_t channel_history_max(uint32_t pattern, uint32_t lane_len, uint32_t record_len)
 {
 	return pattern == SHMB_PATTERN_STREAM ? shmb_history_max(lane_len, record_len) : 0;
@@ -249,7 +242,7 @@ static bool entry_valid(const struct shmb_registry_entry *entry)
 	       entry->max_publishers && entry->max_publishers <= CHANNEL_MEMBERS_MAX &&
 	       entry->max_subscribers && entry->max_subscribers <= CHANNEL_MEMBERS_MAX &&
 	       entry->history <= channel_history_max(entry->pattern, entry->lane_len, 0) &&
-	       channel_blocks_valid(entry->pattern, entry->lane_len, &entry->blocks) &&
+	       shmb_block_limits_valid(&entry->blocks, entry->pattern, entry->lane_len) &&
 	       entry->name_len && entry->max_fds <= SHMB_FDS_MAX &&
 	       ((!entry->ttl_ms && !(entry->flags & SHMB_ENTRY_ORDERED) && !entry->max_fds) ||
 		entry->pattern == SHMB_PATTERN_STREAM) &&

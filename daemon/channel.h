@@ -26,10 +26,6 @@ int channel_new(struct broker *broker, struct quota_user *user, uint32_t uid,
 
 /* May a channel of this pattern have these lengths? */
 bool channel_geometry_valid(uint32_t pattern, uint32_t lane_len, uint32_t max_keys);
-/* May it have such blocks? */
-bool channel_blocks_valid(uint32_t pattern, uint32_t lane_len,
-			  const struct shmb_block_limits *limits);
-
 /* The longest history of a channel; only streams have one. @record_len: 0 if untyped. */
 uint32_t channel_history_max(uint32_t pattern, uint32_t lane_len, uint32_t record_len);
 

@@ -7,6 +7,7 @@
 
 #include <shmbroker/schema.h>
 
+#include "lib/block.h"
 #include "lib/call.h"
 #include "lib/extension.h"
 #include "lib/history.h"
@@ -231,14 +232,14 @@ static int open_check(struct shmb_msg_open *open, const void *schema, uint32_t s
 	if (!channel_geometry_valid(open->pattern, open->lane_len, open->max_keys) ||
 	    open->max_publishers > CHANNEL_MEMBERS_MAX ||
 	    open->max_subscribers > CHANNEL_MEMBERS_MAX || (open->blocks.arena_len && ext_len) ||
-	    !channel_blocks_valid(open->pattern, open->lane_len, &open->blocks) ||
+	    !shmb_block_limits_valid(&open->blocks, open->pattern, open->lane_len) ||
 	    open->history > channel_history_max(open->pattern, open->lane_len,
 						open->blocks.arena_len
 							? 0
 							: record_len(schema, schema_len) + ext_len))
 		return -EINVAL;
 	return open->pattern == SHMB_PATTERN_CALL
-		       ? shmb_call_lens_fit(open->lane_len, request_len, reply_len)
+		       ? shmb_call_lens_fit(open->lane_len, &open->blocks, request_len, reply_len)
 		       : 0;
 }
 

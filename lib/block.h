@@ -26,13 +26,28 @@
 
 #include <shmbroker/ring.h>
 
+#include "lib/call.h"
+
 static inline uint64_t shmb_block_pages(uint64_t len)
 {
 	return (len + SHMB_ARENA_PAGE_LEN - 1) / SHMB_ARENA_PAGE_LEN;
 }
 
+/* The longest payload that a lane can hold: calls have a word before it. */
+static inline uint32_t shmb_block_inline_max(uint32_t pattern, uint32_t lane_len)
+{
+	return shmb_record_len_max(lane_len) -
+	       (pattern == SHMB_PATTERN_CALL ? SHMB_CALL_HEADER_LEN : 0);
+}
+
+/* Failures of calls lie in lanes. */
+static inline uint32_t shmb_block_inline_min(uint32_t pattern)
+{
+	return pattern == SHMB_PATTERN_CALL ? SHMB_CALL_FAILURE_LEN_MAX : 0;
+}
+
 /* May a channel with lanes of this length have such blocks? All zeroes: it has none. */
-static inline bool shmb_block_limits_valid(const struct shmb_block_limits *limits,
+static inline bool shmb_block_limits_valid(const struct shmb_block_limits *limits, uint32_t pattern,
 					   uint32_t lane_len)
 {
 	if (limits->zero || limits->numa_node > SHMB_ARENA_NUMA_NODE_MAX + 1 ||
@@ -41,8 +56,10 @@ static inline bool shmb_block_limits_valid(const struct shmb_block_limits *limit
 	if (!limits->arena_len)
 		return !limits->record_len_max && !limits->inline_len_max && !limits->max_holds &&
 		       !limits->flags && !limits->numa_node;
-	return limits->record_len_max && limits->record_len_max <= SHMB_ARENA_RECORD_LEN_MAX &&
-	       limits->inline_len_max <= shmb_record_len_max(lane_len) &&
+	return (pattern == SHMB_PATTERN_STREAM || pattern == SHMB_PATTERN_CALL) &&
+	       limits->record_len_max && limits->record_len_max <= SHMB_ARENA_RECORD_LEN_MAX &&
+	       limits->inline_len_max <= shmb_block_inline_max(pattern, lane_len) &&
+	       limits->inline_len_max >= shmb_block_inline_min(pattern) &&
 	       limits->arena_len <= SHMB_ARENA_LEN_MAX &&
 	       limits->arena_len % SHMB_ARENA_PAGE_LEN == 0 &&
 	       limits->arena_len >=

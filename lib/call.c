@@ -35,14 +35,21 @@ int shmb_call_lens(const void *schema, uint32_t *ret_request_len, uint32_t *ret_
 	return 0;
 }
 
-int shmb_call_lens_fit(uint32_t lane_len, uint32_t request_len, uint32_t reply_len)
+int shmb_call_lens_fit(uint32_t lane_len, const struct shmb_block_limits *blocks,
+		       uint32_t request_len, uint32_t reply_len)
 {
-	uint32_t len_max = shmb_call_len_max(lane_len);
+	uint32_t len_max = shmb_call_len_max(lane_len, blocks);
 
 	if (request_len <= len_max && reply_len <= len_max)
 		return 0;
+	if (blocks->arena_len)
+		return shmb_fail(-EINVAL,
+				 "requests of %u and replies of %u bytes are not both within the "
+				 "channel's record_len_max of %u",
+				 request_len, reply_len, len_max);
 	return shmb_fail(-EINVAL,
 			 "requests of %u and replies of %u bytes do not both fit into a lane of %u "
-			 "bytes, which can have %u: create it with a larger lane_len",
+			 "bytes, which can have %u: create it with a larger lane_len or a "
+			 "record_len_max",
 			 request_len, reply_len, lane_len, len_max);
 }

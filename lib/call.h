@@ -14,10 +14,14 @@
 #define SHMB_CALL_LANES_DEFAULT	   1024u
 #define SHMB_CALL_MEMBERS_DEFAULT  256u
 
+/* What a failure takes at most. It always lies in the lane. */
+#define SHMB_CALL_FAILURE_LEN_MAX (SHMB_CALL_TEXT_LEN_MAX + 4u)
+
 /* The longest request or reply. */
-static inline uint32_t shmb_call_len_max(uint32_t lane_len)
+static inline uint32_t shmb_call_len_max(uint32_t lane_len, const struct shmb_block_limits *blocks)
 {
-	return shmb_record_len_max(lane_len) - SHMB_CALL_HEADER_LEN;
+	return blocks->arena_len ? blocks->record_len_max
+				 : shmb_record_len_max(lane_len) - SHMB_CALL_HEADER_LEN;
 }
 
 /**
@@ -30,8 +34,9 @@ static inline uint32_t shmb_call_len_max(uint32_t lane_len)
  */
 int shmb_call_lens(const void *schema, uint32_t *ret_request_len, uint32_t *ret_reply_len);
 
-/* Do they fit into a lane? Returns 0 or -EINVAL. */
-int shmb_call_lens_fit(uint32_t lane_len, uint32_t request_len, uint32_t reply_len);
+/* Do they fit into a lane, or into the longest block? Returns 0 or -EINVAL. */
+int shmb_call_lens_fit(uint32_t lane_len, const struct shmb_block_limits *blocks,
+		       uint32_t request_len, uint32_t reply_len);
 
 /* Where the servers of a call channel are in its segment. */
 static inline uint64_t shmb_call_servers_offset(uint32_t schema_len)

@@ -51,7 +51,8 @@ static bool tell_cancelled(struct shmb_caller *caller, struct shmb_call *call)
 	int32_t result = shmb_publisher_send_headed(link->sender, call->id, NULL, 0,
 						    shmb_call_record_type(SHMB_CALL_CANCEL, 0));
 
-	if (result == -EAGAIN)
+	/* No room, or it is lent. */
+	if (result == -EAGAIN || result == -EBUSY)
 		return false;
 	end_call(caller, call);
 	return true;
@@ -121,16 +122,13 @@ static void on_gone(struct shmb_links *links, struct shmb_link *link)
 
 /* The call that a record answers, or NULL. */
 static inline struct shmb_call *find_call(struct shmb_caller *caller, struct shmb_peer *peer,
-					  const struct shmb_record *record)
+					  const struct shmb_record *record, uint64_t head)
 {
 	struct shmb_call *call;
-	uint64_t head;
 
-	if (shmb_unlikely(record->len < SHMB_CALL_HEADER_LEN ||
-			  record->type >> SHMB_CALL_KIND_SHIFT < SHMB_CALL_REPLY ||
+	if (shmb_unlikely(record->type >> SHMB_CALL_KIND_SHIFT < SHMB_CALL_REPLY ||
 			  record->type >> SHMB_CALL_KIND_SHIFT > SHMB_CALL_FAILURE))
 		return NULL;
-	head = SHMB_LOAD((const uint64_t *)(const void *)record->data);
 	call = shmb_call_find(&caller->links.calls, head & SHMB_CALL_ID_MASK);
 	if (shmb_unlikely(!call || !call->link || call->cancelled || call->answered ||
 			  call->link != shmb_links_peer(&caller->links, peer)))
@@ -141,8 +139,7 @@ static inline struct shmb_call *find_call(struct shmb_caller *caller, struct shm
 /* Has a reply the length of the schema's? Returns 0 or -EBADMSG. */
 static inline int fits(const struct shmb_caller *caller, const struct shmb_record *record)
 {
-	return shmb_likely(!caller->links.recv_len ||
-			   record->len - SHMB_CALL_HEADER_LEN == caller->links.recv_len ||
+	return shmb_likely(!caller->links.recv_len || record->len == caller->links.recv_len ||
 			   record->type >> SHMB_CALL_KIND_SHIFT > SHMB_CALL_MORE)
 		       ? 0
 		       : -EBADMSG;
@@ -183,9 +180,10 @@ static void read_all(struct shmb_links *links)
 			caller->links.channel->lane_len;
 	struct shmb_record record;
 	struct shmb_peer *peer;
+	uint64_t head;
 
-	while (left && shmb_subscriber_look(caller->links.inbox, &record, &peer) > 0) {
-		struct shmb_call *call = find_call(caller, peer, &record);
+	while (left && shmb_subscriber_look(caller->links.inbox, &record, &head, &peer) > 0) {
+		struct shmb_call *call = find_call(caller, peer, &record, head);
 
 		left -= record.span < left ? record.span : left;
 		if (call) {
@@ -269,7 +267,7 @@ static int wait_for_room(struct shmb_caller *caller, struct shmb_link *link, uin
 			"the server did not read what it was sent in time: it is slow, or has too "
 			"many calls of this caller open, of which there are %u",
 			link->n_calls);
-	result = shmb_publisher_wait(link->sender, len + SHMB_CALL_HEADER_LEN,
+	result = shmb_publisher_wait(link->sender, len,
 				     (int64_t)(left < ROOM_LOOK_NS ? left : ROOM_LOOK_NS));
 	return result == 0 || result == -ETIMEDOUT || result == -ESTALE ? take_news(caller)
 									: result;
@@ -286,33 +284,68 @@ static inline int32_t send_request(struct shmb_caller *caller, struct shmb_call 
 					  len, shmb_call_record_type(SHMB_CALL_REQUEST, type));
 }
 
-/* What does not go to one server at once: until it goes to one, or the time is up. */
-static SHMB_SELDOM int begin_slowly(struct shmb_caller *caller, uint32_t type, const void *request,
-				    uint32_t len, uint64_t deadline_ns, uint64_t deadline,
-				    struct shmb_call **ret_call)
-{
-	int32_t result = 0;
+/**
+ * struct request - what goes to one of the servers
+ * @type:     the application's
+ * @data:     payload; NULL and @loan: only memory for it is wanted
+ * @len:      its bytes
+ * @deadline: as in its word
+ * @loan:     it is to be written in place
+ * @call:     filled, unless it is a loan
+ */
+struct request {
+	uint32_t type;
+	const void *data;
+	uint32_t len;
+	uint64_t deadline;
+	bool loan;
+	struct shmb_call *call;
+};
 
-	*ret_call = NULL;
-	while (result == 0 && !*ret_call) {
+/* Returns 0; -EAGAIN: that server has no room; or another error. */
+static int put_request(struct shmb_caller *caller, struct shmb_link *link, struct request *request)
+{
+	struct shmb_call *call;
+	int32_t result;
+
+	if (request->loan) {
+		if (link->n_cancels)
+			tell_all_cancelled(caller, link);
+		result = shmb_publisher_loan(link->sender, request->len);
+		if (result == 0)
+			shmb_links_lend(&caller->links, link, request->len, &caller->view);
+		return result;
+	}
+	call = shmb_call_new(&caller->links.calls, link);
+	if (!call)
+		return -EBUSY;
+	result = send_request(caller, call, request->type, request->data, request->len,
+			      request->deadline);
+	if (result < 0)
+		end_call(caller, call);
+	else
+		request->call = call;
+	return result;
+}
+
+/* What does not go to one server at once: until it goes to one, or the time is up. */
+static SHMB_SELDOM int begin_slowly(struct shmb_caller *caller, struct request *request,
+				    uint64_t deadline_ns)
+{
+	bool done = false;
+	int result = 0;
+
+	while (result == 0 && !done) {
 		struct shmb_link *link = choose(&caller->links);
-		struct shmb_call *call;
 
 		if (!link) {
 			link = find_full(&caller->links);
-			result = link ? wait_for_room(caller, link, len, deadline_ns)
+			result = link ? wait_for_room(caller, link, request->len, deadline_ns)
 				      : wait_for_server(caller, deadline_ns);
 			continue;
 		}
-		call = shmb_call_new(&caller->links.calls, link);
-		if (!call)
-			return -EBUSY;
-		result = send_request(caller, call, type, request, len, deadline);
-		if (result == 0) {
-			*ret_call = call;
-			continue;
-		}
-		end_call(caller, call);
+		result = put_request(caller, link, request);
+		done = result == 0;
 		link->full = result == -EAGAIN;
 		if (result == -EAGAIN)
 			result = 0;
@@ -331,6 +364,8 @@ static int check_request(const struct shmb_caller *caller, uint32_t type, const 
 	if (type > SHMB_CALL_TYPE_MASK || (!request && len))
 		return shmb_fail(-EINVAL, "request is NULL, or type %u is over %u", type,
 				 SHMB_CALL_TYPE_MASK);
+	if (shmb_unlikely(caller->links.loan != NULL))
+		return shmb_fail(-EBUSY, "a loan is out: start or cancel it first");
 	return shmb_links_check_len(&caller->links, len);
 }
 
@@ -356,9 +391,14 @@ static inline int begin(struct shmb_caller *caller, uint32_t type, const void *r
 		if (shmb_unlikely(result < 0))
 			end_call(caller, *ret_call);
 	}
-	if (shmb_unlikely(!link || result == -EAGAIN || result == -ESTALE))
-		result = begin_slowly(caller, type, request, len,
-				      shmb_clock_deadline_ns(timeout_ns), deadline, ret_call);
+	if (shmb_unlikely(!link || result == -EAGAIN || result == -ESTALE)) {
+		struct request slow = {
+			.type = type, .data = request, .len = len, .deadline = deadline
+		};
+
+		result = begin_slowly(caller, &slow, shmb_clock_deadline_ns(timeout_ns));
+		*ret_call = slow.call;
+	}
 	if (shmb_unlikely(result < 0))
 		return result;
 	caller->n_calls++;
@@ -385,32 +425,35 @@ static int32_t fail_remotely(struct shmb_caller *caller, const uint8_t *data, ui
 }
 
 /* Hands out a part that was kept. */
-static int32_t hand_out(struct shmb_caller *caller, struct shmb_call *call, void *reply,
-			uint32_t cap)
+static int32_t hand_out(struct shmb_caller *caller, struct shmb_call *call,
+			const struct shmb_place *to)
 {
 	struct shmb_part *part = call->parts;
-	int32_t result = (int32_t)part->len;
+	uint32_t kind = part->kind;
+	int32_t result;
 
 	caller->view.type = part->type;
 	caller->view.len = part->len;
-	caller->view.more = part->kind == SHMB_CALL_MORE;
-	if (part->kind <= SHMB_CALL_MORE && part->len > cap)
+	caller->view.more = kind == SHMB_CALL_MORE;
+	if (kind <= SHMB_CALL_MORE && part->len > to->cap)
 		return shmb_fail(-EMSGSIZE, "the reply has %u bytes, the buffer %u", part->len,
-				 cap);
+				 to->cap);
 	shmb_call_take(&caller->links.calls, call);
-	if (part->kind == SHMB_CALL_FAILURE)
-		result = fail_remotely(caller, part->data, part->len, reply, cap);
-	else if (part->kind == SHMB_CALL_END)
+	if (kind == SHMB_CALL_FAILURE)
+		result = fail_remotely(caller, part->data, part->len, to->data,
+				       to->hold ? 0 : to->cap);
+	else if (kind == SHMB_CALL_END)
 		result = shmb_fail(-ENODATA, "the server has ended the call");
-	else if (part->len)
-		shmb_copy(reply, part->data, part->len);
-	if (part->kind <= SHMB_CALL_MORE)
+	else
+		result = shmb_links_put_part(&caller->links, part, to, &caller->view);
+	if (kind <= SHMB_CALL_MORE)
 		caller->n_replies++;
-	if (part->kind != SHMB_CALL_MORE)
+	else
+		free(part);
+	if (kind != SHMB_CALL_MORE)
 		end_call(caller, call);
 	else if (!call->parts && !call->error)
 		shmb_links_dequeue(&caller->links, call);
-	free(part);
 	return result;
 }
 
@@ -429,13 +472,13 @@ static void describe(struct shmb_caller *caller, const struct shmb_call *call)
 }
 
 /* What a call has for who asks: a part, or why it has ended. -EAGAIN: nothing. */
-static int32_t ask(struct shmb_caller *caller, struct shmb_call *call, void *reply, uint32_t cap)
+static int32_t ask(struct shmb_caller *caller, struct shmb_call *call, const struct shmb_place *to)
 {
 	int32_t result;
 
 	describe(caller, call);
 	if (call->parts)
-		return hand_out(caller, call, reply, cap);
+		return hand_out(caller, call, to);
 	if (!call->error)
 		return -EAGAIN;
 	result = call->error;
@@ -454,38 +497,39 @@ static int32_t ask(struct shmb_caller *caller, struct shmb_call *call, void *rep
 }
 
 /*
- * A record has come: the reply that is waited for goes to its place directly. Returns its bytes, or an
- * error; -EAGAIN: it was something else.
+ * A record has come: the reply that is waited for goes to its place directly. Returns its bytes, or its
+ * hold, or an error; -EAGAIN: it was something else.
  */
 static inline int32_t take(struct shmb_caller *caller, const struct shmb_call *wanted,
-			   struct shmb_peer *peer, const struct shmb_record *record, void *reply,
-			   uint32_t cap)
+			   struct shmb_peer *peer, const struct shmb_record *record, uint64_t head,
+			   const struct shmb_place *to)
 {
-	struct shmb_call *call = find_call(caller, peer, record);
-	uint32_t len = record->len - SHMB_CALL_HEADER_LEN;
+	struct shmb_call *call = find_call(caller, peer, record, head);
 	uint32_t kind = record->type >> SHMB_CALL_KIND_SHIFT;
+	int32_t result;
 
 	if (shmb_unlikely(!call)) {
 		caller->n_late++;
 		shmb_subscriber_pass(caller->links.inbox, peer, record);
 		return -EAGAIN;
 	}
-	if (shmb_unlikely((wanted && call != wanted) || call->parts || call->error || len > cap ||
-			  kind > SHMB_CALL_MORE || fits(caller, record) < 0)) {
+	if (shmb_unlikely((wanted && call != wanted) || call->parts || call->error ||
+			  record->len > to->cap || kind > SHMB_CALL_MORE ||
+			  fits(caller, record) < 0)) {
 		keep(caller, call, peer, record);
 		return -EAGAIN;
 	}
-	shmb_copy(reply, record->data + SHMB_CALL_HEADER_LEN, len);
-	if (shmb_unlikely(!shmb_subscriber_pass(caller->links.inbox, peer, record)))
-		return -EAGAIN;
+	result = shmb_links_put(&caller->links, peer, record, to, &caller->view);
+	if (shmb_unlikely(result < 0))
+		return result;
 	describe(caller, call);
-	caller->view.len = len;
+	caller->view.len = record->len;
 	caller->view.type = record->type & SHMB_CALL_TYPE_MASK;
 	caller->view.more = kind == SHMB_CALL_MORE;
 	caller->n_replies++;
 	if (shmb_likely(kind == SHMB_CALL_REPLY))
 		end_call(caller, call);
-	return (int32_t)len;
+	return result;
 }
 
 static int32_t expire(struct shmb_caller *caller, struct shmb_call *call)
@@ -565,12 +609,13 @@ static bool any_open(const struct shmb_caller *caller)
 }
 
 /* @wanted NULL: any. */
-static int32_t receive(struct shmb_caller *caller, struct shmb_call *wanted, void *reply,
-		       uint32_t cap, uint64_t deadline_ns)
+static int32_t receive(struct shmb_caller *caller, struct shmb_call *wanted,
+		       const struct shmb_place *to, uint64_t deadline_ns)
 {
 	struct shmb_record record;
 	struct shmb_peer *peer;
 	uint32_t n_others = 0;
+	uint64_t head;
 	int32_t result;
 
 	shmb_links_begin_wait(&caller->links);
@@ -578,12 +623,12 @@ static int32_t receive(struct shmb_caller *caller, struct shmb_call *wanted, voi
 		struct shmb_call *call = wanted ? wanted : caller->links.queue;
 
 		if (shmb_unlikely(call && (call->parts || call->error)))
-			return ask(caller, call, reply, cap);
-		result = shmb_subscriber_look(caller->links.inbox, &record, &peer);
+			return ask(caller, call, to);
+		result = shmb_subscriber_look(caller->links.inbox, &record, &head, &peer);
 		if (shmb_likely(result > 0)) {
 			shmb_links_end_wait(&caller->links);
-			result = take(caller, wanted, peer, &record, reply, cap);
-			if (shmb_likely(result >= 0))
+			result = take(caller, wanted, peer, &record, head, to);
+			if (shmb_likely(result != -EAGAIN))
 				return result;
 			/* A server may send for ever what nobody has asked for. */
 			result = ++n_others % OTHERS_MAX
@@ -611,6 +656,7 @@ static int32_t receive(struct shmb_caller *caller, struct shmb_call *wanted, voi
 SHMB_API int32_t shmb_caller_call(struct shmb_caller *caller, uint32_t type, const void *request,
 				  uint32_t len, void *reply, uint32_t cap, int64_t timeout_ns)
 {
+	const struct shmb_place to = { .data = reply, .cap = cap };
 	struct shmb_call *call = NULL;
 	int32_t result = check_request(caller, type, request, len);
 
@@ -619,7 +665,7 @@ SHMB_API int32_t shmb_caller_call(struct shmb_caller *caller, uint32_t type, con
 	result = begin(caller, type, request, len, timeout_ns, &call);
 	if (shmb_unlikely(result < 0))
 		return result;
-	result = receive(caller, call, reply, cap, UINT64_MAX);
+	result = receive(caller, call, &to, UINT64_MAX);
 	if (shmb_likely(result >= 0 && !caller->view.more))
 		return result;
 	if (result == -ETIME)
@@ -647,7 +693,7 @@ SHMB_API int32_t shmb_caller_wait(struct shmb_caller *caller, uint32_t len, int6
 		if (link) {
 			if (link->n_cancels)
 				tell_all_cancelled(caller, link);
-			result = shmb_publisher_wait(link->sender, len + SHMB_CALL_HEADER_LEN, 0);
+			result = shmb_publisher_wait(link->sender, len, 0);
 			if (result != -ETIMEDOUT && result != -ESTALE)
 				return result;
 			link->full = true;
@@ -678,6 +724,62 @@ SHMB_API int32_t shmb_caller_start(struct shmb_caller *caller, uint32_t type, co
 	return shmb_call_name(call);
 }
 
+SHMB_API int32_t shmb_caller_loan(struct shmb_caller *caller, uint32_t len, int64_t timeout_ns)
+{
+	struct request request = { .len = len, .loan = true };
+	int32_t result = check_request(caller, 0, "", len);
+
+	if (result == 0 && shmb_links_have_news(&caller->links))
+		result = take_news(caller);
+	return result < 0 ? result
+			  : begin_slowly(caller, &request, shmb_clock_deadline_ns(timeout_ns));
+}
+
+SHMB_API int32_t shmb_caller_start_loan(struct shmb_caller *caller, uint32_t type, uint32_t len,
+					int64_t timeout_ns)
+{
+	struct shmb_call *call;
+	struct shmb_link *link;
+	uint64_t word;
+	int32_t result;
+
+	if (!caller)
+		return shmb_fail(-EINVAL, "caller is NULL");
+	result = shmb_links_check_loan(&caller->links, type, len);
+	if (result == 0 && shmb_links_have_news(&caller->links))
+		result = take_news(caller);
+	if (result < 0)
+		return result;
+	link = caller->links.loan;
+	call = link->gone ? NULL : shmb_call_new(&caller->links.calls, link);
+	if (!call && !link->gone)
+		return -EBUSY;
+	word = shmb_call_deadline_of(timeout_ns) << SHMB_CALL_DEADLINE_SHIFT;
+	result =
+		call ? shmb_publisher_publish_headed(link->sender, call->id | word, len,
+						     shmb_call_record_type(SHMB_CALL_REQUEST, type))
+		     : -ESTALE;
+	if (result < 0) {
+		if (call)
+			end_call(caller, call);
+		if (result == -ECHILD)
+			return result;
+		shmb_links_cancel_loan(&caller->links);
+		return shmb_fail(-ECONNRESET, "the server has gone");
+	}
+	shmb_links_end_loan(&caller->links);
+	caller->n_calls++;
+	call->timeout_ns = timeout_ns;
+	call->deadline_ns = shmb_clock_deadline_ns(timeout_ns);
+	return shmb_call_name(call);
+}
+
+SHMB_API int32_t shmb_caller_cancel_loan(struct shmb_caller *caller)
+{
+	return caller ? shmb_links_cancel_loan(&caller->links)
+		      : shmb_fail(-EINVAL, "caller is NULL");
+}
+
 /* A call that somebody may ask for or cancel, or NULL. */
 static struct shmb_call *find_named(const struct shmb_caller *caller, int32_t name)
 {
@@ -686,17 +788,41 @@ static struct shmb_call *find_named(const struct shmb_caller *caller, int32_t na
 	return call && !call->cancelled ? call : NULL;
 }
 
+static int32_t receive_named(struct shmb_caller *caller, int32_t call, const struct shmb_place *to,
+			     int64_t timeout_ns)
+{
+	struct shmb_call *wanted = call ? find_named(caller, call) : NULL;
+
+	if (call && !wanted)
+		return shmb_fail(-ENOENT, "there is no call %d", call);
+	return receive(caller, wanted, to, shmb_clock_deadline_ns(timeout_ns));
+}
+
 SHMB_API int32_t shmb_caller_recv(struct shmb_caller *caller, int32_t call, void *reply,
 				  uint32_t cap, int64_t timeout_ns)
 {
-	struct shmb_call *wanted;
+	const struct shmb_place to = { .data = reply, .cap = cap };
 
 	if (!caller || (!reply && cap))
 		return shmb_fail(-EINVAL, "caller or reply is NULL");
-	wanted = call ? find_named(caller, call) : NULL;
-	if (call && !wanted)
-		return shmb_fail(-ENOENT, "there is no call %d", call);
-	return receive(caller, wanted, reply, cap, shmb_clock_deadline_ns(timeout_ns));
+	return receive_named(caller, call, &to, timeout_ns);
+}
+
+SHMB_API int32_t shmb_caller_recv_hold(struct shmb_caller *caller, int32_t call, int64_t timeout_ns)
+{
+	const struct shmb_place to = { .cap = UINT32_MAX, .hold = true };
+	int result;
+
+	if (!caller)
+		return shmb_fail(-EINVAL, "caller is NULL");
+	result = shmb_links_check_hold(&caller->links);
+	return result < 0 ? result : receive_named(caller, call, &to, timeout_ns);
+}
+
+SHMB_API int32_t shmb_caller_unhold(struct shmb_caller *caller, uint32_t hold)
+{
+	return caller ? shmb_subscriber_unhold(caller->links.inbox, hold)
+		      : shmb_fail(-EINVAL, "caller is NULL");
 }
 
 SHMB_API int32_t shmb_caller_cancel(struct shmb_caller *caller, int32_t call)

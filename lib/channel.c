@@ -38,9 +38,6 @@ static int check_options(const struct shmb_channel_options *options)
 {
 	uint32_t known = SHMB_CHANNEL_CREATE | SHMB_CHANNEL_EXCLUSIVE | SHMB_CHANNEL_ANY_SCHEMA |
 			 SHMB_CHANNEL_ORDERED | SHMB_CHANNEL_RETAIN;
-	uint32_t lane_len = options->lane_len ? options->lane_len : SHMB_CALL_LANE_LEN_DEFAULT;
-	uint32_t request_len, reply_len;
-	int result;
 
 	if (options->flags & ~known)
 		return shmb_fail(-EINVAL, "unknown channel flags 0x%x", options->flags & ~known);
@@ -67,11 +64,21 @@ static int check_options(const struct shmb_channel_options *options)
 	if (!options->schema)
 		return shmb_fail(-EINVAL, "schema_len is %u but schema is NULL",
 				 options->schema_len);
-	result = shmb_schema_check(options->schema, options->schema_len);
-	if (result < 0 || options->pattern != SHMB_PATTERN_CALL)
-		return result;
+	return shmb_schema_check(options->schema, options->schema_len);
+}
+
+/* What a caller or a server could not send. The options have been checked. */
+static int check_call_lens(const struct shmb_channel_options *options,
+			   const struct shmb_block_limits *blocks)
+{
+	uint32_t lane_len = options->lane_len ? options->lane_len : SHMB_CALL_LANE_LEN_DEFAULT;
+	uint32_t request_len, reply_len;
+	int result;
+
+	if (!options->schema_len || options->pattern != SHMB_PATTERN_CALL)
+		return 0;
 	result = shmb_call_lens(options->schema, &request_len, &reply_len);
-	return result < 0 ? result : shmb_call_lens_fit(lane_len, request_len, reply_len);
+	return result < 0 ? result : shmb_call_lens_fit(lane_len, blocks, request_len, reply_len);
 }
 
 static bool has_blocks(const struct shmb_channel_options *options)
@@ -84,15 +91,18 @@ static bool has_blocks(const struct shmb_channel_options *options)
 static int choose_blocks(const struct shmb_channel_options *options,
 			 struct shmb_block_limits *limits)
 {
-	uint32_t lane_len = options->lane_len ? options->lane_len : SHMB_LANE_LEN_DEFAULT;
-	uint32_t inline_max = shmb_record_len_max(lane_len);
+	uint32_t pattern = options->pattern ? options->pattern : SHMB_PATTERN_STREAM;
+	uint32_t lane_len = options->lane_len		   ? options->lane_len
+			    : pattern == SHMB_PATTERN_CALL ? SHMB_CALL_LANE_LEN_DEFAULT
+							   : SHMB_LANE_LEN_DEFAULT;
+	uint32_t inline_max = shmb_block_inline_max(pattern, lane_len), inline_len;
 	uint64_t block_len = (1 + shmb_block_pages(options->record_len_max)) * SHMB_ARENA_PAGE_LEN;
 	uint64_t arena_len = 8 * block_len > ARENA_LEN_MIN ? 8 * block_len : ARENA_LEN_MIN;
 
 	if (!has_blocks(options))
 		return 0;
-	if (options->pattern && options->pattern != SHMB_PATTERN_STREAM)
-		return shmb_fail(-EINVAL, "only streams have blocks for long records");
+	if (pattern != SHMB_PATTERN_STREAM && pattern != SHMB_PATTERN_CALL)
+		return shmb_fail(-EINVAL, "only streams and calls have blocks for long records");
 	if (!options->record_len_max || options->record_len_max > SHMB_ARENA_RECORD_LEN_MAX)
 		return shmb_fail(-EINVAL, "with blocks record_len_max is 1 to %u, not %u",
 				 SHMB_ARENA_RECORD_LEN_MAX, options->record_len_max);
@@ -115,12 +125,15 @@ static int choose_blocks(const struct shmb_channel_options *options,
 		return -EINVAL;
 	if (options->arena_len)
 		arena_len = shmb_block_pages(options->arena_len) * SHMB_ARENA_PAGE_LEN;
+	inline_len = options->inline_len_max	       ? options->inline_len_max
+		     : inline_max < INLINE_LEN_DEFAULT ? inline_max
+						       : INLINE_LEN_DEFAULT;
+	if (inline_len < shmb_block_inline_min(pattern))
+		inline_len = shmb_block_inline_min(pattern);
 	*limits = (struct shmb_block_limits){
 		.arena_len = arena_len,
 		.record_len_max = options->record_len_max,
-		.inline_len_max = options->inline_len_max	    ? options->inline_len_max
-				  : inline_max < INLINE_LEN_DEFAULT ? inline_max
-								    : INLINE_LEN_DEFAULT,
+		.inline_len_max = inline_len,
 		.max_holds = options->max_holds ? options->max_holds : HOLDS_DEFAULT,
 		.flags = options->block_flags,
 		.numa_node = options->numa_node,
@@ -249,7 +262,7 @@ static int take_opened(struct shmb_channel *channel, struct shmb_received *recei
 		return shmb_fail(-EPROTO, "the broker gave no channel segment");
 	if (!geometry_valid(&opened) || opened.max_publishers > 4096 ||
 	    opened.max_subscribers > 4096 || opened.max_fds > SHMB_FDS_MAX ||
-	    !shmb_block_limits_valid(&opened.blocks, opened.lane_len))
+	    !shmb_block_limits_valid(&opened.blocks, opened.pattern, opened.lane_len))
 		return shmb_fail(-EPROTO, "the broker gave impossible limits");
 	result = shmb_map_reader(&channel->map, received->fds[0], &message->descriptors[0],
 				 SHMB_SEGMENT_CHANNEL);
@@ -358,6 +371,8 @@ static int open_channel(struct shmb_channel *channel, const struct shmb_channel_
 
 	if (result == 0)
 		result = choose_blocks(options, &request.blocks);
+	if (result == 0)
+		result = check_call_lens(options, &request.blocks);
 	if (result < 0)
 		return result;
 	pthread_mutex_lock(&client->lock);
@@ -518,7 +533,7 @@ SHMB_API int32_t shmb_channel_info(struct shmb_channel *channel, struct shmb_cha
 	else if (channel->pattern == SHMB_PATTERN_QUEUE)
 		all.record_len_max = shmb_queue_record_len_max(channel->lane_len);
 	else if (channel->pattern == SHMB_PATTERN_CALL)
-		all.record_len_max = shmb_call_len_max(channel->lane_len);
+		all.record_len_max = shmb_call_len_max(channel->lane_len, &channel->blocks);
 	else
 		all.record_len_max =
 			channel->blocks.arena_len

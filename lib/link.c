@@ -11,8 +11,8 @@
 #include "lib/copy.h"
 #include "lib/error.h"
 
-#define PARTS_LANES 4u /* so many lanes of parts may wait for somebody to ask for them */
-#define PARTS_MIN   (1u << 20)
+#define PARTS_MAX 4u /* so many lanes, or of the longest, may wait for somebody to ask for them */
+#define PARTS_MIN (1u << 20)
 
 /* ---- calls ------------------------------------------------------------------------------------- */
 
@@ -81,7 +81,7 @@ void shmb_call_end(struct shmb_calls *calls, struct shmb_call *call)
 int shmb_call_keep(struct shmb_calls *calls, struct shmb_call *call,
 		   const struct shmb_record *record)
 {
-	uint32_t len = record->len - SHMB_CALL_HEADER_LEN;
+	uint32_t len = record->len;
 	struct shmb_part *part;
 
 	if (calls->parts_len + len > calls->parts_len_max)
@@ -93,7 +93,7 @@ int shmb_call_keep(struct shmb_calls *calls, struct shmb_call *call,
 	part->kind = record->type >> SHMB_CALL_KIND_SHIFT;
 	part->type = record->type & SHMB_CALL_TYPE_MASK;
 	part->len = len;
-	shmb_copy(part->data, record->data + SHMB_CALL_HEADER_LEN, len);
+	shmb_copy(part->data, record->data, len);
 	*call->parts_end = part;
 	call->parts_end = &part->next;
 	calls->parts_len += sizeof(*part) + len;
@@ -281,6 +281,9 @@ static void settle(struct shmb_links *links)
 			continue;
 		if (link->n_calls)
 			links->on_gone(links, link);
+		/* Somebody is writing there. */
+		if (link == links->loan)
+			continue;
 		shmb_publisher_close(link->sender);
 		link->sender = NULL;
 		if (!link->named)
@@ -342,9 +345,94 @@ int shmb_links_refuse_len(const struct shmb_links *links, uint32_t len)
 				 links->send_len, len);
 	return shmb_fail(
 		-EMSGSIZE,
-		"%s of this channel have at most %u bytes, not %u: they do not lie in blocks; "
-		"send several, or create the channel with a larger lane_len",
+		"%s of this channel have at most %u bytes, not %u: create it with a larger "
+		"record_len_max, or send several",
 		what, links->len_max, len);
+}
+
+/* ---- loans ------------------------------------------------------------------------------------- */
+
+void shmb_links_lend(struct shmb_links *links, struct shmb_link *link, uint32_t len,
+		     struct shmb_call_view *view)
+{
+	links->loan = link;
+	links->loan_len = len;
+	view->data = shmb_publisher_view(link->sender)->data;
+	view->len = len;
+}
+
+int shmb_links_check_loan(const struct shmb_links *links, uint32_t type, uint32_t len)
+{
+	if (!links->loan)
+		return shmb_fail(-EINVAL, "nothing is loaned");
+	if (type > SHMB_CALL_TYPE_MASK)
+		return shmb_fail(-EINVAL, "type %u is over %u", type, SHMB_CALL_TYPE_MASK);
+	if (len > links->loan_len)
+		return shmb_fail(-EINVAL, "%u bytes were loaned, not %u", links->loan_len, len);
+	return shmb_links_check_len(links, len);
+}
+
+void shmb_links_end_loan(struct shmb_links *links)
+{
+	struct shmb_link *link = links->loan;
+
+	links->loan = NULL;
+	/* What has gone meanwhile was kept for it. */
+	if (!link->gone)
+		return;
+	shmb_publisher_close(link->sender);
+	link->sender = NULL;
+}
+
+int32_t shmb_links_cancel_loan(struct shmb_links *links)
+{
+	int32_t result;
+
+	if (!links->loan)
+		return shmb_fail(-EINVAL, "nothing is loaned");
+	result = shmb_publisher_cancel(links->loan->sender);
+	if (result < 0)
+		return result;
+	shmb_links_end_loan(links);
+	return 0;
+}
+
+/* ---- holds ------------------------------------------------------------------------------------- */
+
+int shmb_links_check_hold(const struct shmb_links *links)
+{
+	if (shmb_subscriber_may_keep(links->inbox))
+		return 0;
+	return shmb_fail(-EDQUOT, "the channel allows each %s %u holds",
+			 links->server ? "server" : "caller", links->channel->blocks.max_holds);
+}
+
+int32_t shmb_links_hold(struct shmb_links *links, struct shmb_peer *peer,
+			const struct shmb_record *record, struct shmb_call_view *view)
+{
+	const void *data;
+	int32_t hold;
+
+	hold = shmb_subscriber_keep(links->inbox, peer, record, &data);
+	if (hold < 0)
+		return hold == -ESTALE ? -EAGAIN : hold;
+	view->data = (uint64_t)(uintptr_t)data;
+	return hold;
+}
+
+int32_t shmb_links_put_part(struct shmb_links *links, struct shmb_part *part,
+			    const struct shmb_place *to, struct shmb_call_view *view)
+{
+	int32_t len = (int32_t)part->len;
+
+	if (to->hold) {
+		view->data = (uint64_t)(uintptr_t)part->data;
+		return shmb_subscriber_adopt(links->inbox, part);
+	}
+	if (len)
+		shmb_copy(to->data, part->data, part->len);
+	free(part);
+	return len;
 }
 
 int shmb_links_fd(struct shmb_links *links)
@@ -396,9 +484,11 @@ int shmb_links_open(struct shmb_links *links, struct shmb_channel *channel, bool
 	links->channel = channel;
 	links->queue_end = &links->queue;
 	links->send_len = links->server ? channel->reply_len : channel->request_len;
-	links->len_max = shmb_call_len_max(channel->lane_len);
+	links->len_max = shmb_call_len_max(channel->lane_len, &channel->blocks);
 	links->recv_len = links->server ? channel->request_len : channel->reply_len;
-	links->calls.parts_len_max = (uint64_t)PARTS_LANES * channel->lane_len;
+	links->calls.parts_len_max =
+		(uint64_t)PARTS_MAX *
+		(channel->lane_len > links->len_max ? channel->lane_len : links->len_max);
 	if (links->calls.parts_len_max < PARTS_MIN)
 		links->calls.parts_len_max = PARTS_MIN;
 	result = shmb_subscriber_open_private(

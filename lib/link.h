@@ -11,12 +11,14 @@
  * broker, after the epoch has moved.
  */
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include <shmbroker/shmbroker.h>
 
 #include "lib/call.h"
+#include "lib/copy.h"
 #include "lib/publisher.h"
 #include "lib/subscriber.h"
 
@@ -149,6 +151,8 @@ struct shmb_calls {
  * @n:	     length of @all
  * @cap:     room in @all
  * @next:    where the choice among equals begins
+ * @loan:    memory in our lane to it, or in a block, is being written; NULL: none is
+ * @loan_len: its bytes
  * @last_error: why a lane could not be opened; 0: all could
  * @on_noted: somebody may have gone, and what it had said is to be read; NULL: that is not needed
  * @on_gone: a peer has gone: end its calls
@@ -175,6 +179,8 @@ struct shmb_links {
 	uint32_t n;
 	uint32_t cap;
 	uint32_t next;
+	struct shmb_link *loan;
+	uint32_t loan_len;
 	int last_error;
 	void (*on_noted)(struct shmb_links *links);
 	void (*on_gone)(struct shmb_links *links, struct shmb_link *link);
@@ -242,6 +248,58 @@ static inline int shmb_links_check_len(const struct shmb_links *links, uint32_t 
 		return 0;
 	return shmb_links_refuse_len(links, len);
 }
+
+/* The memory that the sender of a link has lent is what somebody writes; the view says where. */
+void shmb_links_lend(struct shmb_links *links, struct shmb_link *link, uint32_t len,
+		     struct shmb_call_view *view);
+
+/* Can so many bytes of the loan be sent? Returns 0, -EINVAL or -EMSGSIZE. */
+int shmb_links_check_loan(const struct shmb_links *links, uint32_t type, uint32_t len);
+
+/* It was sent. */
+void shmb_links_end_loan(struct shmb_links *links);
+
+/* It will not be. Returns 0, -EINVAL or -ECHILD. */
+int32_t shmb_links_cancel_loan(struct shmb_links *links);
+
+/**
+ * struct shmb_place - where a request or a reply goes that somebody has asked for
+ * @data: it is copied there
+ * @cap:	bytes of @data; UINT32_MAX if it is held
+ * @hold: it is held instead
+ */
+struct shmb_place {
+	void *data;
+	uint32_t cap;
+	bool hold;
+};
+
+/* May one more be held? Returns 0 or -EDQUOT. */
+int shmb_links_check_hold(const struct shmb_links *links);
+
+/* Holds what has come. Returns as shmb_links_put(). */
+SHMB_SELDOM int32_t shmb_links_hold(struct shmb_links *links, struct shmb_peer *peer,
+				    const struct shmb_record *record, struct shmb_call_view *view);
+
+/*
+ * Puts what has come where it is wanted, and is done with the record. Returns its bytes, or the hold,
+ * and the view says where that is; -EAGAIN: it was overwritten meanwhile, look again; -ENOMEM.
+ */
+static inline int32_t shmb_links_put(struct shmb_links *links, struct shmb_peer *peer,
+				     const struct shmb_record *record, const struct shmb_place *to,
+				     struct shmb_call_view *view)
+{
+	if (shmb_unlikely(to->hold))
+		return shmb_links_hold(links, peer, record, view);
+	shmb_copy(to->data, record->data, record->len);
+	if (shmb_unlikely(!shmb_subscriber_pass(links->inbox, peer, record)))
+		return -EAGAIN;
+	return (int32_t)record->len;
+}
+
+/* The same for a part that was taken, which is ours. */
+int32_t shmb_links_put_part(struct shmb_links *links, struct shmb_part *part,
+			    const struct shmb_place *to, struct shmb_call_view *view);
 
 /* The fd of shmb_caller_fd() and shmb_server_fd(). */
 int shmb_links_fd(struct shmb_links *links);
@@ -336,7 +394,7 @@ static inline int32_t shmb_call_name(const struct shmb_call *call)
 	return (int32_t)(call->id & INT32_MAX);
 }
 
-/* Copies the payload behind the word of a record. Returns -ENOMEM; -ENOBUFS: too much waits already. */
+/* Copies the payload of a record. Returns -ENOMEM; -ENOBUFS: too much waits already. */
 int shmb_call_keep(struct shmb_calls *calls, struct shmb_call *call,
 		   const struct shmb_record *record);
 

@@ -8,8 +8,9 @@ libshmb_files = \
 	%D%/history.c %D%/history.h \
 	%D%/queue.c %D%/queue.h \
 	%D%/newest.c %D%/newest.h \
-	%D%/block.h \
 	%D%/error.c %D%/error.h \
+	%D%/call.c %D%/call.h \
+	%D%/block.h \
 	%D%/options.c %D%/options.h \
 	%D%/schema.c \
 	%D%/copy.c %D%/copy.h \
@@ -26,7 +27,6 @@ libshmb_files = \
 	%D%/spawn.c %D%/spawn.h \
 	%D%/connection.c %D%/connection.h \
 	%D%/client.c %D%/client.h \
-	%D%/call.c %D%/call.h \
 	%D%/extension.h \
 	%D%/channel.c %D%/channel.h \
 	%D%/member.c %D%/member.h \

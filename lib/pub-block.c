@@ -147,13 +147,14 @@ uint8_t *pub_place_block(struct shmb_publisher *publisher, uint32_t len)
 	publisher->no_block = !block;
 	if (!block)
 		return NULL;
-	payload = pub_claim(publisher, sizeof(struct shmb_block_descriptor));
+	payload = pub_claim(publisher,
+			    publisher->head_len + (uint32_t)sizeof(struct shmb_block_descriptor));
 	if (!payload) {
 		shmb_arena_give(publisher->arena, block);
 		return NULL;
 	}
 	publisher->block = block;
-	publisher->descriptor = (struct shmb_block_descriptor *)(void *)payload;
+	publisher->descriptor = (void *)(payload + publisher->head_len);
 	return shmb_block_payload(block);
 }
 
@@ -168,8 +169,9 @@ void pub_commit_block(struct shmb_publisher *publisher, uint32_t len, uint32_t t
 		.len = len,
 	};
 	publisher->block = NULL;
-	shmb_lane_commit_as(writer, sizeof(struct shmb_block_descriptor), type, SHMB_RECORD_BLOCK,
-			    0);
+	shmb_lane_commit_as(writer,
+			    publisher->head_len + (uint32_t)sizeof(struct shmb_block_descriptor),
+			    type, SHMB_RECORD_BLOCK, 0);
 	shmb_arena_publish(publisher->arena, block, writer->position, writer->sequence - 1);
 }
 

@@ -121,6 +121,8 @@ struct shmb_publisher {
 	uint32_t record_len_max;
 	uint32_t record_len;
 	uint32_t ext_len; /* bytes before each payload */
+	uint32_t
+		head_len; /* of a private lane: the word before each payload, or before its descriptor */
 	bool ordered;
 	uint64_t stamp; /* of the last record */
 	uint32_t max_fds; /* that a record may carry */

@@ -242,21 +242,43 @@ SHMB_API int32_t shmb_publisher_send_fds(struct shmb_publisher *publisher, const
 	return 0;
 }
 
+/* The record in the block comes with a word in the lane. */
+static void commit_headed_block(struct shmb_publisher *publisher, uint64_t head, uint32_t len,
+				uint32_t type)
+{
+	memcpy((uint8_t *)publisher->descriptor - sizeof(head), &head, sizeof(head));
+	pub_commit_block(publisher, len, type);
+	pub_ring_sleepers(publisher);
+}
+
+static SHMB_SELDOM int32_t send_headed_block(struct shmb_publisher *publisher, uint64_t head,
+					     const void *data, uint32_t len, uint32_t type)
+{
+	uint8_t *payload = pub_place_block(publisher, len);
+
+	if (!payload)
+		return no_room(publisher, len);
+	shmb_copier_copy(&publisher->copier, payload, data, len);
+	commit_headed_block(publisher, head, len, type);
+	return 0;
+}
+
 int32_t shmb_publisher_send_headed(struct shmb_publisher *publisher, uint64_t head,
 				   const void *data, uint32_t len, uint32_t type)
 {
-	uint32_t whole = len < UINT32_MAX - sizeof(head) ? len + (uint32_t)sizeof(head) : len;
-	int result = pub_enter(publisher, whole);
+	int result = pub_enter(publisher, len);
 	uint8_t *payload;
 
 	if (shmb_unlikely(result < 0))
 		return result;
-	payload = pub_claim(publisher, whole);
+	if (shmb_unlikely(len > publisher->inline_len_max))
+		return send_headed_block(publisher, head, data, len, type);
+	payload = pub_claim(publisher, len + (uint32_t)sizeof(head));
 	if (shmb_unlikely(!payload))
 		return full(publisher);
 	memcpy(payload, &head, sizeof(head));
 	shmb_copier_copy(&publisher->copier, payload + sizeof(head), data, len);
-	commit(publisher, whole, type);
+	commit(publisher, len + (uint32_t)sizeof(head), type);
 	return 0;
 }
 
@@ -353,6 +375,17 @@ static inline uint8_t *place(struct shmb_publisher *publisher, uint32_t len)
 	return claim_record(publisher, len);
 }
 
+/* And of one that comes with a word. */
+static uint8_t *place_headed(struct shmb_publisher *publisher, uint32_t len)
+{
+	uint8_t *head;
+
+	if (len > publisher->inline_len_max)
+		return pub_place_block(publisher, len);
+	head = pub_claim(publisher, len + publisher->head_len);
+	return head ? head + publisher->head_len : NULL;
+}
+
 SHMB_API int32_t shmb_publisher_loan(struct shmb_publisher *publisher, uint32_t len)
 {
 	int result = pub_enter(publisher, len);
@@ -360,7 +393,7 @@ SHMB_API int32_t shmb_publisher_loan(struct shmb_publisher *publisher, uint32_t 
 
 	if (result < 0)
 		return result;
-	payload = place(publisher, len);
+	payload = publisher->head_len ? place_headed(publisher, len) : place(publisher, len);
 	if (!payload)
 		return len > publisher->inline_len_max && publisher->shortage ? publisher->shortage
 									      : refuse(publisher);
@@ -435,6 +468,25 @@ SHMB_API int32_t shmb_publisher_publish_fds(struct shmb_publisher *publisher, ui
 		result = shmb_publisher_publish(publisher, len);
 	publisher->n_fds = 0;
 	return result;
+}
+
+int32_t shmb_publisher_publish_headed(struct shmb_publisher *publisher, uint64_t head, uint32_t len,
+				      uint32_t type)
+{
+	int result = enter_loan(publisher);
+
+	if (result == 0 && publisher->member.evicted)
+		result = shmb_member_enter_slow(&publisher->member);
+	if (result < 0)
+		return result;
+	publisher->loaned = publisher->member.pinned = false;
+	if (publisher->block) {
+		commit_headed_block(publisher, head, len, type);
+		return 0;
+	}
+	memcpy((uint8_t *)(uintptr_t)publisher->view.data - sizeof(head), &head, sizeof(head));
+	commit(publisher, len + (uint32_t)sizeof(head), type);
+	return 0;
 }
 
 SHMB_API int32_t shmb_publisher_cancel(struct shmb_publisher *publisher)

@@ -16,8 +16,9 @@ static bool fits(struct shmb_publisher *publisher, uint32_t len)
 {
 	struct shmb_lane_writer *writer = &publisher->writer;
 	bool lies_in_block = len > publisher->inline_len_max;
-	uint64_t end = pub_end_of(writer, lies_in_block ? sizeof(struct shmb_block_descriptor)
-							: (uint64_t)len + publisher->ext_len);
+	uint64_t end = pub_end_of(
+		writer, publisher->head_len + (lies_in_block ? sizeof(struct shmb_block_descriptor)
+							     : (uint64_t)len + publisher->ext_len));
 
 	if (publisher->queue && !pub_choose(publisher))
 		return false;

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "lib/ahead.h"
+#include "lib/call.h"
 #include "lib/channel.h"
 #include "lib/extension.h"
 #include "lib/options.h"
@@ -70,6 +71,13 @@ static int open_publisher(struct shmb_channel *channel, uint32_t flags, uint32_t
 	if (result < 0) {
 		free(publisher);
 		return result;
+	}
+	if (channel->pattern == SHMB_PATTERN_CALL) {
+		publisher->head_len = SHMB_CALL_HEADER_LEN;
+		publisher->record_len_max = shmb_call_len_max(channel->lane_len, &channel->blocks);
+		/* What callers and servers send has been checked, unless it is a failure. */
+		if (publisher->record_len_max < SHMB_CALL_FAILURE_LEN_MAX)
+			publisher->record_len_max = SHMB_CALL_FAILURE_LEN_MAX;
 	}
 	if (channel->pattern == SHMB_PATTERN_STATE) {
 		/* No record has this length: whoever sends is told. */

@@ -42,6 +42,13 @@ int shmb_publisher_open_private(struct shmb_channel *channel, uint32_t flags, ui
 int32_t shmb_publisher_send_headed(struct shmb_publisher *publisher, uint64_t head,
 				   const void *data, uint32_t len, uint32_t type);
 
+/*
+ * Publishes what shmb_publisher_loan() has lent of a private lane, @len bytes of it at most, as a record
+ * that begins with @head. Returns 0; -ESTALE: the publisher has been thrown out, the loan stays.
+ */
+int32_t shmb_publisher_publish_headed(struct shmb_publisher *publisher, uint64_t head, uint32_t len,
+				      uint32_t type);
+
 /* Takes in news. Returns 0, -ESTALE or -ECHILD. */
 int shmb_publisher_sync(struct shmb_publisher *publisher);
 

@@ -24,7 +24,6 @@
 #include "lib/options.h"
 
 #define ROOM_LOOK_NS 100000000ull /* is the caller we wait for still there? */
-#define TEXT_LEN_MAX 1024u
 #define OTHERS_MAX   64u /* records of no use, then it is looked whether it is time to stop */
 #define READ_STEP    16u /* bytes of ring that a record takes at least */
 #define FRESH_MAX    16u /* requests between two looks at the clock, each polled for */
@@ -33,6 +32,7 @@
 struct shmb_server {
 	struct shmb_links links;
 	struct shmb_call_view view;
+	int32_t loan_call; /* whose reply is lent */
 	uint32_t share; /* so many calls may each caller that there can be have open */
 	uint32_t common; /* so many beyond that may all of them together */
 	uint32_t n_common; /* of those */
@@ -220,19 +220,18 @@ static inline int look(struct shmb_server *server, struct request *request)
 {
 	struct shmb_subscriber *inbox = server->links.inbox;
 	const struct shmb_record *record = &request->record;
-	int result = shmb_subscriber_look(inbox, &request->record, &request->peer);
+	int result = shmb_subscriber_look(inbox, &request->record, &request->head, &request->peer);
 	uint32_t kind;
 
 	if (result <= 0)
 		return result ? result : -EAGAIN;
 	kind = record->type >> SHMB_CALL_KIND_SHIFT;
-	if (shmb_unlikely(record->len < SHMB_CALL_HEADER_LEN || kind > SHMB_CALL_CANCEL ||
+	if (shmb_unlikely(kind > SHMB_CALL_CANCEL ||
 			  (server->links.recv_len && kind == SHMB_CALL_REQUEST &&
-			   record->len - SHMB_CALL_HEADER_LEN != server->links.recv_len))) {
+			   record->len != server->links.recv_len))) {
 		shmb_subscriber_accuse(inbox, request->peer, EBADMSG);
 		return 0;
 	}
-	request->head = SHMB_LOAD((const uint64_t *)(const void *)record->data);
 	request->link = shmb_links_peer(&server->links, request->peer);
 	if (shmb_unlikely(!request->link && shmb_links_have_news(&server->links))) {
 		/* We are about to hear of the caller; the record stays the next one. */
@@ -308,8 +307,8 @@ static int read_ahead(struct shmb_server *server)
 
 /* ---- receiving --------------------------------------------------------------------------------- */
 
-static inline int32_t describe(struct shmb_server *server, const struct shmb_call *call,
-			       uint32_t type, uint32_t len)
+static inline void describe(struct shmb_server *server, const struct shmb_call *call, uint32_t type,
+			    uint32_t len)
 {
 	struct shmb_call_view *view = &server->view;
 
@@ -325,7 +324,6 @@ static inline int32_t describe(struct shmb_server *server, const struct shmb_cal
 				     (uint64_t)shmb_call_left_ms(call->deadline, server->now_ms)) *
 				    1000000u;
 	server->n_requests++;
-	return (int32_t)len;
 }
 
 static int32_t too_long(struct shmb_server *server, uint32_t len, uint32_t cap)
@@ -334,12 +332,11 @@ static int32_t too_long(struct shmb_server *server, uint32_t len, uint32_t cap)
 	return shmb_fail(-EMSGSIZE, "the request has %u bytes, the buffer %u", len, cap);
 }
 
-/* One that was copied out ahead. Returns its bytes; -EAGAIN: it is of no use any more. */
-static SHMB_SELDOM int32_t recv_queued(struct shmb_server *server, void *data, uint32_t cap)
+/* One that was copied out ahead. Returns as recv_request(); -EAGAIN: it is of no use any more. */
+static SHMB_SELDOM int32_t recv_queued(struct shmb_server *server, const struct shmb_place *to)
 {
 	struct shmb_call *call = server->links.queue;
 	struct shmb_part *part = call->parts;
-	int32_t len;
 
 	if (!call->cancelled && has_expired(server, call->deadline)) {
 		server->n_expired++;
@@ -350,36 +347,34 @@ static SHMB_SELDOM int32_t recv_queued(struct shmb_server *server, void *data, u
 		end_call(server, call);
 		return -EAGAIN;
 	}
-	if (part->len > cap)
-		return too_long(server, part->len, cap);
+	if (part->len > to->cap)
+		return too_long(server, part->len, to->cap);
 	shmb_links_dequeue(&server->links, call);
 	shmb_call_take(&server->links.calls, call);
-	if (part->len)
-		shmb_copy(data, part->data, part->len);
-	len = describe(server, call, part->type, part->len);
-	free(part);
-	return len;
+	describe(server, call, part->type, part->len);
+	return shmb_links_put_part(&server->links, part, to, &server->view);
 }
 
-/* One that lies in a lane. Returns as shmb_server_recv(); -EAGAIN: look again. */
-static inline int32_t recv_request(struct shmb_server *server, struct request *request, void *data,
-				   uint32_t cap)
+/* One that has just come. Returns its bytes, or its hold, or an error; -EAGAIN: look again. */
+static inline int32_t recv_request(struct shmb_server *server, struct request *request,
+				   const struct shmb_place *to)
 {
-	uint32_t len = request->record.len - SHMB_CALL_HEADER_LEN;
+	const struct shmb_record *record = &request->record;
 	struct shmb_call *call;
+	int32_t result;
 
-	if (shmb_unlikely(len > cap))
-		return too_long(server, len, cap);
+	if (shmb_unlikely(record->len > to->cap))
+		return too_long(server, record->len, to->cap);
 	call = new_call(server, request);
 	if (shmb_unlikely(!call))
 		return -EBUSY;
-	shmb_copy(data, request->record.data + SHMB_CALL_HEADER_LEN, len);
-	if (shmb_unlikely(
-		    !shmb_subscriber_pass(server->links.inbox, request->peer, &request->record))) {
+	result = shmb_links_put(&server->links, request->peer, record, to, &server->view);
+	if (shmb_unlikely(result < 0)) {
 		end_call(server, call);
-		return -EAGAIN;
+		return result;
 	}
-	return describe(server, call, request->record.type & SHMB_CALL_TYPE_MASK, len);
+	describe(server, call, record->type & SHMB_CALL_TYPE_MASK, record->len);
+	return result;
 }
 
 /* Looks at those that are held back, if it is time to. */
@@ -400,16 +395,13 @@ static uint64_t until(struct shmb_server *server, uint64_t deadline_ns)
 	return due < deadline_ns ? due : deadline_ns;
 }
 
-SHMB_API int32_t shmb_server_recv(struct shmb_server *server, void *data, uint32_t cap,
-				  int64_t timeout_ns)
+static int32_t receive(struct shmb_server *server, const struct shmb_place *to, int64_t timeout_ns)
 {
 	struct request request;
 	uint64_t deadline_ns = 0; /* not known yet */
 	uint32_t n_others = 0;
 	int32_t result;
 
-	if (shmb_unlikely(!server || (!data && cap)))
-		return shmb_fail(-EINVAL, "server or data is NULL");
 	shmb_links_begin_wait(&server->links);
 	for (;;) {
 		if (shmb_links_have_news(&server->links)) {
@@ -420,7 +412,7 @@ SHMB_API int32_t shmb_server_recv(struct shmb_server *server, void *data, uint32
 		if (shmb_unlikely(server->n_held))
 			look_at_held(server);
 		if (shmb_unlikely(server->links.queue != NULL)) {
-			result = recv_queued(server, data, cap);
+			result = recv_queued(server, to);
 			if (result != -EAGAIN)
 				return result;
 			continue;
@@ -428,7 +420,7 @@ SHMB_API int32_t shmb_server_recv(struct shmb_server *server, void *data, uint32
 		result = look(server, &request);
 		if (shmb_likely(result > 0)) {
 			shmb_links_end_wait(&server->links);
-			result = recv_request(server, &request, data, cap);
+			result = recv_request(server, &request, to);
 			if (shmb_likely(result != -EAGAIN))
 				return result;
 			continue;
@@ -451,6 +443,33 @@ SHMB_API int32_t shmb_server_recv(struct shmb_server *server, void *data, uint32
 		if (shmb_unlikely(result < 0))
 			return result;
 	}
+}
+
+SHMB_API int32_t shmb_server_recv(struct shmb_server *server, void *data, uint32_t cap,
+				  int64_t timeout_ns)
+{
+	const struct shmb_place to = { .data = data, .cap = cap };
+
+	if (shmb_unlikely(!server || (!data && cap)))
+		return shmb_fail(-EINVAL, "server or data is NULL");
+	return receive(server, &to, timeout_ns);
+}
+
+SHMB_API int32_t shmb_server_recv_hold(struct shmb_server *server, int64_t timeout_ns)
+{
+	const struct shmb_place to = { .cap = UINT32_MAX, .hold = true };
+	int result;
+
+	if (!server)
+		return shmb_fail(-EINVAL, "server is NULL");
+	result = shmb_links_check_hold(&server->links);
+	return result < 0 ? result : receive(server, &to, timeout_ns);
+}
+
+SHMB_API int32_t shmb_server_unhold(struct shmb_server *server, uint32_t hold)
+{
+	return server ? shmb_subscriber_unhold(server->links.inbox, hold)
+		      : shmb_fail(-EINVAL, "server is NULL");
 }
 
 SHMB_API int32_t shmb_server_cancelled(struct shmb_server *server, int32_t name)
@@ -481,7 +500,7 @@ static SHMB_SELDOM int wait_for_room(struct shmb_server *server, struct shmb_lin
 
 	if (!left)
 		return shmb_fail(-ETIMEDOUT, "the caller did not read what it was sent in time");
-	result = shmb_publisher_wait(link->sender, len + SHMB_CALL_HEADER_LEN,
+	result = shmb_publisher_wait(link->sender, len,
 				     (int64_t)(left < ROOM_LOOK_NS ? left : ROOM_LOOK_NS));
 	return result == 0 || result == -ETIMEDOUT || result == -ESTALE ? take_news(server)
 									: result;
@@ -497,12 +516,51 @@ static int32_t end_uselessly(struct shmb_server *server, struct shmb_call *call)
 		    : shmb_fail(-ECANCELED, "the call was cancelled");
 }
 
-static int32_t answer(struct shmb_server *server, struct shmb_call *call, uint32_t record_type,
-		      const void *data, uint32_t len, int64_t timeout_ns)
+/**
+ * struct answer - what goes to the caller of a call
+ * @record_type: of its record
+ * @data:	 payload; NULL and @loan: only memory for it is wanted
+ * @len:	 its bytes
+ * @loan:	 it is to be written in place
+ */
+struct answer {
+	uint32_t record_type;
+	const void *data;
+	uint32_t len;
+	bool loan;
+};
+
+static int32_t put_answer(struct shmb_server *server, struct shmb_call *call,
+			  const struct answer *answer)
+{
+	int32_t result;
+
+	if (shmb_likely(!answer->loan))
+		return shmb_publisher_send_headed(call->link->sender, call->remote, answer->data,
+						  answer->len, answer->record_type);
+	result = shmb_publisher_loan(call->link->sender, answer->len);
+	if (result == 0)
+		shmb_links_lend(&server->links, call->link, answer->len, &server->view);
+	return result;
+}
+
+/* It was sent. */
+static inline void end_answered(struct shmb_server *server, struct shmb_call *call,
+				uint32_t record_type)
+{
+	server->n_replies++;
+	if (record_type >> SHMB_CALL_KIND_SHIFT != SHMB_CALL_MORE)
+		end_call(server, call);
+}
+
+static int32_t answer_call(struct shmb_server *server, struct shmb_call *call,
+			   const struct answer *answer, int64_t timeout_ns)
 {
 	uint64_t deadline_ns = timeout_ns ? 0 : 1; /* 0: not known yet */
 	int32_t result = 0;
 
+	if (shmb_unlikely(server->links.loan != NULL))
+		return shmb_fail(-EBUSY, "a loan is out: send or cancel it first");
 	if (shmb_links_have_news(&server->links))
 		result = take_news(server);
 	while (result == 0) {
@@ -510,22 +568,20 @@ static int32_t answer(struct shmb_server *server, struct shmb_call *call, uint32
 			    call->cancelled || !call->link ||
 			    (!call->link->sender && !shmb_links_reach(&server->links, call->link))))
 			return end_uselessly(server, call);
-		result = shmb_publisher_send_headed(call->link->sender, call->remote, data, len,
-						    record_type);
+		result = put_answer(server, call, answer);
 		if (shmb_likely(result == 0))
 			break;
 		if (!deadline_ns)
 			deadline_ns = shmb_clock_deadline_ns(timeout_ns);
 		if (result == -EAGAIN)
-			result = wait_for_room(server, call->link, len, deadline_ns);
+			result = wait_for_room(server, call->link, answer->len, deadline_ns);
 		else if (result == -ESTALE)
 			result = take_news(server);
 	}
 	if (shmb_unlikely(result < 0))
 		return result;
-	server->n_replies++;
-	if (record_type >> SHMB_CALL_KIND_SHIFT != SHMB_CALL_MORE)
-		end_call(server, call);
+	if (shmb_likely(!answer->loan))
+		end_answered(server, call, answer->record_type);
 	return 0;
 }
 
@@ -556,7 +612,73 @@ SHMB_API int32_t shmb_server_reply(struct shmb_server *server, int32_t name, uin
 	call = find_named(server, name);
 	if (shmb_unlikely(!call))
 		return shmb_fail(-ENOENT, "there is no call %d", name);
-	return answer(server, call, shmb_call_record_type(kind, type), data, len, timeout_ns);
+	return answer_call(server, call,
+			   &(struct answer){ .record_type = shmb_call_record_type(kind, type),
+					     .data = data,
+					     .len = len },
+			   timeout_ns);
+}
+
+SHMB_API int32_t shmb_server_loan(struct shmb_server *server, int32_t name, uint32_t len,
+				  int64_t timeout_ns)
+{
+	struct shmb_call *call;
+	int32_t result;
+
+	if (!server)
+		return shmb_fail(-EINVAL, "server is NULL");
+	result = shmb_links_check_len(&server->links, len);
+	if (result < 0)
+		return result;
+	call = find_named(server, name);
+	if (!call)
+		return shmb_fail(-ENOENT, "there is no call %d", name);
+	result =
+		answer_call(server, call, &(struct answer){ .len = len, .loan = true }, timeout_ns);
+	if (result == 0)
+		server->loan_call = server->view.call = name;
+	return result;
+}
+
+SHMB_API int32_t shmb_server_reply_loan(struct shmb_server *server, uint32_t type, uint32_t len,
+					uint32_t flags)
+{
+	uint32_t kind = flags & SHMB_REPLY_MORE ? SHMB_CALL_MORE : SHMB_CALL_REPLY;
+	uint32_t record_type = shmb_call_record_type(kind, type);
+	struct shmb_call *call;
+	int32_t result;
+
+	if (!server || flags & ~SHMB_REPLY_MORE)
+		return shmb_fail(-EINVAL, "server is NULL, or flags are 0x%x", flags);
+	result = shmb_links_check_loan(&server->links, type, len);
+	if (result == 0 && shmb_links_have_news(&server->links))
+		result = take_news(server);
+	if (result < 0)
+		return result;
+	call = find_named(server, server->loan_call);
+	if (call && call->link && !call->cancelled) {
+		result = shmb_publisher_publish_headed(call->link->sender, call->remote, len,
+						       record_type);
+		if (result == 0) {
+			shmb_links_end_loan(&server->links);
+			end_answered(server, call, record_type);
+			return 0;
+		}
+		if (result != -ESTALE)
+			return result;
+		result = take_news(server);
+		if (result < 0)
+			return result;
+	}
+	shmb_links_cancel_loan(&server->links);
+	return call ? end_uselessly(server, call)
+		    : shmb_fail(-ENOENT, "there is no call %d", server->loan_call);
+}
+
+SHMB_API int32_t shmb_server_cancel_loan(struct shmb_server *server)
+{
+	return server ? shmb_links_cancel_loan(&server->links)
+		      : shmb_fail(-EINVAL, "server is NULL");
 }
 
 SHMB_API int32_t shmb_server_end(struct shmb_server *server, int32_t name, int64_t timeout_ns)
@@ -566,25 +688,32 @@ SHMB_API int32_t shmb_server_end(struct shmb_server *server, int32_t name, int64
 	if (!call)
 		return server ? shmb_fail(-ENOENT, "there is no call %d", name)
 			      : shmb_fail(-EINVAL, "server is NULL");
-	return answer(server, call, shmb_call_record_type(SHMB_CALL_END, 0), NULL, 0, timeout_ns);
+	return answer_call(
+		server, call,
+		&(struct answer){ .record_type = shmb_call_record_type(SHMB_CALL_END, 0) },
+		timeout_ns);
 }
 
 SHMB_API int32_t shmb_server_fail(struct shmb_server *server, int32_t name, int32_t code,
 				  const char *text, uint32_t len, int64_t timeout_ns)
 {
 	struct shmb_call *call = server ? find_named(server, name) : NULL;
-	uint8_t payload[sizeof(code) + TEXT_LEN_MAX];
+	uint8_t payload[sizeof(code) + SHMB_CALL_TEXT_LEN_MAX];
 
-	if (!server || (!text && len) || len > TEXT_LEN_MAX)
+	if (!server || (!text && len) || len > SHMB_CALL_TEXT_LEN_MAX)
 		return shmb_fail(-EINVAL, "server or text is NULL, or %u bytes are over %u", len,
-				 TEXT_LEN_MAX);
+				 SHMB_CALL_TEXT_LEN_MAX);
 	if (!call)
 		return shmb_fail(-ENOENT, "there is no call %d", name);
 	memcpy(payload, &code, sizeof(code));
 	if (len)
 		memcpy(payload + sizeof(code), text, len);
-	return answer(server, call, shmb_call_record_type(SHMB_CALL_FAILURE, 0), payload,
-		      (uint32_t)sizeof(code) + len, timeout_ns);
+	return answer_call(
+		server, call,
+		&(struct answer){ .record_type = shmb_call_record_type(SHMB_CALL_FAILURE, 0),
+				  .data = payload,
+				  .len = (uint32_t)sizeof(code) + len },
+		timeout_ns);
 }
 
 /* ---- event loops ------------------------------------------------------------------------------- */

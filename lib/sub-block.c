@@ -100,12 +100,18 @@ static int stall(struct shmb_subscriber *subscriber, struct sub_lane *lane)
 int sub_find_block(struct shmb_subscriber *subscriber, struct sub_lane *lane,
 		   struct shmb_record *record)
 {
+	uint32_t head_len = subscriber->private ? SHMB_CALL_HEADER_LEN : 0;
 	uint64_t left = lane->reader.mask / record->span + 1;
 	int result = 1;
 
 	while (result == 1 && record->flags) {
-		if (!subscriber->holder)
+		if (!subscriber->holder ||
+		    record->len != head_len + sizeof(struct shmb_block_descriptor))
 			return -EBADMSG;
+		if (head_len)
+			subscriber->found_head =
+				SHMB_LOAD((const uint64_t *)(const void *)record->data);
+		record->data += head_len;
 		result = shmb_holder_find(subscriber->holder, lane->publisher_id, record,
 					  &subscriber->found, &subscriber->found_page);
 		if (shmb_unlikely(sub_block_is_gone(subscriber, lane))) {

@@ -183,7 +183,8 @@ struct shmb_subscriber {
 	struct shmb_foreign_arena *found; /* where the record lies that was looked at last */
 	uint32_t found_page;
 	struct shmb_hold *peeked_hold; /* of a block that is peeked at; NULL: of nothing */
-	bool private; /* a call channel: each lane is for us alone */
+	bool private; /* a call channel: each lane is for us alone, each record begins with a word */
+	uint64_t found_head; /* of the record whose block was looked for last: that word */
 };
 
 static inline struct shmb_subscriber *to_subscriber(struct shmb_member *member)

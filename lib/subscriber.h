@@ -76,20 +76,43 @@ int shmb_subscriber_note(struct shmb_subscriber *subscriber);
 /**
  * shmb_subscriber_look() - look at the next record where it lies
  * @subscriber: for private lanes
- * @record:	filled
+ * @record:	filled; its payload is what comes behind the word
+ * @ret_head:	stores the word that the record begins with
  * @ret_peer:	stores whose it is
  *
- * Load each of its bytes once. Until shmb_subscriber_pass() the subscriber is not used otherwise, or
- * the record is looked at anew.
+ * Load each of its bytes once. Until shmb_subscriber_pass() or _keep() the subscriber is not used
+ * otherwise, or the record is looked at anew. One that is too short to begin with a word has the type
+ * SHMB_TYPE_HEADLESS.
  *
  * Return: 1; 0: there is none; -ESTALE: the broker has thrown the subscriber out; -ECHILD.
  */
 int shmb_subscriber_look(struct shmb_subscriber *subscriber, struct shmb_record *record,
-			 struct shmb_peer **ret_peer);
+			 uint64_t *ret_head, struct shmb_peer **ret_peer);
+
+#define SHMB_TYPE_HEADLESS 0xffffu
 
 /* Be done with the record. Returns false if it was overwritten meanwhile: what was read is void. */
 bool shmb_subscriber_pass(struct shmb_subscriber *subscriber, struct shmb_peer *peer,
 			  const struct shmb_record *record);
+
+/**
+ * shmb_subscriber_keep() - be done with the record, and hold it
+ * @subscriber: for private lanes; shmb_subscriber_may_keep()
+ * @peer:	whose it is
+ * @record:	as it was looked at
+ * @ret_data:	stores where its payload is: where it lies if that is a block, else in a copy
+ *
+ * Return: the hold, for shmb_subscriber_unhold(); -ESTALE: it was overwritten meanwhile; -ENOMEM: the
+ *	   record is still the next one.
+ */
+int32_t shmb_subscriber_keep(struct shmb_subscriber *subscriber, struct shmb_peer *peer,
+			     const struct shmb_record *record, const void **ret_data);
+
+/* May one record more be held? */
+bool shmb_subscriber_may_keep(const struct shmb_subscriber *subscriber);
+
+/* The same for a copy that was made before, which free() will free. */
+int32_t shmb_subscriber_adopt(struct shmb_subscriber *subscriber, void *memory);
 
 /* What was waited for was there at once: polling is worth it. */
 void shmb_subscriber_count_quick(struct shmb_subscriber *subscriber);

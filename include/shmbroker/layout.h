@@ -224,7 +224,8 @@ SHMB_SIZE(shmb_lane_segment, SHMB_BLOCK_LEN);
  * A channel may allow records that are longer than its lanes could hold. Those longer than
  * inline_len_max lie in a block: some pages of an arena, a segment of the publisher's of which there
  * can be several. Their record in the lane has the flag SHMB_RECORD_BLOCK, and 16 bytes that say
- * where the payload is. Which pages are free only the publisher knows.
+ * where the payload is; on a call channel they come behind the word of the call, which stays in the
+ * lane. Which pages are free only the publisher knows.
  *
  * A block is used again once every reliable subscriber's position has passed its record and no hold of
  * any subscriber names it. Before that the publisher stores @block_floor in its lane.
@@ -260,7 +261,7 @@ SHMB_AT(shmb_block_limits, numa_node, 24);
 SHMB_SIZE(shmb_block_limits, 32);
 
 /**
- * struct shmb_block_descriptor - the payload of a record with SHMB_RECORD_BLOCK
+ * struct shmb_block_descriptor - the last 16 bytes of a record with SHMB_RECORD_BLOCK
  * @arena: number of the arena among those of the publisher
  * @page:  where in it the payload begins, counted from behind its first block
  * @len:   bytes of the payload
@@ -539,7 +540,8 @@ SHMB_SIZE(shmb_state_key, 128);
  * end of a server that sends replies to one caller. Nobody else can read it.
  *
  * The payload of each record begins with one word: which call it belongs to, as its caller numbers
- * them, and in a request until when it is of use. The upper 4 bits of the record's type say what it
+ * them, and in a request until when it is of use. A long request or reply lies in a block; failures
+ * never do, so that inline_len_max is at least what one takes. The upper 4 bits of the record's type say what it
  * is, the lower 12 are the application's.
  */
 #define SHMB_CALL_HEADER_LEN	 8u
@@ -554,6 +556,7 @@ SHMB_SIZE(shmb_state_key, 128);
 #define SHMB_CALL_MORE		 3u /* a reply, and it is not the last one */
 #define SHMB_CALL_END		 4u /* there is no reply any more */
 #define SHMB_CALL_FAILURE	 5u /* there is no reply any more: an i32 code, then a sentence */
+#define SHMB_CALL_TEXT_LEN_MAX	 1024u /* bytes of that sentence */
 #define SHMB_CALLS_MAX		 4096u /* that a caller may have open at once */
 
 /**

@@ -301,7 +301,7 @@ SHMB_INLINE void shmb_lane_zero_ahead(struct shmb_lane_writer *writer, uint64_t 
  * @writer: writer
  * @len:    payload bytes, at most what was claimed
  * @type:   the application's record type, 16 bits
- * @flags:  0; SHMB_RECORD_BLOCK: the payload is a descriptor
+ * @flags:  0; SHMB_RECORD_BLOCK: the payload ends with a descriptor
  * @more:   1: keep it invisible until shmb_lane_flush() or a commit without @more
  *
  * Context: wait-free.
@@ -379,7 +379,7 @@ struct shmb_lane_reader {
  * @len:  its bytes
  * @type: the application's record type
  * @span: bytes it takes in the ring
- * @flags: 0; SHMB_RECORD_BLOCK: the payload is a struct shmb_block_descriptor
+ * @flags: 0; SHMB_RECORD_BLOCK: the payload ends with a struct shmb_block_descriptor
  */
 struct shmb_record {
 	const uint8_t *data;
@@ -446,7 +446,7 @@ SHMB_INLINE int shmb_lane_peek(struct shmb_lane_reader *reader, struct shmb_reco
 		if ((header & marks) ==
 			    (SHMB_RECORD_VALID | SHMB_RECORD_BLOCK | reader->record_flags |
 			     reader->sequence << SHMB_RECORD_SEQ_SHIFT) &&
-		    len == sizeof(struct shmb_block_descriptor)) {
+		    len >= sizeof(struct shmb_block_descriptor)) {
 			record->flags = SHMB_RECORD_BLOCK;
 			break;
 		}

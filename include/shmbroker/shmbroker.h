@@ -225,13 +225,15 @@ int32_t shmb_client_connected(struct shmb_client *client);
  * @max_keys:	     state: how many keys there can be, over the life of the channel; default 64, at
  *		     most 4096. Each publisher has a cell for each of them
  * @value_len:	     state: bytes of the longest value, if there is no schema; default 232
- * @record_len_max:  streams: bytes of the longest record, at most 1 GiB. Long ones then lie in blocks
- *		     outside of the lanes. 0: there are no blocks
+ * @record_len_max:  streams: bytes of the longest record, at most 1 GiB; call: of the longest request
+ *		     or reply. Long ones then lie in blocks outside of the lanes. 0: there are no
+ *		     blocks
  * @arena_len:	     blocks: bytes that those of each publisher may take; 0: eight times the longest
  *		     record, but 4 MiB at least. A publisher gets them as it needs them
  * @inline_len_max:  blocks: longer records lie in blocks, others in the lane; 0: 16 KiB, or as much
- *		     as fits into the lane
- * @max_holds:	     blocks: so many records may each subscriber hold, at most 64; 0: 4
+ *		     as fits into the lane; call: 1028 at least
+ * @max_holds:	     blocks: so many records may each subscriber, caller or server hold, at most 64;
+ *		     0: 4
  * @block_flags:     blocks: SHMB_BLOCKS_*
  * @numa_node:	     blocks: 1 + the NUMA node that their memory is to come from; 0: any
  * @ttl_ms:	     stream: subscribers skip records that were published longer ago, and count them;
@@ -1204,8 +1206,8 @@ int32_t shmb_subscriber_fail(struct shmb_subscriber *subscriber, uint64_t job);
 
 /**
  * struct shmb_call_view - process-private block of a caller or server that its calls fill
- * @data:	 zero
- * @len:	 bytes of the request, the reply or the failure's sentence
+ * @data:	 address of what is held or on loan
+ * @len:	 bytes of the request, the reply, the failure's sentence or the loan
  * @call:	 the call
  * @type:	 the application's type of the request or reply
  * @code:	 of a failure
@@ -1320,6 +1322,44 @@ int32_t shmb_caller_start(struct shmb_caller *caller, uint32_t type, const void 
 			  uint32_t len, int64_t timeout_ns);
 
 /**
+ * shmb_caller_loan() - get memory to write a request into, with no copy
+ * @caller:	caller
+ * @len:	its bytes at most
+ * @timeout_ns:	how long to wait for a server, and for room
+ *
+ * It lies where the server that is to get it will read it, in the lane or in a block; the view says
+ * where, and @len bytes are the caller's until it is started or cancelled. Until then there is no other
+ * request, but replies come.
+ *
+ * Context: the thread that uses it; blocks as shmb_caller_start() does.
+ * Return: 0; -EBUSY: one is on loan; else as shmb_caller_start().
+ */
+int32_t shmb_caller_loan(struct shmb_caller *caller, uint32_t len, int64_t timeout_ns);
+
+/**
+ * shmb_caller_start_loan() - send the request that was written
+ * @caller:	caller
+ * @type:	as for shmb_caller_call()
+ * @len:	its bytes, at most those of the loan
+ * @timeout_ns:	after which time the call ends
+ *
+ * Context: the thread that uses it; does not block.
+ * Return: the call, at least 1; -EINVAL: nothing is on loan, or another length; -EBUSY: too many calls
+ *	   are open, the loan stays; -ECONNRESET: the server has gone, and the loan with it.
+ */
+int32_t shmb_caller_start_loan(struct shmb_caller *caller, uint32_t type, uint32_t len,
+			       int64_t timeout_ns);
+
+/**
+ * shmb_caller_cancel_loan() - send nothing
+ * @caller: caller
+ *
+ * Context: the thread that uses it; does not block.
+ * Return: 0; -EINVAL: nothing is on loan.
+ */
+int32_t shmb_caller_cancel_loan(struct shmb_caller *caller);
+
+/**
  * shmb_caller_wait() - wait until a request can be sent at once
  * @caller:	caller
  * @len:	its bytes
@@ -1350,6 +1390,32 @@ int32_t shmb_caller_wait(struct shmb_caller *caller, uint32_t len, int64_t timeo
  */
 int32_t shmb_caller_recv(struct shmb_caller *caller, int32_t call, void *reply, uint32_t cap,
 			 int64_t timeout_ns);
+
+/**
+ * shmb_caller_recv_hold() - wait for the next reply, and hold it
+ * @caller:	caller
+ * @call:	of this call; 0: of any
+ * @timeout_ns:	how long at most
+ *
+ * As shmb_caller_recv(), of any length and without a copy if it lies in a block: the view's data says
+ * where it is, until shmb_caller_unhold(), whatever becomes of the call and of the server. So many can
+ * be held at a time as the channel's max_holds says. A hostile server could change it meanwhile.
+ *
+ * Context: the thread that uses it; blocks.
+ * Return: the hold, at least 0; -EDQUOT: as many are held as may be, or the channel has no blocks; else
+ *	   as shmb_caller_recv().
+ */
+int32_t shmb_caller_recv_hold(struct shmb_caller *caller, int32_t call, int64_t timeout_ns);
+
+/**
+ * shmb_caller_unhold() - be done with a reply
+ * @caller: caller
+ * @hold:   from shmb_caller_recv_hold()
+ *
+ * Context: the thread that uses it; does not block.
+ * Return: as shmb_subscriber_unhold().
+ */
+int32_t shmb_caller_unhold(struct shmb_caller *caller, uint32_t hold);
 
 /**
  * shmb_caller_cancel() - end a call; its server is told
@@ -1487,6 +1553,31 @@ struct shmb_call_view *shmb_server_view(struct shmb_server *server);
  */
 int32_t shmb_server_recv(struct shmb_server *server, void *data, uint32_t cap, int64_t timeout_ns);
 
+/**
+ * shmb_server_recv_hold() - wait for the next request, and hold it
+ * @server:	server
+ * @timeout_ns:	how long at most
+ *
+ * As shmb_server_recv(), of any length and without a copy if it lies in a block: the view's data says
+ * where it is, until shmb_server_unhold(), whatever becomes of the call and of the caller. So many can
+ * be held at a time as the channel's max_holds says. A hostile caller could change it meanwhile.
+ *
+ * Context: the thread that uses it; blocks.
+ * Return: the hold, at least 0; -EDQUOT: as many are held as may be, or the channel has no blocks; else
+ *	   as shmb_server_recv().
+ */
+int32_t shmb_server_recv_hold(struct shmb_server *server, int64_t timeout_ns);
+
+/**
+ * shmb_server_unhold() - be done with a request
+ * @server: server
+ * @hold:   from shmb_server_recv_hold()
+ *
+ * Context: the thread that uses it; does not block.
+ * Return: as shmb_subscriber_unhold().
+ */
+int32_t shmb_server_unhold(struct shmb_server *server, uint32_t hold);
+
 #define SHMB_REPLY_MORE (1u << 0) /* it is not the last one */
 
 /**
@@ -1507,6 +1598,48 @@ int32_t shmb_server_recv(struct shmb_server *server, void *data, uint32_t cap, i
  */
 int32_t shmb_server_reply(struct shmb_server *server, int32_t call, uint32_t type, const void *data,
 			  uint32_t len, uint32_t flags, int64_t timeout_ns);
+
+/**
+ * shmb_server_loan() - get memory to write a reply into, with no copy
+ * @server:	server
+ * @call:	call, from the view
+ * @len:	its bytes at most
+ * @timeout_ns:	as for shmb_server_reply()
+ *
+ * It lies where the caller will read it, in the lane or in a block; the view says where, and @len bytes
+ * are the server's until it is sent or cancelled. Until then the server sends nothing else, but
+ * requests come.
+ *
+ * Context: as shmb_server_reply(); the first long reply to a caller, and more of them at a time than
+ * before, take two round trips to the broker.
+ * Return: as shmb_server_reply(); -EBUSY: one is on loan.
+ */
+int32_t shmb_server_loan(struct shmb_server *server, int32_t call, uint32_t len,
+			 int64_t timeout_ns);
+
+/**
+ * shmb_server_reply_loan() - send the reply that was written
+ * @server: server
+ * @type:   0 to 4095, handed to the caller
+ * @len:    its bytes, at most those of the loan
+ * @flags:  as for shmb_server_reply()
+ *
+ * Context: the thread that uses it; does not block.
+ * Return: 0; -EINVAL: nothing is on loan, or another length; -ECANCELED, -ECONNRESET: as for
+ *	   shmb_server_reply(), the loan and the call are no more; -ENOENT: the call is no more, nor is
+ *	   the loan.
+ */
+int32_t shmb_server_reply_loan(struct shmb_server *server, uint32_t type, uint32_t len,
+			       uint32_t flags);
+
+/**
+ * shmb_server_cancel_loan() - send nothing; the call stays open
+ * @server: server
+ *
+ * Context: the thread that uses it; does not block.
+ * Return: 0; -EINVAL: nothing is on loan.
+ */
+int32_t shmb_server_cancel_loan(struct shmb_server *server);
 
 /**
  * shmb_server_end() - end a call without another reply

@@ -10,6 +10,8 @@
  * server hears that a call is of no use any more; and soon nothing of the victim is left, in the
  * broker or on the other side. An honest pair of a stream goes on meanwhile.
  *
+ * And once more with messages that lie in blocks, which the victim lends and holds.
+ *
  * Where to kill is found by one run that is stepped slowly, with all segments under watch.
  */
 
@@ -34,6 +36,7 @@
 #define TURNS	     16u /* that a call is in work */
 #define MS	     1000000ll
 #define LATE_NS	     20000000000ull
+#define LONG_LEN     2048u /* more than lies in a lane if there are blocks */
 
 /* An instant: after so many stops at system calls, and so many instructions more. */
 struct place {
@@ -44,13 +47,19 @@ struct place {
 enum role {
 	SERVER,
 	CALLER,
+	LONG_SERVER,
+	LONG_CALLER,
 	N_ROLES
 };
 
 static struct step_row rows[N_ROLES] = {
-	[SERVER] = { .name = "open a server, reply, close", .min = { [STEP_KILL] = 130 } },
-	[CALLER] = { .name = "open a caller, call, close", .min = { [STEP_KILL] = 130 } },
+	[SERVER] = { .name = "open a server, reply, close", .min = { [STEP_KILL] = 90 } },
+	[CALLER] = { .name = "open a caller, call, close", .min = { [STEP_KILL] = 90 } },
+	[LONG_SERVER] = { .name = "hold requests, lend replies", .min = { [STEP_KILL] = 70 } },
+	[LONG_CALLER] = { .name = "lend requests, hold replies", .min = { [STEP_KILL] = 70 } },
 };
+static uint32_t message_len; /* of both sides */
+static uint64_t message[LONG_LEN / 8];
 static struct step step;
 static struct place places[N_PLACES_MAX];
 static uint32_t n_places;
@@ -60,15 +69,42 @@ static uint32_t *connected; /* the victim is: what comes before kill-attach look
 
 static struct shmb_channel *open_calls(struct shmb_client *of)
 {
-	struct shmb_channel_options options = { .options_len = sizeof(options),
-						.flags = SHMB_CHANNEL_CREATE,
-						.pattern = SHMB_CHANNEL_CALL,
-						.lane_len = 4096 };
+	struct shmb_channel_options options = {
+		.options_len = sizeof(options),
+		.flags = SHMB_CHANNEL_CREATE,
+		.pattern = SHMB_CHANNEL_CALL,
+		.lane_len = 4096,
+		.record_len_max = message_len == LONG_LEN ? LONG_LEN : 0,
+		.inline_len_max = message_len == LONG_LEN ? 1028 : 0,
+	};
 	struct shmb_channel *channel;
 
 	world_must(shmb_channel_open(of, CHANNEL, strlen(CHANNEL), &options, &channel),
 		   "open the call channel");
 	return channel;
+}
+
+/* A message is one number, as often as it has room for it. */
+static void write_number(void *data, uint64_t number)
+{
+	for (uint32_t i = 0; i < message_len / 8; i++)
+		((uint64_t *)data)[i] = number;
+}
+
+static bool read_number(const void *data, uint64_t *ret_number)
+{
+	const uint64_t *words = data;
+
+	*ret_number = words[0];
+	for (uint32_t i = 1; i < message_len / 8; i++)
+		if (words[i] != words[0])
+			return false;
+	return true;
+}
+
+static void *place_of(const struct shmb_call_view *view)
+{
+	return (void *)(uintptr_t)view->data;
 }
 
 /* Here the others have their turn. */
@@ -77,12 +113,42 @@ static void nap(void)
 	nanosleep(&(struct timespec){ .tv_nsec = 100000 }, NULL);
 }
 
+static bool serve(struct shmb_server *server)
+{
+	const struct shmb_call_view *view = shmb_server_view(server);
+	uint64_t number;
+
+	if (shmb_server_recv(server, message, message_len, 0) < 0)
+		return false;
+	read_number(message, &number);
+	write_number(message, world_mix(number));
+	world_must(shmb_server_reply(server, view->call, 0, message, message_len, 0, 0), "reply");
+	return true;
+}
+
+static bool serve_long(struct shmb_server *server)
+{
+	const struct shmb_call_view *view = shmb_server_view(server);
+	int32_t hold = shmb_server_recv_hold(server, 0);
+	uint64_t number;
+
+	if (hold < 0)
+		return false;
+	if (view->len != message_len || !read_number(place_of(view), &number))
+		abort();
+	world_must(shmb_server_loan(server, view->call, message_len, 20000 * MS), "lend");
+	write_number(place_of(view), world_mix(number));
+	world_must(shmb_server_reply_loan(server, 0, message_len, 0), "reply");
+	world_must(shmb_server_unhold(server, (uint32_t)hold), "let go");
+	return true;
+}
+
 static void be_server(void *context)
 {
 	struct shmb_client *client;
 	struct shmb_channel *channel;
 	struct shmb_server *server;
-	uint64_t number, n = 0;
+	uint64_t n = 0;
 
 	(void)context;
 	close_range(3, ~0u, 0);
@@ -91,21 +157,44 @@ static void be_server(void *context)
 	channel = open_calls(client);
 	world_must(shmb_server_open(channel, NULL, &server), "serve");
 	for (uint32_t tries = 0; n < N_CALLS && tries < 1000; tries++) {
-		int32_t len = shmb_server_recv(server, &number, sizeof(number), 0);
-
-		if (len == sizeof(number)) {
-			number = world_mix(number);
-			world_must(shmb_server_reply(server, shmb_server_view(server)->call, 0,
-						     &number, sizeof(number), 0, 0),
-				   "reply");
+		if (message_len == LONG_LEN ? serve_long(server) : serve(server))
 			n++;
-		} else {
+		else
 			nap();
-		}
 	}
 	world_must(shmb_server_close(server), "close server");
 	world_must(shmb_channel_close(channel), "close channel");
 	world_must(shmb_client_close(client), "close client");
+}
+
+static int32_t ask(struct shmb_caller *caller, uint64_t number)
+{
+	if (message_len != LONG_LEN) {
+		write_number(message, number);
+		return shmb_caller_start(caller, 0, message, message_len, 20000 * MS);
+	}
+	world_must(shmb_caller_loan(caller, message_len, 20000 * MS), "lend");
+	write_number(place_of(shmb_caller_view(caller)), number);
+	return shmb_caller_start_loan(caller, 0, message_len, 20000 * MS);
+}
+
+/* Looks for the reply. Returns -ETIMEDOUT, or its bytes. */
+static int32_t hear(struct shmb_caller *caller, int32_t call, uint64_t *ret_number)
+{
+	int32_t result;
+
+	if (message_len != LONG_LEN) {
+		result = shmb_caller_recv(caller, call, message, message_len, 0);
+		read_number(message, ret_number);
+		return result;
+	}
+	result = shmb_caller_recv_hold(caller, call, 0);
+	if (result < 0)
+		return result;
+	if (!read_number(place_of(shmb_caller_view(caller)), ret_number))
+		abort();
+	world_must(shmb_caller_unhold(caller, (uint32_t)result), "let go");
+	return (int32_t)shmb_caller_view(caller)->len;
 }
 
 static void be_caller(void *context)
@@ -121,15 +210,14 @@ static void be_caller(void *context)
 	channel = open_calls(client);
 	world_must(shmb_caller_open(channel, NULL, &caller), "call");
 	for (uint64_t n = 0; n < N_CALLS; n++) {
+		int32_t len = -ETIMEDOUT, call = world_must(ask(caller, n), "start");
 		uint64_t reply = 0;
-		int32_t len = -ETIMEDOUT, call;
 
-		call = world_must(shmb_caller_start(caller, 0, &n, sizeof(n), 20000 * MS), "start");
 		for (uint32_t tries = 0; len == -ETIMEDOUT && tries < 10000; tries++) {
 			nap();
-			len = shmb_caller_recv(caller, call, &reply, sizeof(reply), 0);
+			len = hear(caller, call, &reply);
 		}
-		if (world_must(len, "receive") != sizeof(reply) || reply != world_mix(n))
+		if (world_must(len, "receive") != (int32_t)message_len || reply != world_mix(n))
 			abort();
 	}
 	world_must(shmb_caller_close(caller), "close caller");
@@ -138,7 +226,10 @@ static void be_caller(void *context)
 }
 
 static void (*const bodies[N_ROLES])(void *context) = {
-	[SERVER] = be_server, [CALLER] = be_caller
+	[SERVER] = be_server,
+	[CALLER] = be_caller,
+	[LONG_SERVER] = be_server,
+	[LONG_CALLER] = be_caller,
 };
 
 /* ---- the honest side --------------------------------------------------------------------------- */
@@ -159,9 +250,10 @@ static struct {
 
 static void open_honest(enum role victim)
 {
+	message_len = victim < LONG_SERVER ? 8 : LONG_LEN;
 	honest.client = world_connect();
 	honest.channel = open_calls(honest.client);
-	if (victim == SERVER)
+	if (victim % 2 == SERVER)
 		world_must(shmb_caller_open(honest.channel, NULL, &honest.caller), "call");
 	else
 		world_must(shmb_server_open(honest.channel, NULL, &honest.server), "serve");
@@ -182,15 +274,15 @@ static void receive(int64_t timeout_ns)
 {
 	uint64_t reply = 0;
 	int32_t result =
-		shmb_caller_recv(honest.caller, honest.call, &reply, sizeof(reply), timeout_ns);
+		shmb_caller_recv(honest.caller, honest.call, message, message_len, timeout_ns);
 
 	if (result == -ETIMEDOUT && !timeout_ns)
 		return;
 	honest.call = 0;
 	if (result == -ECONNRESET)
 		honest.n_resets++;
-	else if (world_must(result, "receive") != sizeof(reply) ||
-		 reply != world_mix(honest.number))
+	else if (world_must(result, "receive") != (int32_t)message_len ||
+		 !read_number(message, &reply) || reply != world_mix(honest.number))
 		step_fail(&step, "a wrong reply");
 	else
 		honest.n_replies++;
@@ -200,36 +292,38 @@ static void play_caller(void)
 {
 	if (honest.call) {
 		receive(0);
-	} else if (shmb_caller_wait(honest.caller, sizeof(honest.number), 0) == 0) {
-		honest.number++;
-		honest.call = world_must(shmb_caller_start(honest.caller, 0, &honest.number,
-							   sizeof(honest.number), SHMB_FOREVER),
-					 "start");
+	} else if (shmb_caller_wait(honest.caller, message_len, 0) == 0) {
+		write_number(message, ++honest.number);
+		honest.call = world_must(
+			shmb_caller_start(honest.caller, 0, message, message_len, SHMB_FOREVER),
+			"start");
 	}
 }
 
 /* Answers what it got some turns ago, so that there is a call in work much of the time. */
 static void play_server(void)
 {
-	uint64_t number = world_mix(honest.number);
 	int32_t result;
 
 	if (honest.asked && ++honest.turns < TURNS)
 		return;
 	honest.turns = 0;
 	if (honest.asked) {
-		result = shmb_server_reply(honest.server, honest.asked, 0, &number, sizeof(number),
-					   0, 0);
+		write_number(message, world_mix(honest.number));
+		result = shmb_server_reply(honest.server, honest.asked, 0, message, message_len, 0,
+					   20000 * MS);
 		honest.asked = 0;
 		if (result == -ECONNRESET || result == -ECANCELED)
 			honest.n_cancelled++;
 		else
 			world_must(result, "reply");
 	}
-	result = shmb_server_recv(honest.server, &honest.number, sizeof(honest.number), 0);
+	result = shmb_server_recv(honest.server, message, message_len, 0);
 	if (result == -ETIMEDOUT)
 		return;
-	world_must(result, "receive");
+	if (world_must(result, "receive") != (int32_t)message_len ||
+	    !read_number(message, &honest.number))
+		step_fail(&step, "a wrong request");
 	honest.asked = shmb_server_view(honest.server)->call;
 }
 
@@ -356,7 +450,7 @@ static void kill_at(enum role victim, struct place place)
 
 static void run(enum role victim, bool quick)
 {
-	uint32_t stride = quick ? 40 : 4;
+	uint32_t stride = quick ? 60 : victim < LONG_SERVER ? 6 : 12;
 
 	open_honest(victim);
 	world_take_baseline();
@@ -374,6 +468,8 @@ static void run(enum role victim, bool quick)
 int main(int argc, char **argv)
 {
 	bool quick = step_quick(argc, argv);
+	/* In a hurry only what does all that the others do. */
+	enum role first = quick ? LONG_SERVER : SERVER;
 
 	connected = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (connected == MAP_FAILED)
@@ -381,7 +477,7 @@ int main(int argc, char **argv)
 	world_begin(&step);
 	world_start_broker(&(struct world_broker){ .uring = true });
 	world_open_pair();
-	for (enum role victim = SERVER; victim < N_ROLES; victim++)
+	for (enum role victim = first; victim < N_ROLES; victim++)
 		run(victim, quick);
 	world_close_pair();
 	world_stop_broker(world.broker_pid);
@@ -392,6 +488,6 @@ int main(int argc, char **argv)
 	       (unsigned long long)honest.n_cancelled, (unsigned long long)world.latest_ns / 1000);
 	if (!honest.n_replies || !honest.n_resets || !honest.n_cancelled)
 		step_fail(&step, "it never came to that");
-	step_table("kill-call", rows, N_ROLES, quick ? 12 : 1);
+	step_table("kill-call", rows + first, N_ROLES - first, quick ? 12 : 1);
 	return EXIT_SUCCESS;
 }

@@ -72,6 +72,8 @@ unit_tests += %D%/test-queue
 %C%_test_queue_SOURCES = %D%/test-queue.c %D%/fixture.h
 unit_tests += %D%/test-call
 %C%_test_call_SOURCES = %D%/test-call.c %D%/fixture.h
+unit_tests += %D%/test-call-block
+%C%_test_call_block_SOURCES = %D%/test-call-block.c %D%/fixture.h
 unit_tests += %D%/test-waitset
 %C%_test_waitset_SOURCES = %D%/test-waitset.c %D%/fixture.h
 long_unit_tests += %D%/test-kept
@@ -123,6 +125,7 @@ unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 %C%_test_call_LDADD = $(unit_ldadd)
 %C%_test_call_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=syscall -Wl,--wrap=write \
 	-Wl,--wrap=send -Wl,--wrap=sched_yield
+%C%_test_call_block_LDADD = $(unit_ldadd)
 %C%_test_waitset_LDADD = $(unit_ldadd)
 %C%_test_waitset_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=epoll_ctl
 %C%_test_restart_LDADD = $(unit_ldadd)

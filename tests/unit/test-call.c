@@ -933,6 +933,7 @@ END_TEST
 #define SERVERS	       3
 #define CALLERS	       3
 #define OPEN_MAX_CALLS 8
+#define LEN_MAX_CALLS  (32u << 10)
 
 /* What a server does with a request is in its low byte; the rest is its number. */
 enum deed {
@@ -946,28 +947,101 @@ enum deed {
 	N_DEEDS
 };
 
+/* Or with blocks: then messages are of many lengths, and lent and held by turns. */
+static bool is_long;
+
+static struct shmb_channel *model_channel_of(struct shmb_client *of)
+{
+	struct shmb_channel_options options = { .options_len = sizeof(options),
+						.flags = SHMB_CHANNEL_CREATE,
+						.pattern = SHMB_CHANNEL_CALL,
+						.lane_len = 1u << 14,
+						.backing = backing_of_run(),
+						.record_len_max = is_long ? LEN_MAX_CALLS : 0 };
+	struct shmb_channel *opened = NULL;
+
+	ok(shmb_channel_open(of, "test/model", 10, &options, &opened));
+	return opened;
+}
+
+/* Everything that is said of a value has its length, and is made of it. */
+static uint32_t len_of(uint64_t value)
+{
+	return is_long ? 8 * (1 +
+			      (uint32_t)(value * 0x9e3779b97f4a7c15u >> 40) % (LEN_MAX_CALLS / 8))
+		       : 8;
+}
+
+static void stretch(uint64_t *words, uint64_t value)
+{
+	for (uint32_t i = 0; i < len_of(value) / 8; i++)
+		words[i] = value;
+}
+
+/* Returns the value, or 0 if there is anything else. */
+static uint64_t value_of(const struct shmb_call_view *view, const void *data)
+{
+	const uint64_t *words = data;
+	uint64_t value = view->len >= 8 ? words[0] : 0;
+
+	if (view->len != len_of(value))
+		return 0;
+	for (uint32_t i = 0; i < view->len / 8; i++)
+		if (words[i] != value)
+			return 0;
+	return value;
+}
+
+static const void *place_of(const struct shmb_call_view *view, bool held)
+{
+	return held ? (const void *)(uintptr_t)view->data : bytes;
+}
+
+static uint64_t hear(struct shmb_server *server)
+{
+	bool hold = is_long && rand() % 2;
+	int32_t result = hold ? shmb_server_recv_hold(server, SHMB_FOREVER)
+			      : shmb_server_recv(server, bytes, sizeof(bytes), SHMB_FOREVER);
+	uint64_t value;
+
+	if (result < 0)
+		abort();
+	value = value_of(shmb_server_view(server), place_of(shmb_server_view(server), hold));
+	if (!value || (hold && shmb_server_unhold(server, (uint32_t)result) < 0))
+		abort();
+	return value;
+}
+
+static void answer(struct shmb_server *server, int32_t call, uint64_t value, uint32_t flags)
+{
+	if (is_long && rand() % 2 &&
+	    shmb_server_loan(server, call, len_of(value), 1000 * MS) == 0) {
+		stretch((uint64_t *)(uintptr_t)shmb_server_view(server)->data, value);
+		shmb_server_reply_loan(server, 9, len_of(value), flags);
+		return;
+	}
+	stretch((uint64_t *)(void *)bytes, value);
+	shmb_server_reply(server, call, 9, bytes, len_of(value), flags, 1000 * MS);
+}
+
 static _Noreturn void serve_at_random(void)
 {
 	struct shmb_client *own = connect_to(shmb_broker_address(broker));
-	struct shmb_channel *there = calls_of(own, 1u << 14);
+	struct shmb_channel *there = model_channel_of(own);
 	struct shmb_server *server = server_of(there);
-	uint64_t value;
 
 	for (;;) {
-		int32_t call, len = shmb_server_recv(server, &value, sizeof(value), SHMB_FOREVER);
+		uint64_t value = hear(server);
+		int32_t call = shmb_server_view(server)->call;
 
-		if (len != 8)
-			abort();
-		call = shmb_server_view(server)->call;
 		switch ((enum deed)(value & 0xff)) {
 		case STREAM:
 			for (int i = 0; i < 2; i++)
-				shmb_server_reply(server, call, 9, &value, 8, SHMB_REPLY_MORE,
-						  1000 * MS);
-			shmb_server_reply(server, call, 9, &value, 8, 0, 1000 * MS);
+				answer(server, call, value, SHMB_REPLY_MORE);
+			answer(server, call, value, 0);
 			break;
 		case END:
-			shmb_server_reply(server, call, 9, &value, 8, SHMB_REPLY_MORE, 1000 * MS);
+			answer(server, call, value, SHMB_REPLY_MORE);
 			shmb_server_end(server, call, 1000 * MS);
 			break;
 		case FAIL:
@@ -983,7 +1057,7 @@ static _Noreturn void serve_at_random(void)
 			server = server_of(there);
 			break;
 		default:
-			shmb_server_reply(server, call, 9, &value, 8, 0, 1000 * MS);
+			answer(server, call, value, 0);
 			break;
 		}
 	}
@@ -997,6 +1071,7 @@ struct expected {
 };
 
 static struct {
+	struct shmb_channel *channel;
 	pid_t servers[SERVERS];
 	struct shmb_caller *callers[CALLERS];
 	struct expected calls[CALLERS][OPEN_MAX_CALLS];
@@ -1035,7 +1110,7 @@ static void check(int k, int32_t result, uint64_t value)
 	enum deed deed = (enum deed)(expected->value & 0xff);
 	bool over = true;
 
-	if (result == 8) {
+	if (result >= 0) {
 		ck_assert_uint_eq(value, expected->value);
 		ck_assert_int_gt(expected->left, 0);
 		expected->left--;
@@ -1059,6 +1134,28 @@ static void check(int k, int32_t result, uint64_t value)
 	}
 }
 
+static int32_t put(struct shmb_caller *caller, uint64_t value, int64_t timeout_ns)
+{
+	int32_t result;
+
+	if (!is_long || rand() % 2) {
+		stretch((uint64_t *)(void *)bytes, value);
+		return shmb_caller_start(caller, 0, bytes, len_of(value), timeout_ns);
+	}
+	do {
+		result = shmb_caller_loan(caller, len_of(value), timeout_ns);
+		if (result < 0)
+			return result;
+		stretch((uint64_t *)(uintptr_t)shmb_caller_view(caller)->data, value);
+		if (rand() % 8 == 0)
+			ok(shmb_caller_cancel_loan(caller));
+		else
+			result = shmb_caller_start_loan(caller, 0, len_of(value), timeout_ns);
+		/* The server that was to get it has died. */
+	} while (result == 0 || result == -ECONNRESET);
+	return result;
+}
+
 static void step_start(int k, uint64_t n)
 {
 	struct expected *expected = find_expected(k, 0);
@@ -1070,8 +1167,7 @@ static void step_start(int k, uint64_t n)
 	if (deed >= KEEP && rand() % 4)
 		deed = ANSWER;
 	value = n << 8 | deed;
-	call = shmb_caller_start(model.callers[k], 0, &value, sizeof(value),
-				 deed == KEEP ? 20 * MS : 20000 * MS);
+	call = put(model.callers[k], value, deed == KEEP ? 20 * MS : 20000 * MS);
 	if (call == -ETIMEDOUT && deed == KEEP)
 		return; /* all servers were dead */
 	ck_assert_msg(call > 0, "start: %d (%s)", call, why());
@@ -1089,13 +1185,21 @@ static int n_open(int k)
 
 static void step_receive(int k, int64_t timeout_ns)
 {
-	uint64_t value = 0;
-	int32_t result = shmb_caller_recv(model.callers[k], 0, &value, sizeof(value), timeout_ns);
+	struct shmb_caller *caller = model.callers[k];
+	bool hold = is_long && rand() % 2;
+	int32_t result = hold ? shmb_caller_recv_hold(caller, 0, timeout_ns)
+			      : shmb_caller_recv(caller, 0, bytes, sizeof(bytes), timeout_ns);
 
-	if (result != -ETIMEDOUT)
-		check(k, result, value);
-	else
+	if (result == -ETIMEDOUT) {
 		ck_assert_int_eq(timeout_ns, 0);
+		return;
+	}
+	check(k, result,
+	      result >= 0
+		      ? value_of(shmb_caller_view(caller), place_of(shmb_caller_view(caller), hold))
+		      : 0);
+	if (hold && result >= 0)
+		ok(shmb_caller_unhold(caller, (uint32_t)result));
 }
 
 static void step(uint64_t n)
@@ -1104,7 +1208,7 @@ static void step(uint64_t n)
 
 	restart_dead_servers();
 	if (!model.callers[k]) {
-		model.callers[k] = caller_of(channel, 0);
+		model.callers[k] = caller_of(model.channel, 0);
 	} else if (what < 45 && n_open(k) < OPEN_MAX_CALLS) {
 		step_start(k, n);
 	} else if (what < 85 && n_open(k)) {
@@ -1123,11 +1227,13 @@ static void step(uint64_t n)
 
 START_TEST(random_joins_leaves_and_deaths)
 {
-	int steps = getenv("SHMB_TEST_QUICK") ? 400 : 4000;
+	int steps = getenv("SHMB_TEST_QUICK") ? 200 : 2000;
 	unsigned seed = (unsigned)time(NULL);
 
 	printf("seed %u\n", seed);
 	srand(seed);
+	is_long = _i;
+	model.channel = model_channel_of(client);
 	for (int i = 0; i < SERVERS; i++)
 		start_server(i);
 	for (int n = 1; n <= steps; n++)
@@ -1144,6 +1250,7 @@ START_TEST(random_joins_leaves_and_deaths)
 		kill(model.servers[i], SIGKILL);
 		waitpid(model.servers[i], NULL, 0);
 	}
+	ok(shmb_channel_close(model.channel));
 	printf("%llu ends, %llu resets, %llu timeouts\n", (unsigned long long)model.n_ends,
 	       (unsigned long long)model.n_resets, (unsigned long long)model.n_times);
 }
@@ -1173,6 +1280,7 @@ int main(void)
 	tcase_add_test(cases[0], sleepers_take_two_system_calls_each);
 	tcase_add_test(cases[0], event_loops_are_told);
 	tcase_add_test(cases[0], who_is_forked_has_nothing);
-	tcase_add_test(cases[0], random_joins_leaves_and_deaths);
+	/* Without blocks, and with. */
+	tcase_add_loop_test(cases[0], random_joins_leaves_and_deaths, 0, 2);
 	return run_suite("call", cases, 1);
 }
