@@ -62,4 +62,5 @@ EXTRA_DIST += \
 	%D%/tests/test_send_recv.py \
 	%D%/tests/test_state.py \
 	%D%/tests/test_call.py \
+	%D%/tests/test_call_block.py \
 	%D%/tests/test_waitset.py

@@ -135,6 +135,29 @@ class Leaks(BrokerTest):
 
         self.check(step)
 
+    def test_calls(self):
+        channel = self.client.calls(next(self.names), record_len_max=100000, inline_len_max=2000)
+        caller, server = channel.caller(), channel.server()
+
+        def step():
+            loan = caller.loan(5000, 20)
+            with loan as view:
+                view[0] = 1
+            call = caller.start(loan, timeout=20)
+            request = server.recv_hold(20)
+            loan = request.loan(10)
+            with loan as view:
+                view[0] = 2
+            request.send(loan)
+            request.loan(5000)
+            request.reply(bytes(5000))
+            with request.data as hold:
+                bytes(hold)
+            call.recv_hold(20)
+            call.recv(20)
+
+        self.check(step)
+
     def test_handles(self):
         def step():
             with shmbroker.connect(self.address) as client:

@@ -44,6 +44,7 @@ struct end {
  * @view:  its view block
  * @fd:    for event loops
  * @arm:   prepares to sleep on it
+ * @lessor: what becomes of loans and holds
  */
 struct side_of_call {
 	const char *noun;
@@ -52,6 +53,7 @@ struct side_of_call {
 	struct shmb_call_view *(*view)(void *ptr);
 	int32_t (*fd)(void *ptr);
 	int32_t (*arm)(void *ptr);
+	struct lessor lessor;
 };
 
 static int32_t open_caller(struct shmb_channel *channel, uint32_t flags, uint32_t spin_ns,
@@ -92,8 +94,24 @@ static int32_t open_server(struct shmb_channel *channel, uint32_t flags, uint32_
 	{                                                                             \
 		return shmb_##side##_arm(ptr);                                        \
 	}                                                                             \
+	static int32_t cancel_loan_##side(void *ptr)                                  \
+	{                                                                             \
+		return shmb_##side##_cancel_loan(ptr);                                \
+	}                                                                             \
+	static int32_t unhold_##side(void *ptr, uint32_t hold)                        \
+	{                                                                             \
+		return shmb_##side##_unhold(ptr, hold);                               \
+	}                                                                             \
 	static const struct side_of_call side##_side = {                              \
-		#side, open_##side, close_##side, view_##side, fd_##side, arm_##side, \
+		#side,                                                                \
+		open_##side,                                                          \
+		close_##side,                                                         \
+		view_##side,                                                          \
+		fd_##side,                                                            \
+		arm_##side,                                                           \
+		{ .cancel = cancel_loan_##side,                                       \
+		  .unhold = unhold_##side,                                            \
+		  .errors = SIDE_OTHER },                                               \
 	}
 
 SIDE(caller);
@@ -227,6 +245,17 @@ static int32_t recv_request(void *ptr, void *arg, int64_t timeout_ns)
 	return shmb_server_recv(ptr, room->data, room->cap, timeout_ns);
 }
 
+static int32_t hold_reply(void *ptr, void *arg, int64_t timeout_ns)
+{
+	return shmb_caller_recv_hold(ptr, ((const struct room *)arg)->call, timeout_ns);
+}
+
+static int32_t hold_request(void *ptr, void *arg, int64_t timeout_ns)
+{
+	(void)arg;
+	return shmb_server_recv_hold(ptr, timeout_ns);
+}
+
 static PyObject *receive_bytes(struct end *end, wait_fn recv, struct room *room,
 			       int64_t deadline_ns, int32_t *ret_result)
 {
@@ -288,6 +317,62 @@ static PyObject *receive(struct end *end, wait_fn recv, struct room *room, int64
 		end, recv, room, core_deadline(timeout_ns), ret_result);
 }
 
+/* What the view says is on loan or held, as an object. NULL: raised, and it is given back. */
+static PyObject *lease(struct end *end, PyTypeObject *type, uint32_t hold)
+{
+	const struct form *form = type == loan_type ? &end->sent : &end->received;
+	struct shmb_view view = { .data = end->view->data,
+				  .len = end->view->len,
+				  .count = 1,
+				  .type = end->view->type,
+				  .publisher_id = end->view->peer_id };
+	PyObject *object = lease_new(type, &end->handle, &end->side->lessor, &view, form->record,
+				     form->layout);
+
+	if (object)
+		CAST(lease, object)->hold = hold;
+	else if (type == loan_type)
+		end->side->lessor.cancel(end->handle.ptr);
+	else
+		end->side->lessor.unhold(end->handle.ptr, hold);
+	return object;
+}
+
+/* As receive(). */
+static PyObject *receive_hold(struct end *end, wait_fn recv, struct room *room, int64_t timeout_ns,
+			      int32_t *ret_result)
+{
+	PyObject *hold;
+
+	*ret_result = handle_wait(&end->handle, recv, room, core_deadline(timeout_ns));
+	if (*ret_result < 0)
+		return NULL;
+	hold = lease(end, hold_type, (uint32_t)*ret_result);
+	if (!hold)
+		*ret_result = RAISED;
+	return hold;
+}
+
+/* How many bytes to lend: of a typed channel as many as there must be. Returns 0 or -1 raised. */
+static int loan_len(const struct end *end, PyObject *object, uint32_t *ret_len)
+{
+	unsigned long len;
+
+	if (end->sent.layout && object == Py_None) {
+		*ret_len = end->sent.layout->record_len;
+		return 0;
+	}
+	if (object == Py_None) {
+		PyErr_SetString(PyExc_TypeError, "loan() of bytes needs a len");
+		return -1;
+	}
+	len = PyLong_AsUnsignedLong(object);
+	if (len == (unsigned long)-1 && PyErr_Occurred())
+		return -1;
+	*ret_len = len > UINT32_MAX ? UINT32_MAX : (uint32_t)len;
+	return 0;
+}
+
 /* What is sent, as its channel wants it. Returns 0 or -1 raised. */
 static int payload_of(const struct end *end, PyObject *object, Py_buffer *buffer, uint32_t *ret_len)
 {
@@ -304,31 +389,58 @@ static int32_t wait_server(void *ptr, void *arg, int64_t timeout_ns)
 	return shmb_caller_wait(ptr, *(const uint32_t *)arg, timeout_ns);
 }
 
+/* Of what there was to wait for so long. */
+static int64_t left_of(int64_t timeout_ns, int64_t deadline_ns)
+{
+	int64_t left_ns;
+
+	if (timeout_ns == SHMB_FOREVER)
+		return SHMB_FOREVER;
+	left_ns = deadline_ns - core_deadline(0);
+	return left_ns < 0 ? 0 : left_ns;
+}
+
+/* Sends what was lent. */
+static PyObject *start_loan(struct handle *handle, struct lease *loan, unsigned int type,
+			    int64_t timeout_ns)
+{
+	int32_t r;
+
+	if (lease_settle(loan) < 0)
+		return NULL;
+	r = shmb_caller_start_loan(handle->ptr, type, loan->len, timeout_ns);
+	if (r >= 0 || r == -ECONNRESET)
+		lease_void(loan);
+	return r < 0 ? fail(r) : PyLong_FromLong(r);
+}
+
 static PyObject *caller_start(PyObject *self, PyObject *args)
 {
 	struct handle *handle = CAST(handle, self);
-	int64_t timeout_ns, deadline_ns, left_ns;
+	int64_t timeout_ns, deadline_ns;
 	PyObject *request, *timeout;
 	PyThreadState *thread;
+	struct lease *loan;
 	unsigned int type;
 	Py_buffer buffer;
 	uint32_t len;
 	int32_t r;
 
 	if (!PyArg_ParseTuple(args, "IOO:_start", &type, &request, &timeout) ||
-	    core_timeout(timeout, &timeout_ns) < 0 || handle_check(handle) < 0 ||
-	    payload_of(CAST(end, self), request, &buffer, &len) < 0)
+	    core_timeout(timeout, &timeout_ns) < 0 || handle_check(handle) < 0)
+		return NULL;
+	loan = lease_lent(handle, request);
+	if (loan)
+		return start_loan(handle, loan, type, timeout_ns);
+	if (payload_of(CAST(end, self), request, &buffer, &len) < 0)
 		return NULL;
 	deadline_ns = core_deadline(timeout_ns);
 	r = handle_wait(handle, wait_server, &len, deadline_ns);
 	if (r >= 0) {
-		left_ns =
-			timeout_ns == SHMB_FOREVER ? SHMB_FOREVER : deadline_ns - core_deadline(0);
-		if (left_ns < 0 && timeout_ns != SHMB_FOREVER)
-			left_ns = 0;
 		handle->busy++;
 		thread = PyEval_SaveThread();
-		r = shmb_caller_start(handle->ptr, type, buffer.buf, len, left_ns);
+		r = shmb_caller_start(handle->ptr, type, buffer.buf, len,
+				      left_of(timeout_ns, deadline_ns));
 		PyEval_RestoreThread(thread);
 		handle->busy--;
 	}
@@ -336,25 +448,56 @@ static PyObject *caller_start(PyObject *self, PyObject *args)
 	return r < 0 ? fail(r) : PyLong_FromLong(r);
 }
 
+static int32_t lend_request(void *ptr, void *arg, int64_t timeout_ns)
+{
+	return shmb_caller_loan(ptr, *(const uint32_t *)arg, timeout_ns);
+}
+
+static PyObject *caller_loan(PyObject *self, PyObject *args)
+{
+	PyObject *len_object, *timeout;
+	int64_t timeout_ns;
+	uint32_t len;
+	int32_t r;
+
+	if (!PyArg_ParseTuple(args, "OO:_loan", &len_object, &timeout) ||
+	    core_timeout(timeout, &timeout_ns) < 0 || handle_check(CAST(handle, self)) < 0 ||
+	    loan_len(CAST(end, self), len_object, &len) < 0)
+		return NULL;
+	r = handle_wait(CAST(handle, self), lend_request, &len, core_deadline(timeout_ns));
+	return r < 0 ? fail(r) : lease(CAST(end, self), loan_type, 0);
+}
+
 /* A tuple: what has come, or None at the end; call; type; are there more? */
-static PyObject *caller_recv(PyObject *self, PyObject *args)
+static PyObject *caller_take(PyObject *self, PyObject *args, bool hold)
 {
 	struct end *end = CAST(end, self);
 	struct room room = { 0 };
-	PyObject *timeout, *bytes;
+	PyObject *timeout, *came;
 	int64_t timeout_ns;
 	int32_t r;
 
-	if (!PyArg_ParseTuple(args, "iO:_recv", &room.call, &timeout) ||
+	if (!PyArg_ParseTuple(args, "iO", &room.call, &timeout) ||
 	    core_timeout(timeout, &timeout_ns) < 0 || handle_check(&end->handle) < 0)
 		return NULL;
-	bytes = receive(end, recv_reply, &room, timeout_ns, &r);
-	if (bytes)
-		return Py_BuildValue("NiIO", bytes, end->view->call, end->view->type,
+	came = hold ? receive_hold(end, hold_reply, &room, timeout_ns, &r)
+		    : receive(end, recv_reply, &room, timeout_ns, &r);
+	if (came)
+		return Py_BuildValue("NiIO", came, end->view->call, end->view->type,
 				     end->view->more ? Py_True : Py_False);
 	if (r == -ENODATA)
 		return Py_BuildValue("OiIO", Py_None, end->view->call, 0u, Py_False);
 	return fail(r);
+}
+
+static PyObject *caller_recv(PyObject *self, PyObject *args)
+{
+	return caller_take(self, args, false);
+}
+
+static PyObject *caller_recv_hold(PyObject *self, PyObject *args)
+{
+	return caller_take(self, args, true);
 }
 
 static PyObject *caller_cancel(PyObject *self, PyObject *args)
@@ -402,6 +545,8 @@ static PyObject *caller_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNU
 static PyMethodDef caller_methods[] = {
 	{ "_start", caller_start, METH_VARARGS, NULL },
 	{ "_recv", caller_recv, METH_VARARGS, NULL },
+	{ "_recv_hold", caller_recv_hold, METH_VARARGS, NULL },
+	{ "_loan", caller_loan, METH_VARARGS, NULL },
 	{ "_cancel", caller_cancel, METH_VARARGS, NULL },
 	{ "stats", caller_stats, METH_NOARGS, "stats()\n--\n\nCounters since it was opened." },
 	{ "close", handle_py_close, METH_NOARGS,
@@ -435,23 +580,34 @@ static PyType_Spec caller_spec = {
 /* ---- server ---------------------------------------------------------------------------------- */
 
 /* A tuple: request, call, type, pid, uid, id of the caller, deadline in ns, 0 for none. */
-static PyObject *server_recv(PyObject *self, PyObject *args)
+static PyObject *server_take(PyObject *self, PyObject *args, bool hold)
 {
 	struct end *end = CAST(end, self);
 	struct room room = { 0 };
-	PyObject *timeout, *bytes;
+	PyObject *timeout, *came;
 	int64_t timeout_ns;
 	int32_t r;
 
-	if (!PyArg_ParseTuple(args, "O:_recv", &timeout) ||
-	    core_timeout(timeout, &timeout_ns) < 0 || handle_check(&end->handle) < 0)
+	if (!PyArg_ParseTuple(args, "O", &timeout) || core_timeout(timeout, &timeout_ns) < 0 ||
+	    handle_check(&end->handle) < 0)
 		return NULL;
-	bytes = receive(end, recv_request, &room, timeout_ns, &r);
-	if (!bytes)
+	came = hold ? receive_hold(end, hold_request, &room, timeout_ns, &r)
+		    : receive(end, recv_request, &room, timeout_ns, &r);
+	if (!came)
 		return fail(r);
-	return Py_BuildValue("NiIIIKK", bytes, end->view->call, end->view->type, end->view->pid,
+	return Py_BuildValue("NiIIIKK", came, end->view->call, end->view->type, end->view->pid,
 			     end->view->uid, (unsigned long long)end->view->peer_id,
 			     (unsigned long long)end->view->deadline_ns);
+}
+
+static PyObject *server_recv(PyObject *self, PyObject *args)
+{
+	return server_take(self, args, false);
+}
+
+static PyObject *server_recv_hold(PyObject *self, PyObject *args)
+{
+	return server_take(self, args, true);
 }
 
 /**
@@ -460,7 +616,7 @@ static PyObject *server_recv(PyObject *self, PyObject *args)
  * @type: of a reply
  * @flags: of a reply
  * @code: of a failure
- * @kind: 'r' reply, 'e' end, 'f' failure
+ * @kind: 'r' reply, 'e' end, 'f' failure, 'l' only memory for a reply
  * @data: payload or sentence, @len bytes
  * @len:  of @data
  */
@@ -480,6 +636,8 @@ static int32_t send_answer(void *ptr, void *arg, int64_t timeout_ns)
 
 	if (answer->kind == 'e')
 		return shmb_server_end(ptr, answer->call, timeout_ns);
+	if (answer->kind == 'l')
+		return shmb_server_loan(ptr, answer->call, answer->len, timeout_ns);
 	if (answer->kind == 'f')
 		return shmb_server_fail(ptr, answer->call, answer->code, answer->data, answer->len,
 					timeout_ns);
@@ -503,20 +661,62 @@ static PyObject *answer_all(PyObject *self, struct answer *answer, PyObject *tim
 	Py_RETURN_NONE;
 }
 
+/* Sends what was lent. */
+static PyObject *reply_loan(PyObject *self, struct lease *loan, const struct answer *answer)
+{
+	struct handle *handle = CAST(handle, self);
+	int32_t r;
+
+	if (lease_settle(loan) < 0)
+		return NULL;
+	if (loan->hold != (uint32_t)answer->call) {
+		PyErr_SetString(PyExc_ValueError, "the loan is of the reply to another request");
+		return NULL;
+	}
+	r = shmb_server_reply_loan(handle->ptr, answer->type, loan->len, answer->flags);
+	if (r >= 0 || r == -ECONNRESET || r == -ECANCELED || r == -ENOENT)
+		lease_void(loan);
+	if (r < 0)
+		return fail(r);
+	Py_RETURN_NONE;
+}
+
 static PyObject *server_reply(PyObject *self, PyObject *args)
 {
 	struct answer answer = { .kind = 'r' };
 	PyObject *data, *timeout, *result;
+	struct lease *loan;
 	Py_buffer buffer;
 
 	if (!PyArg_ParseTuple(args, "iIOIO:_reply", &answer.call, &answer.type, &data,
 			      &answer.flags, &timeout) ||
-	    payload_of(CAST(end, self), data, &buffer, &answer.len) < 0)
+	    handle_check(CAST(handle, self)) < 0)
+		return NULL;
+	loan = lease_lent(CAST(handle, self), data);
+	if (loan)
+		return reply_loan(self, loan, &answer);
+	if (payload_of(CAST(end, self), data, &buffer, &answer.len) < 0)
 		return NULL;
 	answer.data = buffer.buf;
 	result = answer_all(self, &answer, timeout);
 	payload_put(&buffer);
 	return result;
+}
+
+static PyObject *server_loan(PyObject *self, PyObject *args)
+{
+	struct answer answer = { .kind = 'l' };
+	PyObject *len, *timeout, *result;
+
+	if (!PyArg_ParseTuple(args, "iOO:_loan", &answer.call, &len, &timeout) ||
+	    loan_len(CAST(end, self), len, &answer.len) < 0)
+		return NULL;
+	result = answer_all(self, &answer, timeout);
+	if (!result)
+		return NULL;
+	Py_DECREF(result);
+	/* Whose reply it is. */
+	return lease(CAST(end, self), loan_type, (uint32_t)answer.call);
 }
 
 static PyObject *server_end(PyObject *self, PyObject *args)
@@ -577,6 +777,8 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNU
 
 static PyMethodDef server_methods[] = {
 	{ "_recv", server_recv, METH_VARARGS, NULL },
+	{ "_recv_hold", server_recv_hold, METH_VARARGS, NULL },
+	{ "_loan", server_loan, METH_VARARGS, NULL },
 	{ "_reply", server_reply, METH_VARARGS, NULL },
 	{ "_end", server_end, METH_VARARGS, NULL },
 	{ "_fail", server_fail, METH_VARARGS, NULL },

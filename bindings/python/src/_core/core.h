@@ -156,8 +156,27 @@ char *record_bytes(struct record *record, bool write);
 /* ---- leases: memory that a loan, peek or hold lends (lease.c) ------------------------------- */
 
 /**
+ * struct lessor - what those who lend do in their own ways
+ * @publish: sends a loan; NULL: it goes as an argument of another call
+ * @cancel:  gives a loan back
+ * @release: gives back what is peeked at
+ * @unhold:  gives a hold back
+ * @errors:  whose they are
+ */
+struct lessor {
+	int32_t (*publish)(void *ptr, uint32_t len, const int32_t *fds, uint32_t n_fds);
+	int32_t (*cancel)(void *ptr);
+	int32_t (*release)(void *ptr, uint32_t count);
+	int32_t (*unhold)(void *ptr, uint32_t hold);
+	enum side errors;
+};
+
+extern const struct lessor publisher_lessor;
+extern const struct lessor subscriber_lessor;
+
+/**
  * struct lease - a Loan, a Peek or a Hold
- * @handle:  the publisher or subscriber, strong
+ * @handle:  who lends it: a publisher, subscriber, caller or server, strong
  * @data:    first payload
  * @len:     bytes of each
  * @count:   payloads
@@ -172,6 +191,7 @@ char *record_bytes(struct record *record, bool write);
  * @type:    of the first record
  * @sequence: of the first record
  * @publisher_id: whose it is
+ * @lessor:  how it is given back
  * @hold:    of a Hold: its number
  * @next:    of a Hold: among the handle's
  */
@@ -191,6 +211,7 @@ struct lease {
 	uint32_t type;
 	uint64_t sequence;
 	uint64_t publisher_id;
+	const struct lessor *lessor;
 	uint32_t hold;
 	struct lease *next;
 	PyObject *entered; /* memoryview that __enter__ of a raw loan gave out */
@@ -201,8 +222,12 @@ extern PyTypeObject *peek_type;
 extern PyTypeObject *hold_type;
 
 int lease_init_module(PyObject *module);
-PyObject *lease_new(PyTypeObject *type, struct handle *handle, const struct shmb_view *view,
-		    PyTypeObject *record, struct layout *layout);
+PyObject *lease_new(PyTypeObject *type, struct handle *handle, const struct lessor *lessor,
+		    const struct shmb_view *view, PyTypeObject *record, struct layout *layout);
+/* The loan that this is, if the handle has lent it; else NULL, and no exception. */
+struct lease *lease_lent(const struct handle *handle, PyObject *object);
+/* It is about to be sent: nobody may look at it any more. Returns 0 or -1 raised. */
+int lease_settle(struct lease *lease);
 /* The memory goes away with its handle. */
 void lease_void(struct lease *lease);
 /* Buffers that somebody holds of what a handle has lent. */

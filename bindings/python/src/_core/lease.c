@@ -18,8 +18,35 @@ bool lease_is(PyObject *object)
 	       Py_TYPE(object) == hold_type;
 }
 
-PyObject *lease_new(PyTypeObject *type, struct handle *handle, const struct shmb_view *view,
-		    PyTypeObject *record, struct layout *layout)
+static int32_t publish(void *ptr, uint32_t len, const int32_t *fds, uint32_t n_fds)
+{
+	return shmb_publisher_publish_fds(ptr, len, fds, n_fds);
+}
+
+static int32_t cancel(void *ptr)
+{
+	return shmb_publisher_cancel(ptr);
+}
+
+static int32_t release(void *ptr, uint32_t count)
+{
+	return shmb_subscriber_release(ptr, count);
+}
+
+static int32_t unhold(void *ptr, uint32_t hold)
+{
+	return shmb_subscriber_unhold(ptr, hold);
+}
+
+const struct lessor publisher_lessor = { .publish = publish,
+					 .cancel = cancel,
+					 .errors = SIDE_PUBLISHER };
+const struct lessor subscriber_lessor = { .release = release,
+					  .unhold = unhold,
+					  .errors = SIDE_SUBSCRIBER };
+
+PyObject *lease_new(PyTypeObject *type, struct handle *handle, const struct lessor *lessor,
+		    const struct shmb_view *view, PyTypeObject *record, struct layout *layout)
 {
 	struct lease *lease = CAST(lease, PyType_GenericAlloc(type, 0));
 
@@ -27,6 +54,7 @@ PyObject *lease_new(PyTypeObject *type, struct handle *handle, const struct shmb
 		return NULL;
 	Py_INCREF((PyObject *)handle);
 	lease->handle = handle;
+	lease->lessor = lessor;
 	Py_XINCREF((PyObject *)record);
 	lease->record = record;
 	Py_XINCREF((PyObject *)layout);
@@ -115,11 +143,11 @@ static void lease_dealloc(PyObject *self)
 	struct handle *handle = lease->handle;
 
 	if (lease->live && lease->write)
-		shmb_publisher_cancel(handle->ptr);
+		lease->lessor->cancel(handle->ptr);
 	else if (lease->live && is_hold(lease))
-		shmb_subscriber_unhold(handle->ptr, lease->hold);
+		lease->lessor->unhold(handle->ptr, lease->hold);
 	else if (lease->live)
-		shmb_subscriber_release(handle->ptr, 0);
+		lease->lessor->release(handle->ptr, 0);
 	lease_void(lease);
 	Py_XDECREF((PyObject *)lease->record);
 	Py_XDECREF((PyObject *)lease->layout);
@@ -321,7 +349,7 @@ static PyObject *peek_release(PyObject *self, PyObject *args)
 	}
 	if (check_exports(lease) < 0)
 		return NULL;
-	r = shmb_subscriber_release(lease->handle->ptr, (uint32_t)count);
+	r = lease->lessor->release(lease->handle->ptr, (uint32_t)count);
 	lease_void(lease);
 	if (r < 0)
 		return core_fail(r, SIDE_SUBSCRIBER);
@@ -371,8 +399,8 @@ static PyObject *peek_hold(PyObject *self, PyObject *Py_UNUSED(ignored))
 	lease_void(lease);
 	if (r < 0)
 		return core_fail(r, SIDE_SUBSCRIBER);
-	hold = lease_new(hold_type, handle, shmb_subscriber_view(handle->ptr), lease->record,
-			 lease->layout);
+	hold = lease_new(hold_type, handle, lease->lessor, shmb_subscriber_view(handle->ptr),
+			 lease->record, lease->layout);
 	if (hold)
 		CAST(lease, hold)->hold = (uint32_t)r;
 	else
@@ -436,10 +464,10 @@ static PyObject *hold_release(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 	if (check_exports(lease) < 0)
 		return NULL;
-	r = shmb_subscriber_unhold(lease->handle->ptr, lease->hold);
+	r = lease->lessor->unhold(lease->handle->ptr, lease->hold);
 	lease_void(lease);
 	if (r < 0)
-		return core_fail(r, SIDE_SUBSCRIBER);
+		return core_fail(r, lease->lessor->errors);
 	Py_RETURN_NONE;
 }
 
@@ -488,8 +516,8 @@ static PyType_Slot hold_slots[] = {
 	{ Py_bf_getbuffer, lease_getbuffer },
 	{ Py_bf_releasebuffer, lease_releasebuffer },
 	{ Py_tp_doc,
-	  "A record that is kept while the subscriber goes on, read-only: a buffer for memoryview\n"
-	  "and numpy. See Peek.hold()." },
+	  "A record, request or reply that is kept while its reader goes on, read-only: a buffer for\n"
+	  "memoryview and numpy. See Peek.hold(), Call.recv_hold() and Server.recv_hold()." },
 	{ 0, NULL },
 };
 
@@ -509,9 +537,14 @@ static PyObject *publish_with(struct lease *lease, PyObject *given)
 
 	if (n_fds < 0 || check_exports(lease) < 0)
 		return NULL;
-	r = shmb_publisher_publish_fds(lease->handle->ptr, lease->len, fds, (uint32_t)n_fds);
+	if (!lease->lessor->publish) {
+		PyErr_SetString(PyExc_TypeError,
+				"a request is sent by start(), a reply by reply()");
+		return NULL;
+	}
+	r = lease->lessor->publish(lease->handle->ptr, lease->len, fds, (uint32_t)n_fds);
 	if (r < 0)
-		return core_fail(r, SIDE_PUBLISHER);
+		return core_fail(r, lease->lessor->errors);
 	lease_void(lease);
 	Py_RETURN_NONE;
 }
@@ -532,10 +565,10 @@ static PyObject *loan_cancel(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 	if (check_exports(lease) < 0)
 		return NULL;
-	r = shmb_publisher_cancel(lease->handle->ptr);
+	r = lease->lessor->cancel(lease->handle->ptr);
 	lease_void(lease);
 	if (r < 0)
-		return core_fail(r, SIDE_PUBLISHER);
+		return core_fail(r, lease->lessor->errors);
 	Py_RETURN_NONE;
 }
 
@@ -603,13 +636,31 @@ static PyObject *loan_exit(PyObject *self, PyObject *args)
 		Py_RETURN_NONE;
 	if (type != Py_None)
 		return loan_cancel(self, NULL);
+	if (!lease->lessor->publish) {
+		/* It is still to be sent. */
+		if (check_exports(lease) < 0)
+			return NULL;
+		Py_RETURN_NONE;
+	}
 	result = publish_with(lease, NULL);
 	if (!result && lease->live && lease->exports == 0) {
 		/* The loan must not stay out behind the with block. */
-		shmb_publisher_cancel(lease->handle->ptr);
+		lease->lessor->cancel(lease->handle->ptr);
 		lease_void(lease);
 	}
 	return result;
+}
+
+struct lease *lease_lent(const struct handle *handle, PyObject *object)
+{
+	return Py_TYPE(object) == loan_type && CAST(lease, object)->handle == handle
+		       ? CAST(lease, object)
+		       : NULL;
+}
+
+int lease_settle(struct lease *lease)
+{
+	return loan_leave(lease) < 0 ? -1 : check_exports(lease);
 }
 
 static PyMethodDef loan_methods[] = {
@@ -622,7 +673,8 @@ static PyMethodDef loan_methods[] = {
 	{ "__enter__", loan_enter, METH_NOARGS,
 	  "The record to fill in; on a raw channel a writable memoryview." },
 	{ "__exit__", loan_exit, METH_VARARGS,
-	  "Publishes the record; cancels it on an exception." },
+	  "Publishes the record, or leaves a request or reply to be sent; cancels it on an\n"
+	  "exception." },
 	{ NULL, NULL, 0, NULL },
 };
 
@@ -637,7 +689,8 @@ static PyType_Slot loan_slots[] = {
 	{ Py_tp_getset, loan_getset },
 	{ Py_bf_getbuffer, lease_getbuffer },
 	{ Py_bf_releasebuffer, lease_releasebuffer },
-	{ Py_tp_doc, "One record to be, in shared memory. See Publisher.loan()." },
+	{ Py_tp_doc, "One record, request or reply to be, in shared memory. See Publisher.loan(),\n"
+		     "Caller.loan() and Request.loan()." },
 	{ 0, NULL },
 };
 

@@ -407,7 +407,8 @@ static PyObject *publisher_loan(PyObject *self, PyObject *args, PyObject *kwargs
 	/* Fields that are not set are zero, as in any other record. */
 	if (publisher->layout)
 		memset((void *)(uintptr_t)publisher->view->data, 0, wanted);
-	loan = lease_new(loan_type, &publisher->handle, publisher->view, publisher->record,
+	loan = lease_new(loan_type, &publisher->handle, &publisher_lessor, publisher->view,
+			 publisher->record,
 			 publisher->layout);
 	if (!loan)
 		shmb_publisher_cancel(publisher->handle.ptr);

@@ -427,7 +427,7 @@ static int32_t try_peek(struct subscriber *subscriber, void *arg, PyObject **ret
 		shmb_subscriber_release(subscriber->handle.ptr, (uint32_t)r);
 		return RAISED;
 	}
-	*ret_object = lease_new(peek_type, &subscriber->handle, subscriber->view,
+	*ret_object = lease_new(peek_type, &subscriber->handle, &subscriber_lessor, subscriber->view,
 				subscriber->record, subscriber->layout);
 	if (!*ret_object) {
 		shmb_subscriber_release(subscriber->handle.ptr, 0);

@@ -5,11 +5,12 @@ import errno
 from typing import Any, Iterator, List, Optional, Tuple, Union
 
 from shmbroker import _core
+from shmbroker._core import Hold, Loan
 from shmbroker.errors import Error, RemoteError, Timeout
 from shmbroker.schema import Record
 
 Bytes = Union[bytes, bytearray, memoryview]
-Payload = Union[Bytes, Record]
+Payload = Union[Bytes, Record, Loan]
 MORE = 1
 TEXT_LEN_MAX = 1024
 
@@ -44,8 +45,21 @@ class Caller(_core.Caller):
     def start(
         self, request: Payload = b"", type: int = 0, timeout: Optional[float] = None
     ) -> "Call":
-        """Send a request; its replies are asked for later. Errors as call()."""
+        """Send a request; its replies are asked for later. Errors as call().
+
+        request: also a Loan, which is sent as it lies there.
+        """
         return Call(self, self._start(type, request, timeout))
+
+    def loan(self, len: Optional[int] = None, timeout: Optional[float] = None) -> Loan:
+        """Memory to write a request into, where its server will read it: for start() or call().
+
+        With `with` it is a writable memoryview, or a record of the channel's type; an exception
+        gives it back. len: its bytes at most, if requests are bytes; truncate() makes it shorter.
+
+        Busy: one is on loan; others as call().
+        """
+        return self._loan(len, timeout)
 
     def recv_any(self, timeout: Optional[float] = None) -> Tuple[int, Any, bool]:
         """The next reply of any call: its number, the reply or None at the end, are there more?
@@ -57,10 +71,10 @@ class Caller(_core.Caller):
         return number, reply, more
 
     def _receive(
-        self, number: int, timeout: Optional[float]
+        self, number: int, timeout: Optional[float], hold: bool = False
     ) -> Tuple[Any, int, int, bool]:
         try:
-            return self._recv(number, timeout)
+            return (self._recv_hold if hold else self._recv)(number, timeout)
         except RemoteError as error:
             error.code = self._code
             raise
@@ -93,15 +107,28 @@ class Call:
         Timeout: none has come in this time, or the time of the call is up, then it has ended;
         PeerGone, RemoteError, Error as Caller.call().
         """
+        return self._next(timeout, False)
+
+    def recv_hold(self, timeout: Optional[float] = None) -> Optional[Hold]:
+        """As recv(), but where it lies, with no copy: a Hold, to be released.
+
+        It stays as it is, whatever becomes of the call and its server. Error: the channel does not
+        allow more holds, or has no blocks.
+        """
+        hold = self._next(timeout, True)
+        assert hold is None or isinstance(hold, Hold)
+        return hold
+
+    def _next(self, timeout: Optional[float], hold: bool) -> Any:
         if not self.more:
             return None
         try:
-            reply, _, self.type, self.more = self._caller._receive(self.number, timeout)
+            reply, _, self.type, self.more = self._caller._receive(self.number, timeout, hold)
         except Timeout as error:
             self.more = error.errno != errno.ETIME
             raise
-        except Error:
-            self.more = False
+        except Error as error:
+            self.more = error.errno == errno.EDQUOT
             raise
         return reply
 
@@ -142,6 +169,14 @@ class Server(_core.Server):
         """
         return Request(self, *self._recv(timeout))
 
+    def recv_hold(self, timeout: Optional[float] = None) -> "Request":
+        """As recv(), but where it lies, with no copy: data is a Hold, to be released.
+
+        It stays as it is, whatever becomes of the call and its caller. Error: the channel does not
+        allow more holds, or has no blocks.
+        """
+        return Request(self, *self._recv_hold(timeout))
+
     def __iter__(self) -> Iterator["Request"]:
         while True:
             yield self.recv()
@@ -153,7 +188,7 @@ class Request:
     __slots__ = ("_server", "data", "number", "type", "pid", "uid", "caller_id", "deadline")
 
     data: Any
-    """The request: bytes, or a record of the channel's type."""
+    """The request: bytes, or a record of the channel's type; from recv_hold() a Hold."""
     number: int
     """What the server calls it."""
     type: int
@@ -193,7 +228,7 @@ class Request:
         return self._server._cancelled(self.number)
 
     def reply(self, data: Payload = b"", type: int = 0, timeout: Optional[float] = None) -> None:
-        """Send the last reply, or the only one.
+        """Send the last reply, or the only one. data: also a Loan, which is sent as it lies there.
 
         timeout: seconds to wait while the caller has a whole lane of replies to read.
 
@@ -206,6 +241,14 @@ class Request:
     def send(self, data: Payload = b"", type: int = 0, timeout: Optional[float] = None) -> None:
         """Send a reply that is not the last one. Errors as reply()."""
         self._server._reply(self.number, type, data, MORE, timeout)
+
+    def loan(self, len: Optional[int] = None, timeout: Optional[float] = None) -> Loan:
+        """Memory to write a reply into, where its caller will read it: for reply() or send().
+
+        As Caller.loan(). The server sends nothing else until it is sent or cancelled.
+        Busy: one is on loan; others as reply().
+        """
+        return self._server._loan(self.number, len, timeout)
 
     def end(self, timeout: Optional[float] = None) -> None:
         """There is no reply any more. Errors as reply()."""

@@ -178,14 +178,22 @@ class Client(_core.Client):
         max_lanes: int = 0,
         max_members: int = 0,
         backing: str = "auto",
+        record_len_max: int = 0,
+        arena_len: int = 0,
+        inline_len_max: int = 0,
+        max_holds: int = 0,
+        huge_pages: bool = False,
+        numa_node: Optional[int] = None,
     ) -> CallChannel:
         """Open a call channel: requests to servers, and their replies.
 
         schema: a Record class with two fields called request and reply, each of a Record class; with
-        one of them, the other is bytes; None: both are; ANY: whatever the channel has. create, exclusive, backing: as channel(). lane_len: bytes of each lane, 256 KiB unless said;
-        a request or reply can have up to half of it. max_lanes: there are two for each caller of
-        each server; 1024 unless said. max_members: callers and servers; 256 unless said. These
-        count only when the channel is created.
+        one of them, the other is bytes; None: both are; ANY: whatever the channel has. create,
+        exclusive, backing: as channel(). lane_len: bytes of each lane, 256 KiB unless said; a
+        request or reply can have up to half of it, or record_len_max if that is given: then long
+        ones lie in blocks, as channel() says of records, and can be held. max_lanes: there are two
+        for each caller of each server; 1024 unless said. max_members: callers and servers; 256
+        unless said. These count only when the channel is created.
 
         SchemaMismatch: the channel has another schema or pattern; Denied, Invalid, NotConnected,
         Timeout.
@@ -201,6 +209,12 @@ class Client(_core.Client):
             lane_len=lane_len,
             max_publishers=max_lanes,
             max_subscribers=max_members,
+            record_len_max=record_len_max,
+            arena_len=arena_len,
+            inline_len_max=inline_len_max,
+            max_holds=max_holds,
+            block_flags=1 if huge_pages else 0,
+            numa_node=0 if numa_node is None else numa_node + 1,
         )
         assert isinstance(channel, CallChannel)
         return channel
