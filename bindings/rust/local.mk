@@ -27,6 +27,7 @@ EXTRA_DIST += \
 	%D%/shmbroker/examples/work.rs \
 	%D%/shmbroker/src/broker.rs \
 	%D%/shmbroker/src/call.rs \
+	%D%/shmbroker/src/call_lease.rs \
 	%D%/shmbroker/src/channel.rs \
 	%D%/shmbroker/src/client.rs \
 	%D%/shmbroker/src/error.rs \
@@ -39,6 +40,7 @@ EXTRA_DIST += \
 	%D%/shmbroker/src/waitset.rs \
 	%D%/shmbroker/tests/blocks.rs \
 	%D%/shmbroker/tests/call.rs \
+	%D%/shmbroker/tests/call_blocks.rs \
 	%D%/shmbroker/tests/channels.rs \
 	%D%/shmbroker/tests/common/mod.rs \
 	%D%/shmbroker/tests/fds.rs \

@@ -622,6 +622,16 @@ extern "C" {
         cap: u32,
         timeout_ns: i64,
     ) -> i32;
+    pub fn shmb_caller_loan(caller: *mut shmb_caller, len: u32, timeout_ns: i64) -> i32;
+    pub fn shmb_caller_start_loan(
+        caller: *mut shmb_caller,
+        type_: u32,
+        len: u32,
+        timeout_ns: i64,
+    ) -> i32;
+    pub fn shmb_caller_cancel_loan(caller: *mut shmb_caller) -> i32;
+    pub fn shmb_caller_recv_hold(caller: *mut shmb_caller, call: i32, timeout_ns: i64) -> i32;
+    pub fn shmb_caller_unhold(caller: *mut shmb_caller, hold: u32) -> i32;
     pub fn shmb_caller_cancel(caller: *mut shmb_caller, call: i32) -> i32;
     pub fn shmb_caller_fd(caller: *mut shmb_caller) -> i32;
     pub fn shmb_caller_arm(caller: *mut shmb_caller) -> i32;
@@ -652,6 +662,21 @@ extern "C" {
         flags: u32,
         timeout_ns: i64,
     ) -> i32;
+    pub fn shmb_server_recv_hold(server: *mut shmb_server, timeout_ns: i64) -> i32;
+    pub fn shmb_server_unhold(server: *mut shmb_server, hold: u32) -> i32;
+    pub fn shmb_server_loan(
+        server: *mut shmb_server,
+        call: i32,
+        len: u32,
+        timeout_ns: i64,
+    ) -> i32;
+    pub fn shmb_server_reply_loan(
+        server: *mut shmb_server,
+        type_: u32,
+        len: u32,
+        flags: u32,
+    ) -> i32;
+    pub fn shmb_server_cancel_loan(server: *mut shmb_server) -> i32;
     pub fn shmb_server_end(server: *mut shmb_server, call: i32, timeout_ns: i64) -> i32;
     pub fn shmb_server_fail(
         server: *mut shmb_server,

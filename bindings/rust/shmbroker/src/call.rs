@@ -14,11 +14,12 @@ use std::time::Duration;
 use shmbroker_sys as sys;
 
 use crate::broker::no_handle;
+use crate::call_lease::{HeldMessage, Lendable, ReplyLoan, RequestLoan};
 use crate::channel::{Backing, Channel, ChannelInfo, ChannelOptions, ChannelShared, Content};
 use crate::client::Client;
 use crate::error::{
-    check, check_unless, length, nanoseconds, Error, Result, EBADMSG, EMSGSIZE, ENODATA, ENOENT,
-    EPROTO, ETIMEDOUT,
+    check, check_unless, length, nanoseconds, Error, Result, EBADMSG, EINVAL, EMSGSIZE, ENODATA,
+    ENOENT, EPROTO, ETIMEDOUT,
 };
 
 /// What requests and replies of a call channel are. Define it with [`call!`](crate::call!), or use
@@ -141,7 +142,7 @@ impl CallsOptions {
     }
 
     /// Bytes of each lane: a power of two from 4 KiB to 2 GiB, 256 KiB otherwise. A request or
-    /// reply can have up to half of it, less 24 bytes.
+    /// reply can have up to half of it, less 24 bytes, or up to [`CallsOptions::record_len_max`].
     pub fn lane_len(mut self, bytes: u32) -> CallsOptions {
         self.channel = self.channel.lane_len(bytes);
         self
@@ -157,6 +158,44 @@ impl CallsOptions {
     /// At most so many callers and servers; 256 otherwise.
     pub fn max_members(mut self, count: u32) -> CallsOptions {
         self.channel = self.channel.max_subscribers(count);
+        self
+    }
+
+    /// Bytes of the longest request or reply; see [`ChannelOptions::record_len_max`]. Long ones
+    /// then lie in blocks, of which a caller has some for each server and a server for each caller,
+    /// and can be held.
+    pub fn record_len_max(mut self, bytes: u32) -> CallsOptions {
+        self.channel = self.channel.record_len_max(bytes);
+        self
+    }
+
+    /// See [`ChannelOptions::arena_len`].
+    pub fn arena_len(mut self, bytes: u64) -> CallsOptions {
+        self.channel = self.channel.arena_len(bytes);
+        self
+    }
+
+    /// See [`ChannelOptions::inline_len_max`]; here 1028 at least.
+    pub fn inline_len_max(mut self, bytes: u32) -> CallsOptions {
+        self.channel = self.channel.inline_len_max(bytes);
+        self
+    }
+
+    /// So many requests or replies may each end hold, at most 64; 4 otherwise.
+    pub fn max_holds(mut self, count: u32) -> CallsOptions {
+        self.channel = self.channel.max_holds(count);
+        self
+    }
+
+    /// See [`ChannelOptions::huge_pages`].
+    pub fn huge_pages(mut self, yes: bool) -> CallsOptions {
+        self.channel = self.channel.huge_pages(yes);
+        self
+    }
+
+    /// See [`ChannelOptions::numa_node`].
+    pub fn numa_node(mut self, node: u32) -> CallsOptions {
+        self.channel = self.channel.numa_node(node);
         self
     }
 
@@ -249,6 +288,12 @@ impl<C: Call + ?Sized> Calls<C> {
 /// Number of a call, of its caller or of its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(i32);
+
+impl CallId {
+    pub(crate) fn new(number: i32) -> CallId {
+        CallId(number)
+    }
+}
 
 /// What one end of calls does in its own way: the library's functions take their own types.
 pub(crate) trait Side: Sized {
@@ -432,6 +477,19 @@ fn bytes_of<T: Content + ?Sized>(payload: &T) -> (*const c_void, u32) {
     (bytes.as_ptr() as *const c_void, length(bytes.len()))
 }
 
+/// How many bytes to lend.
+fn loan_len<T: Lendable + ?Sized>(given: Option<usize>) -> Result<u32> {
+    match (T::LEN, given) {
+        (Some(len), None) => Ok(length(len)),
+        (Some(len), Some(given)) if len == given => Ok(length(len)),
+        (None, Some(given)) => Ok(length(given)),
+        (None, None) => Err(Error::new(EINVAL, "a loan of bytes needs a len")),
+        (Some(len), Some(given)) => {
+            Err(Error::new(EINVAL, format!("the type has {} bytes, not {}", len, given)))
+        }
+    }
+}
+
 /// How a [`Caller`] calls.
 #[derive(Clone, Debug, Default)]
 pub struct CallerOptions(Options);
@@ -558,6 +616,88 @@ impl<C: Call + ?Sized> Caller<C> {
             sys::shmb_caller_start(self.end.handle.as_ptr(), kind, data, len, timeout)
         })?;
         Ok(CallId(call as i32))
+    }
+
+    /// Lends memory for a request, where its server will read it: nobody copies it.
+    ///
+    /// `len`: its bytes at most, if requests are bytes; `None` if they have a type. The caller sends
+    /// nothing else until it is sent or dropped: that is `Busy`. Others as [`Caller::start`].
+    ///
+    /// ```
+    /// # use shmbroker::{Broker, CallsOptions, ClientOptions};
+    /// # use std::time::Duration;
+    /// # fn main() -> shmbroker::Result<()> {
+    /// # let broker = Broker::start()?;
+    /// # let client = ClientOptions::new().address(broker.address()).open()?;
+    /// let calls = CallsOptions::new().record_len_max(8 << 20).open(&client, "frames")?;
+    /// let (server, caller) = (calls.server()?, calls.caller()?);
+    /// let patience = Duration::from_secs(10);
+    /// let mut loan = caller.loan(8 << 20, patience)?;
+    /// loan[0] = 7;
+    /// let call = loan.start(0, patience)?;
+    ///
+    /// let request = server.recv_hold(patience)?.unwrap();
+    /// assert_eq!(request.data.len(), 8 << 20);
+    /// let mut loan = server.loan(request.call, 8 << 20, patience)?;
+    /// // SAFETY: inside the request, which is held.
+    /// loan[0] = 2 * unsafe { request.data.as_ptr().read_volatile() };
+    /// loan.reply(0)?;
+    ///
+    /// let reply = caller.recv_hold(call, patience)?;
+    /// assert_eq!(reply.data.unwrap().to_vec()[0], 14);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn loan(
+        &self,
+        len: impl Into<Option<usize>>,
+        timeout: impl Into<Option<Duration>>,
+    ) -> Result<RequestLoan<'_, C>>
+    where
+        C::Request: Lendable,
+    {
+        let len = loan_len::<C::Request>(len.into())?;
+        // SAFETY: open.
+        check(unsafe {
+            sys::shmb_caller_loan(self.end.handle.as_ptr(), len, nanoseconds(timeout.into()))
+        })?;
+        Ok(RequestLoan::new(self, &self.end.view()))
+    }
+
+    /// As [`Caller::recv`], but the reply stays where it lies, with no copy, until it is dropped:
+    /// as many as the channel's `max_holds` says. `Quota`: no more can be held, or the channel has
+    /// no blocks.
+    pub fn recv_hold(
+        &self,
+        call: CallId,
+        timeout: impl Into<Option<Duration>>,
+    ) -> Result<Reply<HeldMessage<'_, C::Reply>>> {
+        self.receive_hold(call.0, nanoseconds(timeout.into()))
+    }
+
+    /// As [`Caller::recv_any`], and held as [`Caller::recv_hold`] does.
+    pub fn recv_any_hold(
+        &self,
+        timeout: impl Into<Option<Duration>>,
+    ) -> Result<Reply<HeldMessage<'_, C::Reply>>> {
+        self.receive_hold(0, nanoseconds(timeout.into()))
+    }
+
+    fn receive_hold(
+        &self,
+        call: i32,
+        timeout: i64,
+    ) -> Result<Reply<HeldMessage<'_, C::Reply>>> {
+        // SAFETY: open.
+        let result = unsafe { sys::shmb_caller_recv_hold(self.end.handle.as_ptr(), call, timeout) };
+        let hold = check_unless(result, ENODATA)?;
+        let view = self.end.view();
+        Ok(Reply {
+            call: CallId(view.call),
+            kind: if hold.is_some() { view.type_ } else { 0 },
+            more: hold.is_some() && view.more != 0,
+            data: hold.map(|hold| HeldMessage::new(self, hold as u32, &view)),
+        })
     }
 
     /// Sends a request and gives its replies, one after the other; dropping that cancels the call.
@@ -781,12 +921,27 @@ impl<C: Call + ?Sized> Server<C> {
             // SAFETY: open, and as many bytes as it says.
             unsafe { sys::shmb_server_recv(handle, data, cap, timeout) }
         })?;
-        let data = match data {
-            None => return Ok(None),
-            Some(data) => data,
-        };
+        Ok(data.map(|data| self.request(data)))
+    }
+
+    /// As [`Server::recv`], but the request stays where it lies, with no copy, until it is dropped:
+    /// as many as the channel's `max_holds` says. `Quota`: no more can be held, or the channel has
+    /// no blocks.
+    pub fn recv_hold(
+        &self,
+        timeout: impl Into<Option<Duration>>,
+    ) -> Result<Option<Request<HeldMessage<'_, C::Request>>>> {
+        let timeout = nanoseconds(timeout.into());
+        // SAFETY: open.
+        let result = unsafe { sys::shmb_server_recv_hold(self.end.handle.as_ptr(), timeout) };
+        let hold = check_unless(result, ETIMEDOUT)?;
         let view = self.end.view();
-        Ok(Some(Request {
+        Ok(hold.map(|hold| self.request(HeldMessage::new(self, hold as u32, &view))))
+    }
+
+    fn request<T>(&self, data: T) -> Request<T> {
+        let view = self.end.view();
+        Request {
             call: CallId(view.call),
             kind: view.type_,
             data,
@@ -797,7 +952,27 @@ impl<C: Call + ?Sized> Server<C> {
                 0 => None,
                 ns => Some(Duration::from_nanos(ns)),
             },
-        }))
+        }
+    }
+
+    /// Lends memory for a reply, where its caller will read it: nobody copies it.
+    ///
+    /// `len`: its bytes at most, if replies are bytes; `None` if they have a type. The server sends
+    /// nothing else until it is sent or dropped: that is `Busy`. Others as [`Server::reply`].
+    pub fn loan(
+        &self,
+        call: CallId,
+        len: impl Into<Option<usize>>,
+        timeout: impl Into<Option<Duration>>,
+    ) -> Result<ReplyLoan<'_, C>>
+    where
+        C::Reply: Lendable,
+    {
+        let len = loan_len::<C::Reply>(len.into())?;
+        let timeout = nanoseconds(timeout.into());
+        // SAFETY: open.
+        check(unsafe { sys::shmb_server_loan(self.end.handle.as_ptr(), call.0, len, timeout) })?;
+        Ok(ReplyLoan::new(self, &self.end.view()))
     }
 
     /// Sends the last reply to a call, or the only one.

@@ -65,6 +65,7 @@
 
 mod broker;
 mod call;
+mod call_lease;
 mod channel;
 mod client;
 mod error;
@@ -76,6 +77,7 @@ mod subscriber;
 mod waitset;
 
 pub use broker::{Broker, BrokerOptions};
+pub use call_lease::{HeldMessage, Lendable, ReplyLoan, RequestLoan};
 pub use call::{
     Call, CallId, Caller, CallerOptions, CallerStats, Calls, CallsOptions, Replies, Reply, Request, Server,
     ServerOptions, ServerStats,

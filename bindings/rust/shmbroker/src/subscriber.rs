@@ -1392,7 +1392,7 @@ impl<T: Record> ExactSizeIterator for BatchIter<'_, T> {}
 /// # Safety
 ///
 /// `from` is aligned to 8 and readable, `to` writable, for `len` bytes.
-unsafe fn copy_shared(from: *const u8, to: *mut u8, len: usize) {
+pub(crate) unsafe fn copy_shared(from: *const u8, to: *mut u8, len: usize) {
     const BLOCK: usize = 64;
     let mut at = 0;
     while len - at >= BLOCK {
