@@ -108,6 +108,7 @@ int command_doctor(int argc, char **argv)
 	}
 	doctor_kernel(doctor);
 	doctor_machine(doctor);
+	doctor_memory(doctor);
 	doctor_broker(doctor);
 	for (size_t i = 0; i < doctor->n; i++)
 		is_usable &= doctor->findings[i].status != DOCTOR_UNUSABLE;

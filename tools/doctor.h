@@ -37,6 +37,7 @@ void doctor_add(struct doctor *doctor, enum doctor_status status, const char *na
 
 void doctor_kernel(struct doctor *doctor);
 void doctor_machine(struct doctor *doctor);
+void doctor_memory(struct doctor *doctor);
 void doctor_broker(struct doctor *doctor);
 
 #endif

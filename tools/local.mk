@@ -17,7 +17,8 @@ shmctl_SOURCES = \
 	%D%/cat.h %D%/cat.c %D%/cat-print.c \
 	%D%/work.c \
 	%D%/ping.h %D%/ping.c %D%/ping-raw.c %D%/ping-peer.c \
-	%D%/doctor.h %D%/doctor.c %D%/doctor-kernel.c %D%/doctor-machine.c %D%/doctor-broker.c \
+	%D%/doctor.h %D%/doctor.c %D%/doctor-kernel.c %D%/doctor-machine.c %D%/doctor-memory.c \
+	%D%/doctor-broker.c \
 	%D%/state.c \
 	%D%/call.c \
 	%D%/rm.c \

@@ -222,3 +222,62 @@ bool look_huge_len(const struct shmb_registry_entry *client,
 		fclose(maps);
 	return found;
 }
+
+/* Where the writer has mapped the segment; 0: nowhere. */
+static unsigned long long address_of(const struct shmb_registry_entry *client,
+				     const struct shmb_registry_entry *segment)
+{
+	unsigned long long address = 0;
+	char path[40], line[PATH_MAX + 128];
+	FILE *maps;
+
+	snprintf(path, sizeof(path), "/proc/%" PRIu32 "/maps", client->pid);
+	maps = fopen(path, "re");
+	while (maps && !address && fgets(line, sizeof(line), maps))
+		if (is_mapping_of(line, segment))
+			address = strtoull(line, NULL, 16);
+	if (maps)
+		fclose(maps);
+	return address;
+}
+
+/* One line of /proc/PID/numa_maps: "7f0000000000 prefer:0 file=... N0=3 N1=253 kernelpagesize_kB=4". */
+static bool add_node_lens(const char *line, uint64_t lens[LOOK_NODES_MAX])
+{
+	const char *unit = strstr(line, " kernelpagesize_kB=");
+	uint64_t page_len = unit ? 1024 * strtoull(strchr(unit, '=') + 1, NULL, 10) : 0;
+	bool any = false;
+
+	for (const char *at = strstr(line, " N"); at; at = strstr(at + 1, " N")) {
+		unsigned long long pages;
+		unsigned node;
+
+		if (sscanf(at, " N%u=%llu", &node, &pages) != 2 || node >= LOOK_NODES_MAX)
+			continue;
+		lens[node] += pages * page_len;
+		any = true;
+	}
+	return any;
+}
+
+bool look_node_lens(const struct shmb_registry_entry *client,
+		    const struct shmb_registry_entry *segment, uint64_t lens[LOOK_NODES_MAX])
+{
+	char path[40], line[PATH_MAX + 4096];
+	unsigned long long address;
+	bool found = false;
+	FILE *maps;
+
+	memset(lens, 0, LOOK_NODES_MAX * sizeof(*lens));
+	address = look_is_alive(client) ? address_of(client, segment) : 0;
+	if (!address)
+		return false;
+	snprintf(path, sizeof(path), "/proc/%" PRIu32 "/numa_maps", client->pid);
+	maps = fopen(path, "re");
+	while (maps && !found && fgets(line, sizeof(line), maps))
+		if (strtoull(line, NULL, 16) == address)
+			found = add_node_lens(line, lens);
+	if (maps)
+		fclose(maps);
+	return found;
+}

@@ -42,6 +42,19 @@ char *look_command_line(const struct shmb_registry_entry *client);
 bool look_huge_len(const struct shmb_registry_entry *client,
 		   const struct shmb_registry_entry *segment, uint64_t *ret_len);
 
+#define LOOK_NODES_MAX 1024u
+
+/**
+ * look_node_lens() - from which NUMA nodes the memory of a segment has come
+ * @client:  of the writer
+ * @segment: whose
+ * @lens:    stores the bytes of each node
+ *
+ * Return: false if the writer may not be looked at, or the kernel does not say.
+ */
+bool look_node_lens(const struct shmb_registry_entry *client,
+		    const struct shmb_registry_entry *segment, uint64_t lens[LOOK_NODES_MAX]);
+
 /* 1 the process of this client entry lives, 0 it has gone or its pid is another process's now. */
 int look_is_alive(const struct shmb_registry_entry *client);
 

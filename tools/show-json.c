@@ -2,6 +2,7 @@
 
 /* shmctl show --json. Names of members of these objects are stable; new ones may be added. */
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -116,6 +117,25 @@ static json_t *blocks_to_json(const struct shmb_block_limits *limits)
 	return object;
 }
 
+static void set_nodes(json_t *object, const struct shmb_registry_entry *client,
+		      const struct shmb_registry_entry *arena)
+{
+	uint64_t lens[LOOK_NODES_MAX];
+	json_t *nodes;
+
+	if (!look_node_lens(client, arena, lens))
+		return;
+	nodes = json_object();
+	for (uint32_t node = 0; node < LOOK_NODES_MAX; node++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "%" PRIu32, node);
+		if (lens[node])
+			set_u64(nodes, name, lens[node]);
+	}
+	json_object_set_new(object, "node_lens", nodes);
+}
+
 static json_t *arenas_to_json(const struct inspect *inspect, const struct inspect_item *publisher)
 {
 	const struct inspect_item *item = NULL, *client;
@@ -134,6 +154,8 @@ static json_t *arenas_to_json(const struct inspect *inspect, const struct inspec
 		set_segment(object, &item->entry);
 		if (client && look_huge_len(&client->entry, &item->entry, &huge_len))
 			set_u64(object, "huge_len", huge_len);
+		if (client)
+			set_nodes(object, &client->entry, &item->entry);
 		json_array_append_new(arenas, object);
 	}
 	return arenas;

@@ -92,9 +92,10 @@ static void print_blocks(const struct shmb_block_limits *limits)
 	printf("  blocks: at most %" PRIu64 " bytes of each publisher\n", limits->arena_len);
 	printf("  holds: at most %" PRIu32 " of each subscriber\n", limits->max_holds);
 	if (limits->flags & SHMB_ARENA_HUGE_PAGES)
-		puts("  huge pages: asked for");
+		puts("  huge pages: asked for; each arena below says what it got");
 	if (limits->numa_node)
-		printf("  NUMA node: %" PRIu32 "\n", limits->numa_node - 1);
+		printf("  NUMA node: %" PRIu32 " asked for; each arena below says what it got\n",
+		       limits->numa_node - 1);
 }
 
 static void print_channel(const struct inspect *inspect, const struct inspect_item *channel,
@@ -221,6 +222,19 @@ static void print_owed(const struct inspect *inspect, const struct inspect_item 
 		puts("  kept for: late subscribers");
 }
 
+/* From which nodes an arena's memory has come. */
+static void print_nodes(const struct shmb_registry_entry *client,
+			const struct shmb_registry_entry *arena)
+{
+	uint64_t lens[LOOK_NODES_MAX];
+
+	if (!look_node_lens(client, arena, lens))
+		return;
+	for (uint32_t node = 0; node < LOOK_NODES_MAX; node++)
+		if (lens[node])
+			printf(", %" PRIu64 " of node %" PRIu32, lens[node], node);
+}
+
 static void print_arenas(const struct inspect *inspect, const struct inspect_item *publisher)
 {
 	const struct inspect_item *client, *item = NULL;
@@ -236,6 +250,8 @@ static void print_arenas(const struct inspect *inspect, const struct inspect_ite
 		       (const char *)item->entry.segment, item->entry.segment_len);
 		if (client && look_huge_len(&client->entry, &item->entry, &huge_len))
 			printf(", %" PRIu64 " of them in huge pages", huge_len);
+		if (client)
+			print_nodes(&client->entry, &item->entry);
 		puts(")");
 		len += item->entry.segment_len;
 		n++;
