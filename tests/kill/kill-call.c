@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * What if a server or a caller is killed while it comes, works or goes?
+ * What if a server or a caller is killed while it comes, works or goes, or stopped, thrown out and
+ * resumed?
  *
  * A victim serves three calls of an honest caller, and closes everything; another one makes three calls
  * to an honest server. Each is killed in front of and behind each of its system calls,
@@ -10,7 +11,9 @@
  * server hears that a call is of no use any more; and soon nothing of the victim is left, in the
  * broker or on the other side. An honest pair of a stream goes on meanwhile.
  *
- * And once more with messages that lie in blocks, which the victim lends and holds.
+ * And once more with messages that lie in blocks, which the victim lends and holds. That one is also
+ * stopped there and thrown out, by the honest side that accuses its lane or its inbox: calls end as if
+ * it had died, and when it goes on it disturbs nobody, is told so, and leaves nothing.
  *
  * Where to kill is found by one run that is stepped slowly, with all segments under watch.
  */
@@ -26,6 +29,7 @@
 #include <shmbroker/shmbroker.h>
 
 #include "lib/clock.h"
+#include "lib/link.h"
 
 #include "tests/kill/world.h"
 
@@ -55,8 +59,10 @@ enum role {
 static struct step_row rows[N_ROLES] = {
 	[SERVER] = { .name = "open a server, reply, close", .min = { [STEP_KILL] = 90 } },
 	[CALLER] = { .name = "open a caller, call, close", .min = { [STEP_KILL] = 90 } },
-	[LONG_SERVER] = { .name = "hold requests, lend replies", .min = { [STEP_KILL] = 70 } },
-	[LONG_CALLER] = { .name = "lend requests, hold replies", .min = { [STEP_KILL] = 70 } },
+	[LONG_SERVER] = { .name = "hold requests, lend replies",
+			  .min = { [STEP_KILL] = 70, [STEP_ZOMBIE] = 12 } },
+	[LONG_CALLER] = { .name = "lend requests, hold replies",
+			  .min = { [STEP_KILL] = 70, [STEP_ZOMBIE] = 12 } },
 };
 static uint32_t message_len; /* of both sides */
 static uint64_t message[LONG_LEN / 8];
@@ -64,6 +70,7 @@ static struct step step;
 static struct place places[N_PLACES_MAX];
 static uint32_t n_places;
 static uint32_t *connected; /* the victim is: what comes before kill-attach looks at */
+static uint32_t *outcast; /* it has been thrown out, and may be told so */
 
 /* ---- the victims ------------------------------------------------------------------------------- */
 
@@ -113,6 +120,15 @@ static void nap(void)
 	nanosleep(&(struct timespec){ .tv_nsec = 100000 }, NULL);
 }
 
+/* Returns false if it is told that it was thrown out. */
+static bool is_well(int32_t result, const char *what)
+{
+	if (result < 0 && __atomic_load_n(outcast, __ATOMIC_ACQUIRE))
+		return false;
+	world_must(result, what);
+	return true;
+}
+
 static bool serve(struct shmb_server *server)
 {
 	const struct shmb_call_view *view = shmb_server_view(server);
@@ -136,10 +152,11 @@ static bool serve_long(struct shmb_server *server)
 		return false;
 	if (view->len != message_len || !read_number(place_of(view), &number))
 		abort();
-	world_must(shmb_server_loan(server, view->call, message_len, 20000 * MS), "lend");
-	write_number(place_of(view), world_mix(number));
-	world_must(shmb_server_reply_loan(server, 0, message_len, 0), "reply");
-	world_must(shmb_server_unhold(server, (uint32_t)hold), "let go");
+	if (is_well(shmb_server_loan(server, view->call, message_len, 20000 * MS), "lend")) {
+		write_number(place_of(view), world_mix(number));
+		is_well(shmb_server_reply_loan(server, 0, message_len, 0), "reply");
+	}
+	is_well(shmb_server_unhold(server, (uint32_t)hold), "let go");
 	return true;
 }
 
@@ -157,6 +174,9 @@ static void be_server(void *context)
 	channel = open_calls(client);
 	world_must(shmb_server_open(channel, NULL, &server), "serve");
 	for (uint32_t tries = 0; n < N_CALLS && tries < 1000; tries++) {
+		/* Nobody will come any more. */
+		if (__atomic_load_n(outcast, __ATOMIC_ACQUIRE) && tries < 990)
+			tries = 990;
 		if (message_len == LONG_LEN ? serve_long(server) : serve(server))
 			n++;
 		else
@@ -173,7 +193,8 @@ static int32_t ask(struct shmb_caller *caller, uint64_t number)
 		write_number(message, number);
 		return shmb_caller_start(caller, 0, message, message_len, 20000 * MS);
 	}
-	world_must(shmb_caller_loan(caller, message_len, 20000 * MS), "lend");
+	if (!is_well(shmb_caller_loan(caller, message_len, 20000 * MS), "lend"))
+		return -ESTALE;
 	write_number(place_of(shmb_caller_view(caller)), number);
 	return shmb_caller_start_loan(caller, 0, message_len, 20000 * MS);
 }
@@ -193,7 +214,7 @@ static int32_t hear(struct shmb_caller *caller, int32_t call, uint64_t *ret_numb
 		return result;
 	if (!read_number(place_of(shmb_caller_view(caller)), ret_number))
 		abort();
-	world_must(shmb_caller_unhold(caller, (uint32_t)result), "let go");
+	is_well(shmb_caller_unhold(caller, (uint32_t)result), "let go");
 	return (int32_t)shmb_caller_view(caller)->len;
 }
 
@@ -210,14 +231,18 @@ static void be_caller(void *context)
 	channel = open_calls(client);
 	world_must(shmb_caller_open(channel, NULL, &caller), "call");
 	for (uint64_t n = 0; n < N_CALLS; n++) {
-		int32_t len = -ETIMEDOUT, call = world_must(ask(caller, n), "start");
+		int32_t len = -ETIMEDOUT, call = ask(caller, n);
 		uint64_t reply = 0;
 
+		if (!is_well(call, "start"))
+			break;
 		for (uint32_t tries = 0; len == -ETIMEDOUT && tries < 10000; tries++) {
 			nap();
 			len = hear(caller, call, &reply);
 		}
-		if (world_must(len, "receive") != (int32_t)message_len || reply != world_mix(n))
+		if (!is_well(len, "receive"))
+			break;
+		if (len != (int32_t)message_len || reply != world_mix(n))
 			abort();
 	}
 	world_must(shmb_caller_close(caller), "close caller");
@@ -427,13 +452,14 @@ static void explore(enum role victim, bool quick)
 	world_unwatch();
 }
 
-static void kill_at(enum role victim, struct place place)
+static void go_to(enum role victim, struct place place, const char *fate)
 {
 	bool running = true;
 
-	snprintf(step.scenario, sizeof(step.scenario), "%s: system call stop %u, instruction %u",
-		 rows[victim].name, place.n_syscalls, place.n_instructions);
-	*connected = 0;
+	snprintf(step.scenario, sizeof(step.scenario),
+		 "%s: %s at system call stop %u, instruction %u", rows[victim].name, fate,
+		 place.n_syscalls, place.n_instructions);
+	*connected = *outcast = 0;
 	step_start(&step, bodies[victim], NULL);
 	step_begin(&step);
 	for (uint32_t i = 0; running && i < place.n_syscalls; i++) {
@@ -444,8 +470,45 @@ static void kill_at(enum role victim, struct place place)
 	for (uint32_t i = 0; running && i < place.n_instructions; i++)
 		running = step_next(&step);
 	play();
+}
+
+static void kill_at(enum role victim, struct place place)
+{
+	go_to(victim, place, "killed");
 	step_kill(&step);
 	bury();
+}
+
+/* Accuses its inbox, or the lane that it sends in. Returns false if there is none yet, or no more. */
+static bool throw_out(bool inbox)
+{
+	struct shmb_links *links =
+		honest.caller ? shmb_caller_links(honest.caller) : shmb_server_links(honest.server);
+	/* A publisher begins with it, as a subscriber does. */
+	struct shmb_member *accuser = inbox && links->n ? (void *)links->all[0]->sender
+				      : inbox		? NULL
+							: shmb_subscriber_member(links->inbox);
+	bool done = accuser && world_evict_by(accuser, 0);
+
+	world_must(shmb_client_ping(honest.client, 20000 * MS), "ping");
+	return done;
+}
+
+static void resume_at(enum role victim, struct place place, bool inbox)
+{
+	go_to(victim, place, inbox ? "inbox thrown out" : "lane thrown out");
+	if (!throw_out(inbox)) {
+		step_kill(&step);
+		bury();
+		return;
+	}
+	__atomic_store_n(outcast, 1, __ATOMIC_RELEASE);
+	bury();
+	while (step_syscall(&step))
+		play();
+	step_kill(&step);
+	bury();
+	rows[victim].n[STEP_ZOMBIE]++;
 }
 
 static void run(enum role victim, bool quick)
@@ -462,6 +525,12 @@ static void run(enum role victim, bool quick)
 		world_wait_clean();
 		rows[victim].n[STEP_KILL]++;
 	}
+	/* A caller whose lane was thrown out looks for another server, and there is none. */
+	for (uint32_t i = stride / 2, n = 0; victim >= LONG_SERVER && i < n_places;
+	     i += 3 * stride, n++) {
+		resume_at(victim, places[i], victim == LONG_CALLER || n % 2);
+		world_wait_clean();
+	}
 	close_honest();
 }
 
@@ -474,6 +543,7 @@ int main(int argc, char **argv)
 	connected = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (connected == MAP_FAILED)
 		return EXIT_FAILURE;
+	outcast = connected + 1;
 	world_begin(&step);
 	world_start_broker(&(struct world_broker){ .uring = true });
 	world_open_pair();
