@@ -8,6 +8,8 @@ EXTRA_DIST += \
 	%D%/examples/publish-frames.py \
 	%D%/examples/publish.py \
 	%D%/examples/call.py \
+	%D%/examples/conflate.py \
+	%D%/examples/priorities.py \
 	%D%/examples/serve.py \
 	%D%/examples/set-state.py \
 	%D%/examples/subscribe.py \

@@ -14,8 +14,10 @@ EXTRA_DIST += \
 	%D%/shmbroker/examples/aggregate.rs \
 	%D%/shmbroker/examples/call.rs \
 	%D%/shmbroker/examples/common/mod.rs \
+	%D%/shmbroker/examples/conflate.rs \
 	%D%/shmbroker/examples/hold-frames.rs \
 	%D%/shmbroker/examples/pass-files.rs \
+	%D%/shmbroker/examples/priorities.rs \
 	%D%/shmbroker/examples/publish-frames.rs \
 	%D%/shmbroker/examples/publish.rs \
 	%D%/shmbroker/examples/serve.rs \
@@ -41,6 +43,7 @@ EXTRA_DIST += \
 	%D%/shmbroker/tests/blocks.rs \
 	%D%/shmbroker/tests/call.rs \
 	%D%/shmbroker/tests/call_blocks.rs \
+	%D%/shmbroker/tests/examples.rs \
 	%D%/shmbroker/tests/channels.rs \
 	%D%/shmbroker/tests/common/mod.rs \
 	%D%/shmbroker/tests/fds.rs \

@@ -137,6 +137,26 @@ class Examples(BrokerTest):
         self.assertEqual(serve.communicate(timeout=30), ("", ""))
         self.assertEqual(serve.returncode, 0)
 
+    def test_priorities(self):
+        process = self.example("priorities.py")
+        output = process.communicate(timeout=30)
+        self.assertEqual(
+            output[0].splitlines(),
+            [f"priority 7, number {i}" for i in range(2)]
+            + [f"priority 0, number {i}" for i in range(4)],
+        )
+        self.assertEqual((output[1], process.returncode), ("", 0))
+
+    def test_conflate(self):
+        process = self.example("conflate.py")
+        output = process.communicate(timeout=30)
+        self.assertEqual(
+            output[0].splitlines(),
+            [f"instrument {i}, number 24, at {124 + i * 0.25:.2f}" for i in range(4)]
+            + ["96 older ones were skipped"],
+        )
+        self.assertEqual((output[1], process.returncode), ("", 0))
+
     def test_telemetry(self):
         with tempfile.NamedTemporaryFile() as file:
             content = os.urandom(300001)

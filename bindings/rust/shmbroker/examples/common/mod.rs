@@ -47,6 +47,17 @@ shmbroker::record! {
     }
 }
 
+shmbroker::record! {
+    /// The record of the examples of priorities and conflation.
+    #[derive(Debug)]
+    pub struct Price: "example.price" {
+        pub instrument: u32,
+        /// Counts the prices of this instrument.
+        pub number: u32,
+        pub price: f64,
+    }
+}
+
 #[repr(C)]
 struct Timespec {
     seconds: i64,
