@@ -138,7 +138,7 @@ unit_ldadd = daemon/libbroker.la lib/libshmb.la $(CHECK_LIBS)
 check_PROGRAMS += $(long_unit_tests) $(unit_tests)
 # The same programs once more, with what the channels' memory is made of.
 sealed_tests = %D%/sealed-stream.sh %D%/sealed-waitset.sh %D%/sealed-history.sh \
-	%D%/sealed-state.sh %D%/sealed-queue.sh %D%/sealed-block.sh %D%/sealed-call.sh \
+	%D%/sealed-state.sh %D%/sealed-queue.sh %D%/sealed-block.sh %D%/sealed-call.sh %D%/sealed-call-block.sh \
 	%D%/sealed-evict.sh %D%/sealed-expiry.sh %D%/sealed-order.sh %D%/sealed-fds.sh
 # And once more, with all records in blocks.
 block_tests = %D%/blocks-stream.sh %D%/blocks-history.sh %D%/blocks-waitset.sh
