@@ -11,6 +11,8 @@
 #include "daemon/view.h"
 
 #define BELL_LEN sizeof(struct shmb_bell_segment)
+/* So that some dozens of packets find room, however the machine is tuned. */
+#define FDS_BUFFER_LEN 65536
 /* Generations of one broker begin above those of its predecessors. */
 #define GENERATION_SHIFT 12
 
@@ -70,6 +72,7 @@ static void close_fds(struct pair *pair)
  */
 static int make_fds(struct pair *pair, int back)
 {
+	const int buffer_len = FDS_BUFFER_LEN;
 	int fds[2];
 
 	if (!pair->members[0]->channel->max_fds || member_is_kept(pair->members[0]) ||
@@ -78,6 +81,7 @@ static int make_fds(struct pair *pair, int back)
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0)
 		return -errno;
 	shutdown(fds[0], SHUT_RD);
+	setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &buffer_len, sizeof(buffer_len));
 	close_fds(pair);
 	memcpy(pair->fds, fds, sizeof(fds));
 	return 0;

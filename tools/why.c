@@ -254,9 +254,9 @@ static uint64_t asleep_ns(const struct why *why, const struct inspect_item *subs
 /* A record in the lane takes at most half of it: whoever is less behind holds nobody up. */
 static bool is_held(const struct why *why, const struct inspect_item *publisher, uint64_t lag_len)
 {
-	/* Of blocks there may be a few only. */
-	uint64_t enough =
-		why->channel->entry.blocks.arena_len ? 0 : why->channel->entry.lane_len / 2;
+	const struct shmb_registry_entry *entry = &why->channel->entry;
+	/* Of blocks there may be a few only, and some dozens of records with fds. */
+	uint64_t enough = entry->blocks.arena_len || entry->max_fds ? 0 : entry->lane_len / 2;
 
 	return publisher->is_read && lag_len > enough &&
 	       (publisher->lane.is_waiting || publisher->lane.full_since_ns);
