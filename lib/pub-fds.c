@@ -6,7 +6,10 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "lib/clock.h"
 #include "lib/pub-internal.h"
+
+#define AGAIN_NS 2000000ull
 
 int pub_check_fds(const struct shmb_publisher *publisher, const int32_t *fds, uint32_t n_fds)
 {
@@ -35,6 +38,11 @@ static bool is_owed(const struct pub_pair *pair)
 
 bool pub_fds_fit(struct shmb_publisher *publisher, bool waiting)
 {
+	if (waiting && publisher->fds_again_ns) {
+		if (shmb_clock_now_ns() < publisher->fds_again_ns)
+			return false;
+		publisher->fds_again_ns = 0;
+	}
 	for (uint32_t i = 0; i < publisher->n_pairs; i++) {
 		struct pub_pair *pair = &publisher->pairs[i];
 
@@ -85,6 +93,8 @@ int pub_send_packets(struct shmb_publisher *publisher, const int32_t *fds, uint3
 	if (result == 0)
 		result = send_to(publisher, fds, n_fds, false, &sent);
 	publisher->fds_short = result == -EAGAIN;
+	/* It was not for want of room, and nobody rings when what it was is over. */
+	publisher->fds_again_ns = publisher->fds_short ? shmb_clock_now_ns() + AGAIN_NS : 0;
 	if (result < 0)
 		return result;
 	publisher->fds_number++;

@@ -130,6 +130,7 @@ struct shmb_publisher {
 	uint64_t fds_number; /* of the last packet with some */
 	uint64_t fds_lost;
 	bool fds_short; /* the last that were to be sent found no room */
+	uint64_t fds_again_ns; /* the kernel refused them: not before this; 0: it did not */
 	uint32_t flags;
 	uint32_t loan_len;
 	uint32_t ahead_max; /* longest publication to prepare for, see ahead.h */

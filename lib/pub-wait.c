@@ -81,9 +81,11 @@ static void sleep_until(struct shmb_publisher *publisher,
 	}
 	if (!arm_space(publisher, come, len)) {
 		uint64_t backstop = shmb_clock_now_ns() + PUB_BACKSTOP_NS;
+		bool unrung = publisher->fds_again_ns != 0;
 
 		shmb_member_sleep(&publisher->member, deadline < backstop ? deadline : backstop);
-		publisher->backstops += shmb_clock_now_ns() >= backstop && come(publisher, len);
+		publisher->backstops +=
+			shmb_clock_now_ns() >= backstop && come(publisher, len) && !unrung;
 	}
 	disarm_space(publisher);
 }

@@ -275,6 +275,61 @@ START_TEST(a_reliable_subscriber_holds_up_and_loses_none)
 }
 END_TEST
 
+/* As a user that has to keep to limits. */
+static void send_too_many(void)
+{
+	struct shmb_subscriber *subscriber;
+	struct shmb_publisher *publisher;
+	struct rlimit limit = { 128, 128 };
+	uint64_t sent = 0;
+	int32_t result;
+
+	if (setgid(54321) < 0 || setuid(54321) < 0)
+		_exit(1);
+	set_up_channel();
+	subscriber = subscriber_of(channel, 0);
+	publisher = publisher_of(channel, 0);
+	/* What is open stays open. */
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	while ((result = send_files(publisher, sent, 4)) == 0)
+		sent++;
+	refused(result, -EAGAIN);
+	ck_assert_uint_le(sent, 33);
+	/* Whoever tries again until his time is up does not do so for ever, nor in circles. */
+	for (int i = 0; i < 10000 && shmb_publisher_wait(publisher, 8, 0) != -ETIMEDOUT; i++)
+		refused(send_files(publisher, sent, 4), -EAGAIN);
+	says("in time");
+	ok(shmb_publisher_wait(publisher, 8, 10000 * MS));
+	refused(send_files(publisher, sent, 4), -EAGAIN);
+	for (uint64_t i = 0; i < sent; i++)
+		expect(subscriber, i, 4);
+	while ((result = send_files(publisher, sent, 4)) == -EAGAIN)
+		ok(shmb_publisher_wait(publisher, 8, 10000 * MS));
+	ok(result);
+	expect(subscriber, sent, 4);
+	ck_assert_uint_eq(lost_by(subscriber) + lost_of(publisher), 0);
+	ok(shmb_publisher_close(publisher));
+	ok(shmb_subscriber_close(subscriber));
+	tear_down_channel();
+	_exit(0);
+}
+
+START_TEST(what_the_kernel_refuses_is_tried_again)
+{
+	int status = -1;
+	pid_t pid;
+
+	/* What others of this user have on their way counts, too: it takes one that nobody else is. */
+	if (geteuid() != 0)
+		return;
+	pid = fork();
+	if (pid == 0)
+		send_too_many();
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_int_eq(status, 0);
+}
+END_TEST
+
 /* One of two is slow: the other gets each record once, and has nothing too much. */
 START_TEST(what_is_refused_reaches_nobody)
 {
@@ -828,7 +883,8 @@ END_TEST
 
 int main(void)
 {
-	TCase *cases[] = { gated_case("stream"), gated_case("restart"), gated_case("rules") };
+	TCase *cases[] = { gated_case("stream"), gated_case("restart"), gated_case("rules"),
+			   gated_case("limits") };
 
 	tcase_add_checked_fixture(cases[0], set_up_channel, tear_down_channel);
 	tcase_add_test(cases[0], as_many_as_were_sent_come_with_their_record);
@@ -847,6 +903,7 @@ int main(void)
 	tcase_add_test(cases[0], in_one_order_they_come_with_theirs);
 	tcase_add_test(cases[0], who_holds_them_up_for_too_long_is_evicted);
 	tcase_add_test(cases[0], what_cannot_be_is_refused);
+	tcase_add_test(cases[3], what_the_kernel_refuses_is_tried_again);
 	tcase_add_checked_fixture(cases[1], set_up_daemon, tear_down_daemon);
 	if (!getenv("SHMB_TEST_QUICK")) {
 		tcase_add_test(cases[1], they_go_on_over_a_restart_of_the_broker);
@@ -855,7 +912,7 @@ int main(void)
 	tcase_add_checked_fixture(cases[2], set_up_rules, tear_down_rules);
 	if (!getenv("SHMB_TEST_QUICK") && backing_of_run() != SHMB_BACKING_SEALED)
 		tcase_add_test(cases[2], rules_say_how_many_and_a_quota_for_how_many_pairs);
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 4; i++)
 		tcase_set_timeout(cases[i], 120);
-	return run_suite("fds", cases, 3);
+	return run_suite("fds", cases, 4);
 }
