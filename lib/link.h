@@ -67,7 +67,7 @@ struct shmb_part {
 	uint32_t kind;
 	uint32_t type;
 	uint32_t len;
-	uint8_t data[];
+	_Alignas(16) uint8_t data[];
 };
 
 /**

@@ -87,6 +87,7 @@ static void check_words(const void *data, uint32_t len, uint64_t number)
 	const uint64_t *words = data;
 	uint32_t i = 0;
 
+	ck_assert_uint_eq((uintptr_t)data % 8, 0);
 	while (i < len / 8 && words[i] == (number << 32 | i))
 		i++;
 	ck_assert_msg(i == len / 8, "word %u of message %llu is %llx", i,
