@@ -28,6 +28,7 @@
 #include "daemon/control.h"
 #include "daemon/fence.h"
 #include "daemon/idle.h"
+#include "daemon/keeper.h"
 #include "daemon/listener.h"
 #include "daemon/member.h"
 
@@ -194,20 +195,36 @@ static int start_idle(struct broker *broker)
 	return r;
 }
 
+/* The broker that was started last in a directory; 0: unknown. */
+static uint32_t last_broker(const char *dir)
+{
+	uint64_t instance = 0;
+
+	shmb_runtime_instance(dir, &instance);
+	return instance ? registry_last_broker(instance) : 0;
+}
+
+/*
+ * The lock of a broker that was killed while it started its keeper is held by that one until it is
+ * executed.
+ */
+static bool last_is_dead(const char *dir)
+{
+	uint32_t pid = last_broker(dir);
+	int pidfd = pid ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+	bool dead = pid && (pidfd < 0 ? errno == ESRCH : peer_is_dead(pidfd));
+
+	shmb_fd_close(pidfd);
+	return dead;
+}
+
 /* Asks the broker that is there to go, if it is one that can be asked. */
 static void ask_to_go(const char *dir)
 {
-	uint64_t instance = 0;
-	struct registry registry;
+	uint32_t pid = last_broker(dir);
 	char comm[32] = "", path[40];
-	uint32_t pid;
 	int pidfd, fd;
 
-	shmb_runtime_instance(dir, &instance);
-	if (!instance || registry_load(&registry, instance) < 0)
-		return;
-	pid = registry.map->broker_pid;
-	registry_release(&registry);
 	pidfd = pid && pid != (uint32_t)getpid() ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
 	snprintf(path, sizeof(path), "/proc/%u/comm", pid);
 	fd = pidfd < 0 ? -1 : open(path, O_RDONLY | O_CLOEXEC);
@@ -225,6 +242,10 @@ static int take_lock(struct broker *broker)
 	struct timespec pause = { .tv_nsec = 2000000 };
 	int r = lock_take(&broker->lock, dir, &broker->maker.instance);
 
+	while (r == -EADDRINUSE && shmb_clock_now_ns() < until && last_is_dead(dir)) {
+		nanosleep(&pause, NULL);
+		r = lock_take(&broker->lock, dir, &broker->maker.instance);
+	}
 	if (r != -EADDRINUSE || !broker->config.replace)
 		return r;
 	ask_to_go(dir);
@@ -267,7 +288,11 @@ static int start_adoption(struct broker *broker, bool tidied)
 	if (r < 0 && r != -ESTALE && !shmb_fd_conclusive(-r) && !config->replace && !tidied)
 		r = 0;
 	if (r == 0)
+		r = keeper_take(broker);
+	if (r == 0)
 		r = adopt_all(broker);
+	if (r == 0)
+		keeper_settle(broker);
 	quota_reload(&broker->quota, &config->limits, config->quota_rules, config->n_quota_rules);
 	if (r < 0)
 		return shmb_fail(r, "cannot go on where the last broker ended: %s",
@@ -339,6 +364,7 @@ int broker_new(const struct broker_config *config, struct broker **ret_broker)
 	broker->policy = config->policy;
 	broker->log = config->log;
 	broker->maker.store = config->store;
+	keeper_init(broker);
 	broker->lock.fd = -1;
 	broker->registry.fd = -1;
 	broker->listen_fd = -1;
@@ -494,6 +520,7 @@ struct broker *broker_free(struct broker *broker)
 			registry_destroy(&broker->registry);
 		}
 	}
+	keeper_deinit(broker, keep);
 	fence_forget(broker);
 	loop_timer_cancel(broker->idle);
 	loop_timer_cancel(broker->adoption);

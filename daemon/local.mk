@@ -21,7 +21,9 @@ noinst_LTLIBRARIES += %D%/libbroker.la
 	%D%/parcel.c %D%/parcel.h \
 	%D%/lock.c %D%/lock.h \
 	%D%/registry.c %D%/registry.h \
+	%D%/keeper.h \
 	%D%/model.h \
+	%D%/keeper.c %D%/keeper-main.c \
 	%D%/idle.c %D%/idle.h \
 	%D%/fence.c %D%/fence.h \
 	%D%/listener.c %D%/listener.h \

@@ -363,6 +363,7 @@ static int configure(struct daemon *d)
 		.socket_mode = d->user ? 0600 : d->conf.socket_mode,
 		.listen_fd = listen_fd,
 		.store = &d->store,
+		.keeper = "/proc/self/exe",
 		.replace = d->replace,
 		.backend = d->io,
 		.idle_exit_ns = (uint64_t)d->idle_exit_ms * 1000000,
@@ -435,6 +436,8 @@ static int open_signals(struct daemon *d)
 	signal(SIGXFSZ, SIG_IGN);
 	/* Nor is it that whoever has started us has gone meanwhile. */
 	signal(SIGPIPE, SIG_IGN);
+	/* A keeper that dies is noticed by its pidfd, and nobody waits for it. */
+	signal(SIGCHLD, SIG_IGN);
 	d->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 	return d->signal_fd < 0 ? shmb_fail(-errno, "no signalfd") : 0;
 }
@@ -490,6 +493,8 @@ int main(int argc, char **argv)
 	const char *io = secure_getenv("SHMBROKER_IO");
 	int r;
 
+	if (argc == 3 && strcmp(argv[1], KEEPER_OPTION) == 0)
+		return keeper_main(argv[2], KEEPER_LINGER_MS);
 	argp_program_version_hook = print_version;
 	if (io && parse_io(io, &d.io) < 0)
 		fprintf(stderr, "shmbrokerd: SHMBROKER_IO=%s is ignored\n", io);

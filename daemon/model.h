@@ -24,6 +24,7 @@
 #include "lib/noise.h"
 #include "lib/session.h"
 
+#include "daemon/keeper.h"
 #include "daemon/list.h"
 #include "daemon/lock.h"
 #include "daemon/log.h"
@@ -382,6 +383,7 @@ struct pair {
  * @handshake_ns: how long a connection may take to prove who it is and join; 0: 10 s
  * @remove_all:	  when it stops, leave nothing behind, not even for clients that live on
  * @store:	  keeps fds while there is no broker; the caller's; NULL: none
+ * @keeper:	  program that keeps them if @store has no service manager; NULL: none
  * @replace:	  take the place of a broker that is there and does not go
  * @replace_ns:	  how long such a broker has for going; 0: 2 s
  * @policy:	  who may do what; the caller's
@@ -402,6 +404,7 @@ struct broker_config {
 	uint64_t handshake_ns;
 	bool remove_all;
 	struct store *store;
+	const char *keeper;
 	bool replace;
 	uint64_t replace_ns;
 	const struct policy *policy;
@@ -456,6 +459,7 @@ struct broker {
 	struct lock lock;
 	struct segment_maker maker;
 	struct registry registry;
+	struct keeper keeper;
 	struct shmb_noise_keypair key;
 	struct quota quota;
 	char address[108];

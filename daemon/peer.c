@@ -77,7 +77,7 @@ static int inode_of(int pidfd, uint64_t *ret_inode)
 	return 0;
 }
 
-static bool process_dead(int pidfd)
+bool peer_is_dead(int pidfd)
 {
 	struct pollfd poller = { .fd = pidfd, .events = POLLIN };
 
@@ -142,7 +142,7 @@ int peer_read(int fd, struct peer *peer)
 	if (r == 0)
 		r = inode_of(pidfd, &peer->inode);
 	/* Only now is it certain that the start time is that of the process of the pidfd. */
-	if (r == 0 && process_dead(pidfd))
+	if (r == 0 && peer_is_dead(pidfd))
 		r = -ESRCH;
 	if (r == 0)
 		r = read_groups(fd, peer);
@@ -166,13 +166,20 @@ int peer_reopen(uint32_t pid, uint64_t start, uint64_t inode)
 		r = inode_of(pidfd, &inode_now);
 	if (r == 0 && (start_now != start || (inode && inode_now != inode)))
 		r = -ESRCH;
-	if (process_dead(pidfd))
+	if (peer_is_dead(pidfd))
 		r = -ESRCH;
 	if (r < 0) {
 		shmb_fd_close(pidfd);
 		return r;
 	}
 	return pidfd;
+}
+
+int peer_identify(uint32_t pid, int pidfd, uint64_t *ret_start, uint64_t *ret_inode)
+{
+	int r = start_of(pid, ret_start);
+
+	return r == 0 ? inode_of(pidfd, ret_inode) : r;
 }
 
 void peer_deinit(struct peer *peer)

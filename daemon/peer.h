@@ -4,6 +4,7 @@
 
 /* Which process is at the other end of a socket, and is it still that process? */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /**
@@ -46,6 +47,20 @@ int peer_read(int fd, struct peer *peer);
  * Return: a pidfd; -ESRCH: it is dead, whoever has its pid now; another negative errno value.
  */
 int peer_reopen(uint32_t pid, uint64_t start, uint64_t inode);
+
+/**
+ * peer_identify() - what peer_reopen() needs to find a process again
+ * @pid:       pid
+ * @pidfd:     of the same process, which has not been waited for
+ * @ret_start: stores its start time
+ * @ret_inode: stores the inode of its pidfd, or 0
+ *
+ * Return: 0 or a negative errno value.
+ */
+int peer_identify(uint32_t pid, int pidfd, uint64_t *ret_start, uint64_t *ret_inode);
+
+/* Has the process of a pidfd ended? */
+bool peer_is_dead(int pidfd);
 
 void peer_deinit(struct peer *peer);
 

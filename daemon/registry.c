@@ -96,7 +96,7 @@ int registry_create(struct registry *registry, uint64_t instance)
 static bool entry_plausible(const struct registry *registry,
 			    const struct shmb_registry_entry *entry)
 {
-	return entry->kind >= SHMB_ENTRY_CLIENT && entry->kind <= SHMB_ENTRY_ARENA &&
+	return entry->kind >= SHMB_ENTRY_CLIENT && entry->kind <= SHMB_ENTRY_KEEPER &&
 	       entry->id != 0 && entry->id < registry->map->next_id &&
 	       entry->name_len <= SHMB_NAME_LEN_MAX &&
 	       memchr(entry->segment, '\0', sizeof(entry->segment)) != NULL;
@@ -152,6 +152,24 @@ int registry_load(struct registry *registry, uint64_t instance)
 fail:
 	registry_release(registry);
 	return r;
+}
+
+uint32_t registry_last_broker(uint64_t instance)
+{
+	struct shmb_registry_segment head;
+	char name[SHMB_SEGMENT_NAME_LEN_MAX];
+	uint32_t pid = 0;
+	struct stat st;
+	int fd;
+
+	registry_name(instance, name);
+	fd = shm_open(name, O_RDONLY | O_CLOEXEC, 0);
+	if (fd >= 0 && fstat(fd, &st) == 0 && st.st_uid == geteuid() &&
+	    pread(fd, &head, sizeof(head), 0) == sizeof(head) &&
+	    head.header.magic == SHMB_SEGMENT_MAGIC && head.header.instance == instance)
+		pid = head.broker_pid;
+	shmb_fd_close(fd);
+	return pid;
 }
 
 void registry_start(struct registry *registry, const char *address)

@@ -78,6 +78,9 @@ int registry_load(struct registry *registry, uint64_t instance);
  */
 int registry_find(const char *address, bool replace, uint64_t *ret_instance);
 
+/* The pid of the broker that has started last on a registry, which may be in use; 0: unknown. */
+uint32_t registry_last_broker(uint64_t instance);
+
 /* Notes that a broker has started: one more epoch. */
 void registry_start(struct registry *registry, const char *address);
 

@@ -130,11 +130,13 @@ static void memfd_name(uint64_t inode, char name[SHMB_SEGMENT_NAME_LEN_MAX])
 /* Before anybody else has it, so that no client can come before our seals. */
 static int create_sealed(const struct segment_spec *spec, struct segment *segment)
 {
-	int fd = memfd_create("shmb", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
-	int r;
+	char name[64];
+	int fd, r;
 
+	store_name(segment->instance, segment->id, name);
+	fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
 	if (fd < 0 && errno == EINVAL)
-		fd = memfd_create("shmb", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+		fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0)
 		return -errno;
 	segment->seals = F_SEAL_SHRINK | F_SEAL_GROW;

@@ -27,19 +27,17 @@ static socklen_t notify_address(const char *path, struct sockaddr_un *address)
 	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
 }
 
-void store_notify(const char *notify, const char *text, int fd)
+int store_send(int socket_fd, const struct sockaddr_un *to, socklen_t to_len, const char *text,
+	       int fd)
 {
 	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = { 0 };
 	struct iovec iov = { .iov_base = (void *)(uintptr_t)text, .iov_len = strlen(text) };
-	struct sockaddr_un address;
-	struct msghdr message = { .msg_name = &address, .msg_iov = &iov, .msg_iovlen = 1 };
-	struct pollfd poller = { .events = POLLOUT };
+	struct msghdr message = { .msg_name = (void *)(uintptr_t)to,
+				  .msg_namelen = to_len,
+				  .msg_iov = &iov,
+				  .msg_iovlen = 1 };
 	struct cmsghdr *head;
-	int socket_fd;
 
-	message.msg_namelen = notify_address(notify, &address);
-	if (!message.msg_namelen)
-		return;
 	if (fd >= 0) {
 		message.msg_control = control;
 		message.msg_controllen = sizeof(control);
@@ -49,20 +47,32 @@ void store_notify(const char *notify, const char *text, int fd)
 		head->cmsg_len = CMSG_LEN(sizeof(int));
 		memcpy(CMSG_DATA(head), &fd, sizeof(fd));
 	}
+	return sendmsg(socket_fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
+}
+
+void store_notify(const char *notify, const char *text, int fd)
+{
+	struct pollfd poller = { .events = POLLOUT };
+	struct sockaddr_un address;
+	socklen_t len = notify_address(notify, &address);
+	int socket_fd;
+
+	if (!len)
+		return;
 	socket_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (socket_fd < 0)
 		return;
 	/* Its queue is short, and a burst of ours soon read. */
-	if (sendmsg(socket_fd, &message, MSG_NOSIGNAL) < 0 && errno == EAGAIN &&
-	    connect(socket_fd, (struct sockaddr *)&address, message.msg_namelen) == 0) {
+	if (store_send(socket_fd, &address, len, text, fd) == -EAGAIN &&
+	    connect(socket_fd, (struct sockaddr *)&address, len) == 0) {
 		poller.fd = socket_fd;
 		poll(&poller, 1, WAIT_MS);
-		sendmsg(socket_fd, &message, MSG_NOSIGNAL);
+		store_send(socket_fd, &address, len, text, fd);
 	}
 	shmb_fd_close(socket_fd);
 }
 
-static void stored_name(uint64_t instance, uint64_t id, char name[64])
+void store_name(uint64_t instance, uint64_t id, char name[64])
 {
 	snprintf(name, 64, "shmb-%016llx-%llu", (unsigned long long)instance,
 		 (unsigned long long)id);
@@ -75,9 +85,16 @@ bool store_is_ours(const char *name)
 
 int store_note(struct store *store, const char *name, int fd)
 {
-	struct stored_fd *grown =
-		realloc(store->fds, (store->n_fds + 1) * sizeof(struct stored_fd));
+	struct stored_fd *grown;
 
+	/* Who was killed while it gave all to another has left it with both. */
+	for (uint32_t i = 0; i < store->n_fds; i++) {
+		if (store->fds[i].fd < 0 || strcmp(store->fds[i].name, name) != 0)
+			continue;
+		shmb_fd_close(fd);
+		return 0;
+	}
+	grown = realloc(store->fds, (store->n_fds + 1) * sizeof(struct stored_fd));
 	if (!grown)
 		return -ENOMEM;
 	store->fds = grown;
@@ -92,7 +109,10 @@ static void say(const struct store *store, const char *what, const char *name, i
 	char text[128];
 
 	snprintf(text, sizeof(text), "%s=1\nFDNAME=%s\n", what, name);
-	store_notify(store->notify, text, fd);
+	if (store->say)
+		store->say(store->data, text, fd);
+	else
+		store_notify(store->notify, text, fd);
 }
 
 void store_put(const struct store *store, uint64_t instance, uint64_t id, int fd)
@@ -101,7 +121,7 @@ void store_put(const struct store *store, uint64_t instance, uint64_t id, int fd
 
 	if (!store)
 		return;
-	stored_name(instance, id, name);
+	store_name(instance, id, name);
 	say(store, "FDSTORE", name, fd);
 }
 
@@ -111,7 +131,7 @@ void store_drop(const struct store *store, uint64_t instance, uint64_t id)
 
 	if (!store)
 		return;
-	stored_name(instance, id, name);
+	store_name(instance, id, name);
 	say(store, "FDSTOREREMOVE", name, -1);
 }
 
@@ -119,7 +139,7 @@ int store_take(struct store *store, uint64_t instance, uint64_t id)
 {
 	char name[64];
 
-	stored_name(instance, id, name);
+	store_name(instance, id, name);
 	for (uint32_t i = 0; store && i < store->n_fds; i++) {
 		int fd = store->fds[i].fd;
 

@@ -3,12 +3,15 @@
 #define SHMB_DAEMON_STORE_H
 
 /*
- * The service manager keeps fds of sealed segments while we are not there: what has no name cannot
- * be found again otherwise. See FileDescriptorStoreMax= in systemd.service(5).
+ * Somebody keeps fds of sealed segments while we are not there: what has no name cannot be found again
+ * otherwise. It is the service manager, see FileDescriptorStoreMax= in systemd.service(5), or a process
+ * of our own, see keeper.h, which is told the same in the same words.
  */
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 /**
  * struct stored_fd - an fd that was kept for us
@@ -21,16 +24,23 @@ struct stored_fd {
 };
 
 /**
- * struct store - the service manager's store
- * @notify: its socket as in $NOTIFY_SOCKET; NULL: there is none, and nothing is kept
- * @fds:    what it has kept for us
+ * struct store - what is kept, and by whom
+ * @notify: socket of the service manager as in $NOTIFY_SOCKET; NULL: there is none
+ * @say:    tells it to somebody else in its place; NULL: nothing is kept without a service manager
+ * @data:   for @say
+ * @fds:    what was kept for us
  * @n_fds:  length of @fds
  */
 struct store {
 	const char *notify;
+	void (*say)(void *data, const char *text, int fd);
+	void *data;
 	struct stored_fd *fds;
 	uint32_t n_fds;
 };
+
+/* The name under which an fd is kept; a sealed segment is called so, too. */
+void store_name(uint64_t instance, uint64_t id, char name[64]);
 
 /**
  * store_notify() - tell the service manager something
@@ -43,10 +53,14 @@ struct store {
  */
 void store_notify(const char *notify, const char *text, int fd);
 
+/* One such message, over a socket of ours; @to may be NULL. Never waits. Returns 0 or a negative errno value. */
+int store_send(int socket_fd, const struct sockaddr_un *to, socklen_t to_len, const char *text,
+	       int fd);
+
 /* Is this a name that store_put() makes? */
 bool store_is_ours(const char *name);
 
-/* Notes an fd that was passed to us. Returns 0 or -ENOMEM. */
+/* Notes an fd that was kept, ours from now on unless this fails. Returns 0 or -ENOMEM. */
 int store_note(struct store *store, const char *name, int fd);
 
 /* Keeps an fd under a name made of instance and id. NULL: there is no store. */

@@ -176,7 +176,7 @@ static int keep_entries(struct inspect *inspect, const struct shmb_registry_entr
 	if (!inspect->items)
 		return -ENOMEM;
 	for (size_t i = 0; i < n_entries; i++) {
-		if (entries[i].state != SHMB_ENTRY_LIVE)
+		if (entries[i].state != SHMB_ENTRY_LIVE || entries[i].kind == SHMB_ENTRY_KEEPER)
 			continue;
 		if (is_sane(&entries[i], inspect->head.header.instance))
 			inspect->items[inspect->n_items++].entry = entries[i];

@@ -650,6 +650,7 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
 #define SHMB_ENTRY_SUBSCRIBER 4u
 #define SHMB_ENTRY_PAIR	      5u
 #define SHMB_ENTRY_ARENA      6u
+#define SHMB_ENTRY_KEEPER     7u /* a process of the broker that keeps sealed segments */
 
 #define SHMB_MEMBER_LOSSY  (1u << 0) /* subscriber: may be lapped, never holds a publisher back */
 #define SHMB_MEMBER_ACTIVE (1u << 1) /* its segment is allocated and announced */
@@ -675,11 +676,11 @@ SHMB_SIZE(shmb_channel_segment, SHMB_BLOCK_LEN);
  * @publisher_id:   of a pair or arena
  * @subscriber_id:  of a pair
  * @segment_len:    bytes of @segment
- * @process_start:  client: start time of its process as in /proc/PID/stat
- * @process_inode:  client: inode of its pidfd, 0 where the kernel has no pidfs
+ * @process_start:  client, keeper: start time of its process as in /proc/PID/stat
+ * @process_inode:  client, keeper: inode of its pidfd, 0 where the kernel has no pidfs
  * @created_ns:	    CLOCK_REALTIME, for display
- * @pid:	    client; publisher, subscriber: of its client
- * @uid:	    client; publisher, subscriber: of its client; channel: the creator's
+ * @pid:	    client, keeper; publisher, subscriber: of its client
+ * @uid:	    client, keeper; publisher, subscriber: of its client; channel: the creator's
  * @gid:	    client
  * @flags:	    publisher, subscriber: SHMB_MEMBER_*; channel: SHMB_ENTRY_SEALED, _ORDERED, _RETAINED
  * @slot:	    publisher, subscriber: its slot in the channel; arena: its number

@@ -1928,7 +1928,8 @@ struct shmb_broker_options {
  * @options:	or NULL
  * @ret_broker: stores the broker
  *
- * The same core as shmbrokerd, for tests, process trees and containers. It serves this user only.
+ * The same core as shmbrokerd, for tests, process trees and containers. It serves this user only. It
+ * starts no process, so that nobody keeps sealed segments when this one is killed: see shmbrokerd(8).
  *
  * Context: any thread; blocks until clients can connect.
  * Return: 0; -EADDRINUSE: a broker runs in that directory; -EACCES: the directory is not safe;

@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -19,49 +18,7 @@
 
 static char instance[17];
 
-static bool is_sealed(void)
-{
-	return backing_of_run() == SHMB_BACKING_SEALED;
-}
-
-/* The manager's queue is short, and a broker does not wait for it for long. */
-static pthread_mutex_t manager_lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_t manager_thread;
-static bool manager_ends;
-
-static void manage_alone(void)
-{
-	pthread_mutex_lock(&manager_lock);
-	manage();
-	pthread_mutex_unlock(&manager_lock);
-}
-
-#define manage() manage_alone()
-
 #include "tests/unit/kept.h"
-
-/* What a new daemon is passed is not changed meanwhile. */
-static void lock_manager(void)
-{
-	pthread_mutex_lock(&manager_lock);
-}
-
-static void unlock_manager(void)
-{
-	pthread_mutex_unlock(&manager_lock);
-}
-
-static void *run_manager(void *unused)
-{
-	(void)unused;
-	while (!__atomic_load_n(&manager_ends, __ATOMIC_RELAXED)) {
-		struct pollfd poller = { .fd = manager.socket, .events = POLLIN };
-
-		if (poll(&poller, 1, 10) > 0)
-			manage();
-	}
-	return NULL;
-}
 
 /* ---- actors ------------------------------------------------------------------------------------ */
 
@@ -286,14 +243,6 @@ static void take_all(const struct actor *worker, uint64_t first, uint64_t end, u
 static void set_up_estate(void)
 {
 	set_up_dir();
-	/* Without it nobody has sealed memory when the broker has died. */
-	if (is_sealed()) {
-		kill_daemon();
-		start_manager();
-		start_daemon();
-		manager_ends = false;
-		ck_assert_int_eq(pthread_create(&manager_thread, NULL, run_manager, NULL), 0);
-	}
 	read_instance(instance);
 	open_flags = SHMB_CHANNEL_CREATE;
 }
@@ -311,27 +260,12 @@ static void tear_down_estate(void)
 	ck_assert_int_eq(waitpid(daemon_pid, &status, 0), daemon_pid);
 	ck_assert_int_eq(status, 0);
 	ck_assert_int_eq(count_objects(instance), 0);
-	if (is_sealed()) {
-		__atomic_store_n(&manager_ends, true, __ATOMIC_RELAXED);
-		pthread_join(manager_thread, NULL);
-		manage();
-		/* It has kept nothing that nobody needs. */
-		ck_assert_int_eq(manager.n_stored, 0);
-		stop_manager();
-	}
 	tear_down_dir();
-}
-
-static void lose_daemon(void)
-{
-	kill_daemon();
-	if (is_sealed())
-		manage();
 }
 
 static void restart_daemon(void)
 {
-	lose_daemon();
+	kill_daemon();
 	start_daemon();
 }
 
@@ -558,7 +492,7 @@ END_TEST
 START_TEST(many_publishers_come_and_go)
 {
 	struct actor worker = start_worker(64), heir;
-	unsigned n = is_sealed() ? 20 : 140, refused = 0;
+	unsigned n = 140, refused = 0;
 	struct shmb_client *own = connect_to(address);
 	struct shmb_channel *channel = queue_of(own);
 	struct shmb_publisher *publisher;
@@ -577,7 +511,7 @@ START_TEST(many_publishers_come_and_go)
 		ok(shmb_publisher_close(publisher));
 	}
 	/* All slots but one. */
-	ck_assert_uint_eq(n_sent, is_sealed() ? 20 : 127);
+	ck_assert_uint_eq(n_sent, 127);
 	ck_assert_uint_eq(refused, n - n_sent);
 	heir = start_worker(64);
 	kill_actor(&worker);
@@ -684,11 +618,11 @@ static void step_deaths(void)
 	unsigned workers = (unsigned)rand() % (1 << WORKERS);
 	unsigned publishers = (unsigned)rand() % (1 << PUBLISHERS);
 
-	/* The channel has room for so many that have left work, and the manager for less. */
-	if (count_entries(SHMB_ENTRY_PUBLISHER, SHMB_MEMBER_KEPT) > (is_sealed() ? 30 : 100))
+	/* The channel has room for so many that have left work. */
+	if (count_entries(SHMB_ENTRY_PUBLISHER, SHMB_MEMBER_KEPT) > 100)
 		drain();
 	if (away)
-		lose_daemon();
+		kill_daemon();
 	model.n_restarts += away;
 	for (int i = 0; i < WORKERS; i++)
 		if (workers & 1 << i) {
@@ -790,7 +724,6 @@ int main(void)
 {
 	TCase *cases[1] = { tcase_create("estate") };
 
-	pthread_atfork(lock_manager, unlock_manager, unlock_manager);
 	tcase_set_timeout(cases[0], 240);
 	tcase_add_checked_fixture(cases[0], set_up_estate, tear_down_estate);
 	tcase_add_loop_test(cases[0], what_both_leave_an_heir_gets, 0, 8);

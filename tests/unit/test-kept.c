@@ -24,20 +24,9 @@ static char instance[17];
 /* What a subscriber has got of each publisher. */
 static uint32_t got[PUBLISHERS_MAX];
 
-static bool is_sealed(void)
-{
-	return backing_of_run() == SHMB_BACKING_SEALED;
-}
-
 static void set_up_kept(void)
 {
 	set_up_dir();
-	/* Without it nobody has sealed memory when the broker has died. */
-	if (is_sealed()) {
-		kill_daemon();
-		start_manager();
-		start_daemon();
-	}
 	read_instance(instance);
 	memset(got, 0, sizeof(got));
 }
@@ -46,27 +35,12 @@ static void tear_down_kept(void)
 {
 	wait_daemon();
 	ck_assert_int_eq(count_objects(instance), 0);
-	/* It may not have been told of all that it need not keep any more. */
-	while (manager.n_stored)
-		drop_stored(0);
-	if (is_sealed())
-		stop_manager();
 	tear_down_dir();
-}
-
-/* The broker ends in the middle of whatever it does; there is none afterwards. */
-static void lose_daemon(void)
-{
-	if (is_sealed())
-		manage();
-	kill_daemon();
-	if (is_sealed())
-		manage();
 }
 
 static void restart_daemon(void)
 {
-	lose_daemon();
+	kill_daemon();
 	start_daemon();
 }
 
@@ -254,7 +228,7 @@ START_TEST(who_dies_without_a_broker_is_heard_of)
 	restart_daemon();
 	publisher = run(publish_and_stay);
 	await_stop(publisher);
-	lose_daemon();
+	kill_daemon();
 	kill_child(publisher);
 	start_daemon();
 	ck_assert_uint_eq(count_entries(SHMB_ENTRY_PUBLISHER, SHMB_MEMBER_KEPT), 1);
@@ -291,11 +265,10 @@ START_TEST(slots_are_free_for_the_next_ones)
 	struct reader reader = reader_of(0);
 
 	restart_daemon();
-	/* A manager has room for so many. */
-	for (uint32_t i = 0; i < (is_sealed() ? 20 : N); i++)
+	for (uint32_t i = 0; i < N; i++)
 		come_and_end(i, 3);
-	keeps(is_sealed() ? 20 : N);
-	receive_all(reader.subscriber, 3 * (is_sealed() ? 20 : N));
+	keeps(N);
+	receive_all(reader.subscriber, 3 * N);
 	receive_nothing(reader.subscriber);
 	keeps(0);
 	close_reader(&reader);
@@ -314,7 +287,7 @@ START_TEST(nothing_comes_twice)
 	receive_all(reader.subscriber, 3);
 	/* The broker tells of one after the other, and must have told of both. */
 	await_known(reader.subscriber, 2);
-	lose_daemon();
+	kill_daemon();
 	receive_all(reader.subscriber, 7);
 	refused(shmb_subscriber_wait(reader.subscriber, 0), -ETIMEDOUT);
 	start_daemon();
@@ -387,8 +360,6 @@ START_TEST(what_was_sent_and_not_taken_is_sent_again)
 
 	come_and_end(0, 5);
 	keeps(1);
-	if (is_sealed())
-		manage();
 	kill(old, SIGSTOP);
 	start_program(daemon_path(), "--replace");
 	receive_all(reader.subscriber, 5);
@@ -428,7 +399,7 @@ START_TEST(they_are_charged_to_those_who_left_them)
 	struct side side;
 	FILE *file;
 
-	lose_daemon();
+	kill_daemon();
 	snprintf(path, sizeof(path), "%s/rules.conf", dir);
 	file = fopen(path, "w");
 	fputs(rules, file);

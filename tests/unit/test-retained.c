@@ -23,20 +23,9 @@ struct record {
 
 static char instance[17];
 
-static bool is_sealed(void)
-{
-	return backing_of_run() == SHMB_BACKING_SEALED;
-}
-
 static void set_up_retained(void)
 {
 	set_up_dir();
-	/* Without it nobody has sealed memory when the broker has died. */
-	if (is_sealed()) {
-		kill_daemon();
-		start_manager();
-		start_daemon();
-	}
 	read_instance(instance);
 }
 
@@ -48,21 +37,13 @@ static void tear_down_retained(void)
 	ok(shmb_client_close(own));
 	wait_daemon();
 	ck_assert_int_eq(count_objects(instance), 0);
-	while (manager.n_stored)
-		drop_stored(0);
-	if (is_sealed())
-		stop_manager();
 	tear_down_dir();
 }
 
 static void restart_daemon(int signal)
 {
-	if (is_sealed())
-		manage();
 	kill(daemon_pid, signal);
 	ck_assert_int_eq(waitpid(daemon_pid, NULL, 0), daemon_pid);
-	if (is_sealed())
-		manage();
 	start_daemon();
 }
 
@@ -372,11 +353,11 @@ START_TEST(the_history_of_the_killed_is_whole)
 			publish_for_ever();
 		pause();
 		usleep((useconds_t)(i * 777));
-		if (i % 2 && !is_sealed())
+		if (i % 2)
 			kill(daemon_pid, SIGSTOP);
 		kill(pid, SIGKILL);
 		ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
-		if (i % 2 && !is_sealed()) {
+		if (i % 2) {
 			kill_daemon();
 			start_daemon();
 		}

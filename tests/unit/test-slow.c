@@ -182,11 +182,6 @@ START_TEST(a_value_is_put_without_the_broker_that_has_just_spoken)
 }
 END_TEST
 
-static bool is_sealed(void)
-{
-	return false;
-}
-
 #include "tests/unit/kept.h"
 
 static void await_stop(pid_t pid)
