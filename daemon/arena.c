@@ -31,6 +31,26 @@ static struct broker *broker_of(const struct arena *arena)
 	return arena->member->channel->broker;
 }
 
+/* In order of numbers; entries of the registry are in no order. Returns false if it is there. */
+static bool arena_link(struct member *publisher, struct arena *arena)
+{
+	struct list *before = &publisher->arenas, *link, *safe;
+
+	list_for_each(link, safe, &publisher->arenas)
+	{
+		uint32_t number = list_entry(link, struct arena, link)->number;
+
+		if (number == arena->number)
+			return false;
+		if (number > arena->number) {
+			before = link;
+			break;
+		}
+	}
+	list_append(before, &arena->link);
+	return true;
+}
+
 /* An arena without segment and entry, which pays already. */
 static struct arena *arena_alloc(struct member *publisher, uint64_t id, uint32_t number,
 				 uint64_t len, int *ret_error)
@@ -51,8 +71,13 @@ static struct arena *arena_alloc(struct member *publisher, uint64_t id, uint32_t
 		table_remove(&publisher->channel->broker->objects, &arena->object.node);
 		goto fail;
 	}
+	if (!arena_link(publisher, arena)) {
+		*ret_error = -EINVAL;
+		quota_release(publisher->user, QUOTA_BYTES, len);
+		table_remove(&publisher->channel->broker->objects, &arena->object.node);
+		goto fail;
+	}
 	arena->charged = len;
-	list_append(&publisher->arenas, &arena->link);
 	return arena;
 fail:
 	free(arena);
@@ -171,12 +196,10 @@ int arena_adopt(struct member *publisher, const struct shmb_registry_entry *entr
 	struct segment_spec spec =
 		arena_spec(publisher, entry->id, entry->backing, entry->segment_len);
 	struct arena *arena;
-	uint32_t next;
 	int r;
 
-	arenas_len(publisher, &next);
 	if (entry->segment_len <= SHMB_BLOCK_LEN || entry->segment_len % SHMB_ARENA_PAGE_LEN ||
-	    entry->slot < next)
+	    entry->slot > SHMB_ARENA_NUMBER_MAX)
 		return -EINVAL;
 	arena = arena_alloc(publisher, entry->id, entry->slot, entry->segment_len, &r);
 	if (!arena)
