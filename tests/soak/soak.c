@@ -35,6 +35,9 @@
 
 #include "lib/runtime.h"
 
+#include "daemon/keeper.h"
+#include "daemon/registry.h"
+
 #define DRAIN_SECONDS  60
 #define START_TRIES    50
 #define START_PAUSE_US 100000
@@ -53,6 +56,7 @@ enum action {
 	KILL_BROKER,
 	STOP_BROKER,
 	CONT_BROKER,
+	KILL_KEEPER,
 	FILL,
 	FREE,
 	STARVE,
@@ -61,12 +65,12 @@ enum action {
 };
 
 static const char *const names[] = {
-	"kill",		 "stop",	   "continue",	    "leave",
-	"join",		 "kill broker",	   "stop broker",   "continue broker",
-	"fill /dev/shm", "empty /dev/shm", "take fds from", "give fds to"
+	"kill",		  "stop",	   "continue",	      "leave",	     "join",
+	"kill broker",	  "stop broker",   "continue broker", "kill keeper", "fill /dev/shm",
+	"empty /dev/shm", "take fds from", "give fds to"
 };
 /* Of 100: joins are frequent, for only they undo deaths. */
-static const unsigned char weights[] = { 16, 8, 14, 8, 30, 6, 3, 5, 1, 3, 2, 4 };
+static const unsigned char weights[] = { 16, 8, 14, 8, 28, 6, 3, 5, 2, 1, 3, 2, 4 };
 
 struct planned {
 	enum action action;
@@ -81,6 +85,7 @@ static char program[512], conf[sizeof(dir) + 5];
 static uint64_t seed, worker_random;
 static unsigned counts[N_ACTIONS];
 static unsigned refusals; /* brokers that would not start */
+static bool broker_hampered; /* it is stopped, or short of fds */
 static bool own_shm, own_time, users;
 static struct rlimit usual_fds;
 
@@ -218,6 +223,7 @@ static void broker_start(void)
 {
 	char line[512];
 
+	broker_hampered = false;
 	for (int i = 0; i < START_TRIES; i++) {
 		if (broker_try(line, sizeof(line)))
 			return;
@@ -255,6 +261,65 @@ static unsigned reap(void)
 	return bad;
 }
 
+/* ---- what is kept ------------------------------------------------------------------------------- */
+
+/* Sealed segments have no name: who keeps them has them open. */
+static unsigned memfds(pid_t pid)
+{
+	char path[300], target[32];
+	struct dirent *entry;
+	unsigned n = 0;
+	DIR *fds;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	fds = opendir(path);
+	while (fds && (entry = readdir(fds))) {
+		ssize_t len;
+
+		snprintf(path, sizeof(path), "/proc/%d/fd/%s", pid, entry->d_name);
+		len = readlink(path, target, sizeof(target));
+		n += len > 7 && strncmp(target, "/memfd:", 7) == 0;
+	}
+	if (fds)
+		closedir(fds);
+	return n;
+}
+
+/* The instance is the same all the time. */
+static char registry[SHMB_SEGMENT_NAME_LEN_MAX];
+
+static bool is_keeper(const char *number)
+{
+	char path[300], line[128] = "";
+	ssize_t n = 0;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%s/cmdline", number);
+	fd = atoi(number) > 0 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+	if (fd >= 0) {
+		n = read(fd, line, sizeof(line) - 1);
+		close(fd);
+	}
+	return n > 0 && memmem(line, (size_t)n, registry, strlen(registry)) &&
+	       memmem(line, (size_t)n, KEEPER_OPTION, strlen(KEEPER_OPTION));
+}
+
+/* The process that keeps what is sealed; 0: there is none. */
+static pid_t keeper_find(void)
+{
+	struct dirent *entry;
+	DIR *proc = opendir("/proc");
+	pid_t pid = 0;
+
+	if (!proc)
+		die("/proc");
+	while (pid == 0 && (entry = readdir(proc)))
+		if (is_keeper(entry->d_name))
+			pid = atoi(entry->d_name);
+	closedir(proc);
+	return pid;
+}
+
 /* ---- actions ------------------------------------------------------------------------------------ */
 
 static void fds_limit(pid_t pid, bool none)
@@ -278,8 +343,30 @@ static void shm_fill(void)
 	close(fd);
 }
 
+/*
+ * Its broker gives another one all there is. Only who has that may lose the broker; if both are killed at
+ * once what nobody else has is lost.
+ */
+static void keeper_kill(void)
+{
+	pid_t before = broker_hampered ? 0 : keeper_find(), now = before;
+
+	if (!before)
+		return;
+	kill(before, SIGKILL);
+	for (unsigned ms = 0; ms < DRAIN_SECONDS * 1000; ms++) {
+		now = keeper_find();
+		if (now && now != before && memfds(now) >= memfds(broker_pid))
+			return;
+		nap(1);
+	}
+	printf("nobody takes the place of a killed keeper\n");
+	history->unkept++;
+}
+
 static void broker_kill(void)
 {
+	history->unkept += !keeper_find();
 	kill(broker_pid, SIGKILL);
 	waitpid(broker_pid, NULL, 0);
 	broker_start();
@@ -308,10 +395,14 @@ static void act(const struct planned *planned)
 		broker_kill();
 		break;
 	case STOP_BROKER:
+		broker_hampered = true;
 		kill(broker_pid, SIGSTOP);
 		break;
 	case CONT_BROKER:
 		kill(broker_pid, SIGCONT);
+		break;
+	case KILL_KEEPER:
+		keeper_kill();
 		break;
 	case FILL:
 		shm_fill();
@@ -321,6 +412,7 @@ static void act(const struct planned *planned)
 		break;
 	case STARVE:
 	case FEED:
+		broker_hampered |= pid == broker_pid;
 		fds_limit(pid, planned->action == STARVE);
 		break;
 	case N_ACTIONS:
@@ -345,28 +437,6 @@ static unsigned objects(void)
 	while ((entry = readdir(shm)))
 		n += strncmp(entry->d_name, prefix, strlen(prefix)) == 0;
 	closedir(shm);
-	return n;
-}
-
-/* Sealed segments have no name: the broker has them open. */
-static unsigned memfds(void)
-{
-	char path[300], target[32];
-	struct dirent *entry;
-	unsigned n = 0;
-	DIR *fds;
-
-	snprintf(path, sizeof(path), "/proc/%d/fd", broker_pid);
-	fds = opendir(path);
-	while (fds && (entry = readdir(fds))) {
-		ssize_t len;
-
-		snprintf(path, sizeof(path), "/proc/%d/fd/%s", broker_pid, entry->d_name);
-		len = readlink(path, target, sizeof(target));
-		n += len > 7 && strncmp(target, "/memfd:", 7) == 0;
-	}
-	if (fds)
-		closedir(fds);
 	return n;
 }
 
@@ -425,9 +495,9 @@ static unsigned leak_gate(void)
 	char path[64];
 	int status;
 
-	for (unsigned ms = 0; ms < 5000 && objects() + memfds() > 1; ms += 10)
+	for (unsigned ms = 0; ms < 5000 && objects() + memfds(broker_pid) > 1; ms += 10)
 		nap(10);
-	left = objects() + memfds();
+	left = objects() + memfds(broker_pid);
 	if (left != 1)
 		printf("with nobody there the broker has %u segments, not its registry alone\n",
 		       left);
@@ -437,6 +507,12 @@ static unsigned leak_gate(void)
 	if (status)
 		printf("the broker ended with status 0x%x\n", (unsigned)status);
 	bad += status != 0;
+	for (unsigned ms = 0; ms < 5000 && keeper_find(); ms += 10)
+		nap(10);
+	if (keeper_find()) {
+		printf("the keeper outlives its broker\n");
+		bad++;
+	}
 	for (unsigned i = 0; i < 2; i++) {
 		snprintf(path, sizeof(path), "%s/%s", dir, files[i]);
 		unlink(path);
@@ -526,6 +602,7 @@ static void open_to_all(void)
 static void begin(void)
 {
 	const char *build = getenv("top_builddir");
+	uint64_t instance = 0;
 
 	history = mmap(NULL, sizeof(*history), PROT_READ | PROT_WRITE,
 		       MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -539,6 +616,9 @@ static void begin(void)
 	if (users)
 		open_to_all();
 	broker_start();
+	if (shmb_runtime_instance(dir, &instance) < 0)
+		die(dir);
+	registry_name(instance, registry);
 	for (unsigned i = N_WORKERS; i-- > 0;)
 		join(i);
 	nap(300);

@@ -137,6 +137,7 @@ struct dialogue {
  * @n_sessions:	   handed out
  * @n_batches:	   handed out
  * @n_dialogues:   handed out
+ * @unkept:	   brokers that were killed while nobody kept what is sealed
  * @leave:	   by worker: close in order and end
  * @stop:	   publishers: close in order and end
  * @drain:	   subscribers: read what there is, close and end
@@ -150,6 +151,7 @@ struct history {
 	uint32_t n_sessions;
 	uint32_t n_batches;
 	uint32_t n_dialogues;
+	uint32_t unkept;
 	uint32_t leave[N_WORKERS];
 	uint32_t stop;
 	uint32_t drain;
