@@ -141,7 +141,7 @@ static char attack(const char *address, uint32_t number)
 	struct shmb_client *client = connect_client(address);
 	struct shmb_channel *channel = open_calls(client);
 	bool is_long = how->is_crime || how->is_greedy;
-	uint64_t end = shmb_clock_now_ns() + (is_long ? 50 : 1) * ATTACK_NS, asked = 1;
+	uint64_t end = shmb_clock_now_ns() + (is_long ? 500 : 1) * ATTACK_NS, asked = 1;
 	struct shmb_caller *caller = NULL;
 	struct shmb_server *server = NULL;
 	struct shmb_links *links;
