@@ -29,9 +29,11 @@ AM_TESTS_ENVIRONMENT = \
 	SHMB_TEST_WRAPPER='$(SHMB_TEST_WRAPPER)'; \
 	export top_srcdir top_builddir CC CXX CK_DEFAULT_TIMEOUT SHMB_TEST_WRAPPER;
 
-# As check, which builds all programs first; but each test starts as soon as what it runs is built.
+# As check, which builds all programs first; but each test starts as soon as what it runs is built. Make
+# goes through the whole list before it comes back to what has been built meanwhile: not with what is long.
 check-early: all
 	@rm -f $(TEST_LOGS) $(TEST_LOGS:.log=.trs) $(TEST_SUITE_LOG)
+	@$(MAKE) $(AM_MAKEFLAGS) $(filter-out %.sh,$(filter $(long_tests) $(long_once_tests),$(TESTS)))
 	@$(MAKE) $(AM_MAKEFLAGS) $(TEST_SUITE_LOG)
 # Make sees the program that is a test, but not those that a script runs: all, if nobody says which.
 $(filter-out $(choosy_logs),$(filter %.log,$(TESTS:.sh=.log) $(TESTS:.sys=.log))): $(check_PROGRAMS)
