@@ -26,13 +26,18 @@ static void tear_down_channel(void)
 	tear_down();
 }
 
+static uint64_t amount(uint64_t n)
+{
+	return getenv("SHMB_TEST_QUICK") ? n / 10 : n;
+}
+
 START_TEST(what_is_sent_arrives_in_order)
 {
 	struct shmb_subscriber *subscriber = subscriber_of(channel, 0);
 	struct shmb_publisher *publisher = publisher_of(channel, 0);
 	uint64_t value;
 
-	for (uint64_t i = 0; i < 100000; i++) {
+	for (uint64_t i = 0, n = amount(100000); i < n; i++) {
 		ok(shmb_publisher_send(publisher, &i, sizeof(i)));
 		ck_assert_int_eq(shmb_subscriber_recv(subscriber, &value, sizeof(value)), 8);
 		ck_assert_uint_eq(value, i);
@@ -113,7 +118,7 @@ START_TEST(a_lossy_subscriber_counts_exactly_what_it_lost)
 	uint64_t sent = 0, got = 0, next = 0, value;
 
 	srand(1);
-	for (int round = 0; round < 2000; round++) {
+	for (uint64_t round = 0, n_rounds = amount(2000); round < n_rounds; round++) {
 		for (int n = rand() % 700; n > 0; n--) {
 			ok(shmb_publisher_send(publisher, &sent, sizeof(sent)));
 			sent++;
@@ -440,7 +445,8 @@ START_TEST(no_wake_up_is_lost)
 {
 	struct shmb_subscriber *subscriber =
 		subscriber_of(channel, _i & 1 ? SHMB_SUBSCRIBER_NO_SPIN : 0);
-	struct flow flow = { publisher_of(channel, 0), _i < 2 ? 300000 : 3000, _i < 2 ? 0 : 200 };
+	struct flow flow = { publisher_of(channel, 0), _i < 2 ? amount(300000) : 3000,
+			     _i < 2 ? 0 : 200 };
 	struct shmb_subscriber_stats stats;
 	pthread_t thread;
 	void *result;
