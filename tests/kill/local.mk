@@ -216,8 +216,8 @@ once_tests += $(kill_once_tests) $(kill_block_tests) %D%/mutants.sh
 # Built when they are wanted only: they are as much work as all other programs of this directory.
 EXTRA_PROGRAMS += $(kill_mutants)
 CLEANFILES += $(kill_mutants)
-kill_mutants_sample = %D%/mutant-payload %D%/mutant-batch %D%/mutant-ack %D%/mutant-overwritten \
-	%D%/mutant-pair-recheck %D%/mutant-one-slot %D%/mutant-job-mark %D%/mutant-given
+kill_mutants_sample = %D%/mutant-payload %D%/mutant-ack %D%/mutant-pair-recheck %D%/mutant-one-slot \
+	%D%/mutant-given
 %D%/mutants.log: $(if $(filter 1,$(SHMB_TEST_QUICK)),$(kill_mutants_sample),$(kill_mutants))
 choosy_logs += %D%/mutants.log
 dist_check_SCRIPTS += $(kill_block_tests) %D%/mutants.sh

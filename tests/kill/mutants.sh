@@ -36,7 +36,7 @@ for mutant in "$top_builddir"/tests/kill/mutant-*; do
 	case $SHMB_TEST_QUICK:$name in 1:mutant-broker-*) continue ;; esac
 	echo "$name"
 done >"$top_builddir/tests/kill/mutants.list"
-[ "$SHMB_TEST_QUICK" = 1 ] && least=8 # make builds a sample
+[ "$SHMB_TEST_QUICK" = 1 ] && least=5 # make builds a sample
 found=$top_builddir/tests/kill/mutants.found
 xargs -n 1 -P 3 sh "$0" --judge <"$top_builddir/tests/kill/mutants.list" >"$found"
 cat "$found"
