@@ -109,7 +109,7 @@ static bool is_out(int32_t result, const char *what)
 	return true;
 }
 
-/* One whose connection is closed before it has anything may have to begin again. */
+/* One whose connection is closed before it has anything, or that was too slow, has to begin again. */
 static struct shmb_client *arrive(void)
 {
 	struct shmb_client_options options = { .options_len = sizeof(options),
@@ -119,7 +119,8 @@ static struct shmb_client *arrive(void)
 	struct shmb_client *client = NULL;
 	int32_t result = shmb_client_open(&options, &client);
 
-	for (uint32_t i = 0; result < 0 && shared->refused && i < N_TRIES; i++)
+	for (uint32_t i = 0;
+	     (result == -ENOTCONN || (result < 0 && shared->refused)) && i < N_TRIES; i++)
 		result = shmb_client_open(&options, &client);
 	world_must(result, "connect");
 	return client;

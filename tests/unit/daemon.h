@@ -76,7 +76,7 @@ static inline void wait_daemon(void)
 {
 	int status;
 
-	for (int i = 0; i < 5000; i++) {
+	for (int i = 0; i < 20000; i++) {
 		if (waitpid(daemon_pid, &status, WNOHANG) == daemon_pid) {
 			ck_assert_int_eq(status, 0);
 			return;
