@@ -513,7 +513,7 @@ static void resume_at(enum role victim, struct place place, bool inbox)
 
 static void run(enum role victim, bool quick)
 {
-	uint32_t stride = quick ? 120 : victim < LONG_SERVER ? 6 : 12;
+	uint32_t stride = quick ? 60 : victim < LONG_SERVER ? 6 : 12;
 
 	open_honest(victim);
 	world_take_baseline();
@@ -558,6 +558,6 @@ int main(int argc, char **argv)
 	       (unsigned long long)honest.n_cancelled, (unsigned long long)world.latest_ns / 1000);
 	if (!honest.n_replies || !honest.n_resets || !honest.n_cancelled)
 		step_fail(&step, "it never came to that");
-	step_table("kill-call", rows + first, N_ROLES - first, quick ? 24 : 1);
+	step_table("kill-call", rows + first, N_ROLES - first, quick ? 12 : 1);
 	return EXIT_SUCCESS;
 }
