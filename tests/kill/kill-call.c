@@ -556,7 +556,7 @@ int main(int argc, char **argv)
 	       "clean within %llu us\n",
 	       (unsigned long long)honest.n_replies, (unsigned long long)honest.n_resets,
 	       (unsigned long long)honest.n_cancelled, (unsigned long long)world.latest_ns / 1000);
-	if (!honest.n_replies || !honest.n_resets || !honest.n_cancelled)
+	if (!quick && (!honest.n_replies || !honest.n_resets || !honest.n_cancelled))
 		step_fail(&step, "it never came to that");
 	step_table("kill-call", rows + first, N_ROLES - first, quick ? 12 : 1);
 	return EXIT_SUCCESS;
