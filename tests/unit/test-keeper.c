@@ -349,7 +349,8 @@ static void set_up_daemon(void)
 static void tear_down_daemon(void)
 {
 	wait_daemon();
-	ck_assert_int_eq(find_keeper(), 0);
+	/* It has been killed, but may not have heard of that on a busy machine. */
+	await_keeper(false);
 	ck_assert_int_eq(count_objects(instance), 0);
 	tear_down_dir();
 }
