@@ -226,40 +226,36 @@ static int load_evict_after(cfg_t *cfg, struct policy_rule *rule)
 	return 0;
 }
 
-static int load_priority(cfg_t *cfg, struct policy_rule *rule)
+/* A number of at most @max: @what it is not if it is more. */
+static int load_limit(cfg_t *cfg, const char *option, uint32_t max, const char *what, bool *ret_has,
+		      uint32_t *ret_limit)
 {
-	const char *text = cfg_getstr(cfg, "priority");
-	uint64_t max;
+	const char *text = cfg_getstr(cfg, option);
+	uint64_t limit;
 	int r;
 
 	if (!text)
 		return 0;
-	r = parse_amount(cfg, text, &max);
+	r = parse_amount(cfg, text, &limit);
 	if (r < 0)
 		return r;
-	if (max > SHMB_MEMBER_PRIORITY_MASK >> SHMB_MEMBER_PRIORITY_SHIFT)
-		return bad(cfg, "not a priority:", text);
-	rule->has_priority = true;
-	rule->priority_max = (uint32_t)max;
+	if (limit > max)
+		return bad(cfg, what, text);
+	*ret_has = true;
+	*ret_limit = (uint32_t)limit;
 	return 0;
+}
+
+static int load_priority(cfg_t *cfg, struct policy_rule *rule)
+{
+	return load_limit(cfg, "priority", SHMB_MEMBER_PRIORITY_MASK >> SHMB_MEMBER_PRIORITY_SHIFT,
+			  "not a priority:", &rule->has_priority, &rule->priority_max);
 }
 
 static int load_fds(cfg_t *cfg, struct policy_rule *rule)
 {
-	const char *text = cfg_getstr(cfg, "fds");
-	uint64_t max;
-	int r;
-
-	if (!text)
-		return 0;
-	r = parse_amount(cfg, text, &max);
-	if (r < 0)
-		return r;
-	if (max > SHMB_FDS_MAX)
-		return bad(cfg, "not a number of file descriptors:", text);
-	rule->has_fds = true;
-	rule->fds_max = (uint32_t)max;
-	return 0;
+	return load_limit(cfg, "fds", SHMB_FDS_MAX,
+			  "not a number of file descriptors:", &rule->has_fds, &rule->fds_max);
 }
 
 static int load_rule(cfg_t *cfg, struct policy_rule *rule)
