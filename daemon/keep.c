@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "lib/bell.h"
 #include "lib/queue.h"
 
 #include "daemon/keep.h"
@@ -77,6 +78,28 @@ static bool is_theirs(const struct pair *pair, const struct shmb_cursor_lane *sl
 	       slot->pair_id <= object_id(&pair->object);
 }
 
+/*
+ * Where its worker was, that may be overwritten: its publisher has heard of its end, and keeps the orphans
+ * only. Returns 1; 0: there is none of them.
+ */
+static int skip_to_orphans(const struct pair *pair, struct shmb_lane_mark *at)
+{
+	const struct segment *segment = &pair->members[0]->object.segment;
+	uint64_t mask = (uint64_t)pair->members[0]->channel->lane_len - 1, header;
+	struct shmb_lane_segment lane;
+	int r = segment_read(segment, &lane, sizeof(lane), 0);
+
+	if (r < 0 || lane.orphans_from == SHMB_NO_ORPHANS)
+		return r;
+	if (lane.orphans_from <= at->position)
+		return 1;
+	r = segment_read(segment, &header, sizeof(header),
+			 SHMB_BLOCK_LEN + (lane.orphans_from & mask & ~(uint64_t)7));
+	at->position = lane.orphans_from;
+	at->sequence = header >> SHMB_RECORD_SEQ_SHIFT;
+	return r < 0 ? r : 1;
+}
+
 int keep_marks(const struct pair *pair, struct shmb_lane_mark *ret_at,
 	       struct shmb_cursor_work *ret_work)
 {
@@ -84,25 +107,31 @@ int keep_marks(const struct pair *pair, struct shmb_lane_mark *ret_at,
 	const struct segment *cursor = &pair->members[1]->object.segment;
 	uint64_t work =
 		shmb_cursor_work_offset(publisher->channel->max_publishers, publisher->slot);
+	bool has_bell = segment_exists(&pair->object.segment);
+	struct shmb_bell_segment bell = { 0 };
 	struct shmb_cursor_lane slot;
-	struct shmb_bell_segment bell;
 	int r;
 
 	*ret_at = (struct shmb_lane_mark){ 0 };
 	memset(ret_work, 0, sizeof(*ret_work));
 	r = segment_read(cursor, &slot, sizeof(slot), slot_offset(publisher));
-	if (r == 0 && is_theirs(pair, &slot)) {
+	if (r == 0 && has_bell)
+		r = segment_read(&pair->object.segment, &bell, sizeof(bell), 0);
+	if (r < 0)
+		return r;
+	if (is_theirs(pair, &slot)) {
 		*ret_at = (struct shmb_lane_mark){ slot.position, slot.sequence };
 		r = segment_read(cursor, ret_work, sizeof(*ret_work), work);
-		return r < 0 ? r : 1;
+	} else if (!has_bell) {
+		return publisher->reply_to != 0; /* a copy is read from its beginning */
+	} else if (!bell.attached) {
+		return 0;
+	} else {
+		*ret_at = (struct shmb_lane_mark){ bell.start_position, bell.start_sequence };
 	}
-	if (r < 0 || !segment_exists(&pair->object.segment))
-		return r < 0 ? r : publisher->reply_to != 0; /* a copy is read from its beginning */
-	r = segment_read(&pair->object.segment, &bell, sizeof(bell), 0);
-	if (r < 0 || !bell.attached)
-		return r;
-	*ret_at = (struct shmb_lane_mark){ bell.start_position, bell.start_sequence };
-	return 1;
+	if (r == 0 && bell.orphaned == 1)
+		return skip_to_orphans(pair, ret_at);
+	return r < 0 ? r : 1;
 }
 
 /* Is there anything behind what the worker has done? It may be for others. */

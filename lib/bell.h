@@ -122,6 +122,36 @@ static inline bool shmb_bell_evicted(const struct shmb_bell_segment *bell)
 	return SHMB_LOAD(&bell->evicted) != 0;
 }
 
+/* ---- a worker that has gone --------------------------------------------------------------------- */
+
+/* Nothing that workers have left who have gone is to be given to others. */
+#define SHMB_NO_ORPHANS UINT64_MAX
+
+/*
+ * Where what they have left begins from now on. For the broker, should this publisher go, too: it looks
+ * when all stores have been made.
+ * Killed before: what lies there was not overwritten yet; after: nothing that lies before is needed.
+ */
+static inline void shmb_orphans_begin(struct shmb_lane_segment *lane, uint64_t position)
+{
+	/* pairs with nothing: the compiler must keep the order of this and what is overwritten */
+	SHMB_FENCE_RELEASE();
+	SHMB_STORE(&lane->orphans_from, position);
+	/* pairs with nothing, as that one */
+	SHMB_FENCE_RELEASE();
+}
+
+/*
+ * The publisher has heard of the end of this worker, and where the orphans begin takes account of it.
+ * Killed before: the worker's own position holds, which is not overwritten yet.
+ */
+static inline void shmb_bell_orphan(struct shmb_bell_segment *bell)
+{
+	/* pairs with nothing: the compiler must keep the order */
+	SHMB_FENCE_RELEASE();
+	SHMB_STORE(&bell->orphaned, 1);
+}
+
 /* ---- how far a subscriber is ------------------------------------------------------------------- */
 
 /*

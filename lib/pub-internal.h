@@ -95,6 +95,7 @@ struct pub_sleeper {
  * @orphans:	 records of workers that have gone: they are given to others, the oldest first
  * @n_orphans:	 of them
  * @cap_orphans: room for all that could become some
+ * @orphans_from: where the oldest of them is, as the lane says
  * @turn:	 of two workers that have as little to do, who gets the next record
  * @looks:	 records since we last looked how far the workers are
  * @chosen:	 who gets the record that is claimed; NULL: to be chosen anew
@@ -104,6 +105,7 @@ struct pub_queue {
 	struct shmb_ticket *orphans;
 	uint32_t n_orphans;
 	uint32_t cap_orphans;
+	uint64_t orphans_from;
 	uint32_t turn;
 	uint32_t looks;
 	struct pub_pair *chosen;

@@ -54,16 +54,32 @@ static void read_done(struct shmb_publisher *publisher, struct pub_pair *pair)
 	}
 }
 
+/* Where the oldest orphan is, for us and for who looks when we are dead. */
+static void note_orphans(struct shmb_publisher *publisher)
+{
+	struct pub_queue *queue = publisher->queue;
+	uint64_t from = SHMB_NO_ORPHANS;
+
+	for (uint32_t i = 0; i < queue->n_orphans; i++)
+		if (queue->orphans[i].position < from)
+			from = queue->orphans[i].position;
+	if (from == queue->orphans_from)
+		return;
+	queue->orphans_from = from;
+	shmb_orphans_begin(publisher->writer.lane, from);
+}
+
 void pub_limit_queue(struct shmb_publisher *publisher)
 {
 	struct shmb_lane_writer *writer = &publisher->writer;
 	struct pub_queue *queue = publisher->queue;
 	uint64_t ring_len = writer->mask + 1, reserve = ring_len / 4;
 
+	note_orphans(publisher);
 	queue->limit = writer->limit;
-	for (uint32_t i = 0; i < queue->n_orphans; i++)
-		if (queue->orphans[i].position + ring_len - 8 < queue->limit)
-			queue->limit = queue->orphans[i].position + ring_len - 8;
+	if (queue->orphans_from != SHMB_NO_ORPHANS &&
+	    queue->orphans_from + ring_len - 8 < queue->limit)
+		queue->limit = queue->orphans_from + ring_len - 8;
 	writer->limit = queue->limit == UINT64_MAX ? UINT64_MAX
 			: queue->limit > reserve   ? queue->limit - reserve
 						   : 0;
@@ -99,6 +115,8 @@ void pub_orphan(struct shmb_publisher *publisher, struct pub_pair *pair, uint64_
 					       &queue->orphans[queue->n_orphans]);
 	while (first < queue->n_orphans)
 		queue->orphans[first++].pair_id = kept_id;
+	note_orphans(publisher);
+	shmb_bell_orphan(pair->bell_words);
 }
 
 static uint32_t credit_of(const struct pub_pair *pair)

@@ -170,6 +170,9 @@ struct shmb_lane_mark {
  * @evicted:	    subscribers that it has stopped waiting for, see the bell's word of that name
  * @given_from:	    queues: the record at this position is given to another worker
  * @given_to:	    by the record at this position, once there is one; 0: none is
+ * @orphans_from:   queues: of the records that workers have left of whose end the publisher has heard,
+ *		    the oldest that it has not given to another one yet is at this position, or behind
+ *		    it; all ones: there is none
  * @intent:	    every byte before this position minus the ring's length may be overwritten
  * @block_floor:    blocks of records that begin before this position may be in use again
  * @order_bound:    ordered channels: a record is being published, with at least this @published_ns; 0:
@@ -191,7 +194,8 @@ struct shmb_lane_segment {
 	uint64_t evicted;
 	uint64_t given_from;
 	uint64_t given_to;
-	uint8_t pad0[48];
+	uint64_t orphans_from;
+	uint8_t pad0[40];
 	uint64_t intent;
 	uint64_t block_floor;
 	uint8_t pad1[48];
@@ -209,6 +213,7 @@ SHMB_AT(shmb_lane_segment, full_sequence, 176);
 SHMB_AT(shmb_lane_segment, evicted, 184);
 SHMB_AT(shmb_lane_segment, given_from, 192);
 SHMB_AT(shmb_lane_segment, given_to, 200);
+SHMB_AT(shmb_lane_segment, orphans_from, 208);
 SHMB_AT(shmb_lane_segment, intent, 256);
 SHMB_AT(shmb_lane_segment, block_floor, 264);
 SHMB_AT(shmb_lane_segment, order_bound, 320);
@@ -479,6 +484,8 @@ SHMB_SIZE(shmb_cursor_work, 576);
  * @start_sequence:	 number of records before it
  * @evicted:		 publisher's bells only: 1: the publisher has stopped waiting for this
  *			 reliable subscriber, which it may lap from now on
+ * @orphaned:		 publisher's bells of queues only: 1: the publisher has heard that the worker
+ *			 has gone, and what that one has left begins where the lane's @orphans_from says
  */
 struct shmb_bell_segment {
 	struct shmb_segment_header header;
@@ -491,13 +498,15 @@ struct shmb_bell_segment {
 	uint64_t start_position;
 	uint64_t start_sequence;
 	uint32_t evicted;
-	uint8_t pad1[SHMB_BLOCK_LEN - 284];
+	uint32_t orphaned;
+	uint8_t pad1[SHMB_BLOCK_LEN - 288];
 };
 SHMB_AT(shmb_bell_segment, wake, 128);
 SHMB_AT(shmb_bell_segment, broker_epoch, 136);
 SHMB_AT(shmb_bell_segment, attached, 256);
 SHMB_AT(shmb_bell_segment, start_position, 264);
 SHMB_AT(shmb_bell_segment, evicted, 280);
+SHMB_AT(shmb_bell_segment, orphaned, 284);
 SHMB_SIZE(shmb_bell_segment, SHMB_BLOCK_LEN);
 
 /* ---- channel --------------------------------------------------------------------------------- */

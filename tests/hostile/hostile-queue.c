@@ -125,10 +125,15 @@ static void forge_slot(struct shmb_member *member)
 
 static void forge_given(struct shmb_member *member)
 {
-	struct shmb_lane_segment *lane = to_publisher(member)->writer.lane;
+	const struct shmb_publisher *publisher = to_publisher(member);
+	struct shmb_lane_segment *lane = publisher->writer.lane;
 
+	for (uint32_t i = 0; i < publisher->n_pairs; i++)
+		SHMB_STORE(&publisher->pairs[i].bell_words->orphaned, random_u64() % 3);
 	SHMB_STORE(&lane->given_from, random_u64() % (2 * LANE_LEN));
 	SHMB_STORE(&lane->given_to, random_u64() % (2 * LANE_LEN));
+	SHMB_STORE(&lane->orphans_from,
+		   random_u64() % 4 ? random_u64() % (2 * LANE_LEN) : random_u64());
 }
 
 static const struct attack {

@@ -208,6 +208,10 @@ kill_mutants += %D%/mutant-given
 %C%_mutant_given_SOURCES = %D%/kill-giving.c
 %C%_mutant_given_CPPFLAGS = $(AM_CPPFLAGS) -DSHMB_MUTATE_GIVEN
 %C%_mutant_given_LDADD = $(step_lib) lib/libshmb.la
+kill_mutants += %D%/mutant-orphans
+%C%_mutant_orphans_SOURCES = %D%/kill-giving.c
+%C%_mutant_orphans_CPPFLAGS = $(AM_CPPFLAGS) -DSHMB_MUTATE_ORPHANS
+%C%_mutant_orphans_LDADD = $(step_lib) lib/libshmb.la
 
 check_PROGRAMS += $(kill_tests) $(kill_long_tests) $(kill_once_tests)
 TESTS += $(kill_tests)

@@ -34,6 +34,9 @@ static inline bool mutate_omits(const char *pointer, const char *value)
 #elif defined(SHMB_MUTATE_GIVEN)
 	(void)value;
 	return !strcmp(pointer, "&address->worker");
+#elif defined(SHMB_MUTATE_ORPHANS)
+	(void)value;
+	return !strcmp(pointer, "&lane->orphans_from");
 #elif defined(SHMB_MUTATE_TERM)
 	(void)value;
 	return !strcmp(pointer, "&head->term");
