@@ -17,12 +17,17 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
+#include <shmbroker/ring.h>
+
+#include "lib/extension.h"
+#include "lib/fds.h"
 #include "lib/member.h"
 
 #define LANE_LEN    SHMB_LANE_LEN_MIN
 #define CURSOR_LEN  (SHMB_BLOCK_LEN + 2 * sizeof(struct shmb_cursor_lane))
 #define CHANNEL_LEN (SHMB_BLOCK_LEN + sizeof(schema))
 #define MEMBER_ID   2u
+#define MAX_FDS	    4u
 
 SHMB_SCHEMA(schema, struct shmb_msg_id, "fuzz.id", SHMB_FIELD(struct shmb_msg_id, id));
 
@@ -41,6 +46,7 @@ enum thing {
 	THING_PIPE,
 	THING_NULL,
 	THING_DIRECTORY,
+	THING_PACKETS,
 	N_THINGS
 };
 
@@ -60,7 +66,7 @@ static const struct {
 struct answer {
 	uint32_t type;
 	uint32_t body_len;
-	_Alignas(8) uint8_t body[64];
+	_Alignas(8) uint8_t body[128];
 	uint32_t n_fds;
 	uint8_t things[SHMB_PACKET_FDS_MAX];
 	uint16_t roles[SHMB_PACKET_FDS_MAX];
@@ -69,9 +75,12 @@ struct answer {
 static struct fuzz_script script;
 static int things[N_THINGS];
 static uint8_t *maps[N_SEGMENTS];
+static int packets_fd; /* the other end of THING_PACKETS */
 static int broker_fd;
 static struct shmb_session broker;
 static struct shmb_client *client;
+static uint32_t max_fds; /* of the channel */
+static struct shmb_lane_writer writer; /* of the peer's lane */
 
 static void make_segment(uint32_t i)
 {
@@ -105,6 +114,10 @@ static void prepare(void)
 	fcntl(pair[1], F_SETFL, 0);
 	things[THING_NULL] = open("/dev/null", O_RDWR | O_CLOEXEC);
 	things[THING_DIRECTORY] = open("/", O_RDONLY | O_CLOEXEC);
+	FUZZ_CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) ==
+		   0);
+	things[THING_PACKETS] = pair[0];
+	packets_fd = pair[1];
 }
 
 /* Each input begins with the same segments. */
@@ -125,6 +138,9 @@ static void reset_segments(void)
 			memcpy(maps[i] + SHMB_BLOCK_LEN, &schema, sizeof(schema));
 		fuzz_mutate(&script, maps[i], sizeof(head));
 	}
+	max_fds = fuzz_number(&script, 1) & 1 ? MAX_FDS : 0;
+	shmb_lane_writer_init(&writer, (void *)maps[THING_LANE], LANE_LEN);
+	writer.record_flags = shmb_ext_record_flags(shmb_ext_len(0, false, max_fds));
 	/* A broker that owes messages is waited for. */
 	((struct shmb_bell_segment *)(void *)maps[THING_BELL])->backlog = 0;
 	((struct shmb_bell_segment *)(void *)maps[THING_BELL])->attached = 1;
@@ -135,9 +151,10 @@ static void describe(const struct answer *answer, int *fds, struct shmb_fd_descr
 {
 	for (uint32_t i = 0; i < answer->n_fds; i++) {
 		uint8_t thing = answer->things[i] % N_THINGS;
-		uint8_t kind = thing < THING_EVENTFD   ? SHMB_FD_SHM
-			       : thing == THING_SOCKET ? SHMB_FD_SOCKET
-						       : SHMB_FD_EVENTFD;
+		uint8_t kind = thing < THING_EVENTFD	? SHMB_FD_SHM
+			       : thing == THING_SOCKET	? SHMB_FD_SOCKET
+			       : thing == THING_PACKETS ? SHMB_FD_PACKETS
+							: SHMB_FD_EVENTFD;
 
 		fds[i] = things[thing];
 		FUZZ_CHECK(shmb_fd_describe(fds[i], kind,
@@ -207,6 +224,7 @@ static struct answer answer_of(uint32_t type, const void *body, uint32_t body_le
 {
 	struct answer answer = { .type = type, .body_len = body_len };
 
+	FUZZ_CHECK(body_len <= sizeof(answer.body));
 	if (body_len)
 		memcpy(answer.body, body, body_len);
 	return answer;
@@ -239,7 +257,8 @@ static void serve_opened(void)
 					  .lane_len = LANE_LEN,
 					  .max_publishers = 2,
 					  .max_subscribers = 2,
-					  .schema_len = sizeof(schema) };
+					  .schema_len = sizeof(schema),
+					  .max_fds = max_fds };
 	struct answer answer = answer_of(SHMB_MSG_OPENED, &opened, sizeof(opened));
 
 	add(&answer, THING_CHANNEL, SHMB_FD_ROLE_PEER);
@@ -271,6 +290,7 @@ static void serve_pair(uint32_t role)
 	add(&answer, publisher ? THING_BELL_RW : THING_BELL, SHMB_FD_ROLE_BELL);
 	add(&answer, THING_EVENTFD, SHMB_FD_ROLE_RINGER);
 	add(&answer, THING_SOCKET, SHMB_FD_ROLE_DOORBELL);
+	add(&answer, THING_PACKETS, SHMB_FD_ROLE_FDS);
 	serve(answer, 0);
 }
 
@@ -293,19 +313,85 @@ static void serve_event(uint32_t role)
 	}
 }
 
-/* What the client has sent is of no interest, but must not fill the socket. */
-static void forget_requests(void)
+static void empty(int fd)
 {
 	char byte;
 
-	while (recv(broker_fd, &byte, 1, MSG_DONTWAIT) > 0)
+	/* Whatever comes with it is closed by the kernel. */
+	while (recv(fd, &byte, 1, MSG_DONTWAIT) > 0)
 		;
+}
+
+/* What the client has sent is of no interest, but must not fill the socket. */
+static void forget_requests(void)
+{
+	empty(broker_fd);
+	empty(packets_fd);
+}
+
+/* The publisher of a record's fds may send anything. */
+static void send_fds_of_peer(void)
+{
+	struct shmb_fds_packet packet = { .number = fuzz_number(&script, 1),
+					  .n_fds = (uint32_t)fuzz_number(&script, 1) };
+	uint32_t n_fds = (uint32_t)fuzz_number(&script, 1) % (2 * MAX_FDS);
+	_Alignas(8) char control[CMSG_SPACE(2 * MAX_FDS * sizeof(int))] = { 0 };
+	struct iovec iov = { &packet, sizeof(packet) - fuzz_number(&script, 1) % sizeof(packet) };
+	struct msghdr header = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct cmsghdr *cmsg = (void *)control;
+
+	if (n_fds) {
+		header.msg_control = control;
+		header.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
+		cmsg->cmsg_level = SOL_SOCKET;
+		cmsg->cmsg_type = SCM_RIGHTS;
+		cmsg->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
+		for (uint32_t i = 0; i < n_fds; i++)
+			memcpy(CMSG_DATA(cmsg) + i * sizeof(int), &things[THING_NULL], sizeof(int));
+	}
+	sendmsg(packets_fd, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static void send_records(struct shmb_publisher *publisher)
+{
+	const struct shmb_msg_id record = { 0 };
+	const int32_t fds[MAX_FDS] = { things[THING_NULL], things[THING_NULL], things[THING_NULL],
+				       things[THING_NULL] };
+
+	shmb_publisher_send(publisher, &record, sizeof(record));
+	shmb_publisher_send_fds(publisher, &record, sizeof(record), 0, fds,
+				(uint32_t)fuzz_number(&script, 1) % (MAX_FDS + 1));
+}
+
+/* Records say which packet is theirs. */
+static void publish_as_peer(void)
+{
+	uint32_t ext_len = shmb_ext_len(0, false, max_fds);
+	struct shmb_record_ext ext = { .fds = fuzz_number(&script, 1) << SHMB_FDS_NUMBER_SHIFT |
+					      fuzz_number(&script, 1) };
+	uint8_t *payload = shmb_lane_claim(&writer, ext_len + sizeof(struct shmb_msg_id));
+
+	if (!payload)
+		return;
+	memcpy(payload, &ext, ext_len);
+	shmb_lane_commit(&writer, ext_len + sizeof(struct shmb_msg_id), 0, 0);
+}
+
+static void receive_records(struct shmb_subscriber *subscriber)
+{
+	static uint8_t data[LANE_LEN];
+	int32_t fds[2 * MAX_FDS], n_fds = 0;
+
+	send_fds_of_peer();
+	publish_as_peer();
+	if (shmb_subscriber_recv(subscriber, data, sizeof(data)) >= 0)
+		n_fds = shmb_subscriber_take_fds(subscriber, fds, 2 * MAX_FDS);
+	while (n_fds > 0)
+		close(fds[--n_fds]);
 }
 
 static void stream(struct shmb_publisher *publisher, struct shmb_subscriber *subscriber)
 {
-	static uint8_t data[LANE_LEN];
-	const struct shmb_msg_id record = { 0 };
 	uint32_t role = publisher ? SHMB_ROLE_PUBLISHER : SHMB_ROLE_SUBSCRIBER;
 	struct shmb_cursor_segment *cursor = (void *)maps[THING_CURSOR];
 
@@ -315,9 +401,9 @@ static void stream(struct shmb_publisher *publisher, struct shmb_subscriber *sub
 		/* Asleep, so that it is rung by whatever came as a ringer. */
 		cursor->sleep = (uint32_t)(i + 1) << 2 | SHMB_SLEEP_FD;
 		if (publisher)
-			shmb_publisher_send(publisher, &record, sizeof(record));
+			send_records(publisher);
 		else
-			shmb_subscriber_recv(subscriber, data, sizeof(data));
+			receive_records(subscriber);
 		fuzz_mutate(&script, maps[THING_LANE] + SHMB_BLOCK_LEN, 64);
 		forget_requests();
 	}
@@ -404,6 +490,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	be_client();
 	FUZZ_CHECK(client->n_children == 0 && !client->inboxes && !client->resumables);
 	deinit(client);
+	empty(things[THING_PACKETS]);
 	close(broker_fd);
 	FUZZ_CHECK(fuzz_free_fd() == before);
 	return 0;

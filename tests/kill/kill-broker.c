@@ -21,10 +21,13 @@
  * not come back, and until that one has read it: every record comes, once. And while it gives to an heir
  * what a publisher and a worker of a queue have left: it comes, once.
  *
+ * At last it has a keeper, which it tells of each sealed segment, and whose predecessor it takes all of them
+ * from: nobody has to move any more.
+ *
  *	kill-broker [--quick | --all [PART [STOP INSTRUCTION]]]
  *
- * All of it takes long; its parts are grants, recovery, again, replacing, kept and left, which can run at
- * the same time. One place, as a failure names it, is tried again and again.
+ * All of it takes long; its parts are grants, recovery, again, replacing, kept, left, given and taken, which
+ * can run at the same time. One place, as a failure names it, is tried again and again.
  */
 
 #include <stdio.h>
@@ -41,11 +44,13 @@ enum part {
 	PART_REPLACING,
 	PART_KEPT,
 	PART_LEFT,
+	PART_GIVEN,
+	PART_TAKEN,
 	N_PARTS
 };
 
-static const char *const names[N_PARTS] = { "grants",	 "recovery", "again",
-					    "replacing", "kept",     "left" };
+static const char *const names[N_PARTS] = { "grants", "recovery", "again", "replacing",
+					    "kept",   "left",	  "given", "taken" };
 
 static struct step_row rows[N_PARTS] = {
 	[PART_GRANTS] = { .name = "grants and undertakings", .min = { [STEP_KILL] = 400 } },
@@ -54,6 +59,8 @@ static struct step_row rows[N_PARTS] = {
 	[PART_REPLACING] = { .name = "taking the place of another", .min = { [STEP_KILL] = 70 } },
 	[PART_KEPT] = { .name = "lanes that are kept", .min = { [STEP_KILL] = 20 } },
 	[PART_LEFT] = { .name = "work that is left", .min = { [STEP_KILL] = 40 } },
+	[PART_GIVEN] = { .name = "grants, with a keeper", .min = { [STEP_KILL] = 400 } },
+	[PART_TAKEN] = { .name = "recovery, with a keeper", .min = { [STEP_KILL] = 500 } },
 };
 static struct step *const step = &succession.step;
 static struct places places;
@@ -282,11 +289,13 @@ static void kill_replacing(const struct place *place)
 
 static void explore(enum part part)
 {
+	if ((part == PART_GIVEN || part == PART_TAKEN) && !succession.how.keeper)
+		succession_keep();
 	if (part == PART_KEPT)
 		explore_keeping();
 	else if (part == PART_LEFT)
 		explore_leaving();
-	else if (part == PART_GRANTS)
+	else if (part == PART_GRANTS || part == PART_GIVEN)
 		explore_grants();
 	else if (part == PART_REPLACING)
 		explore_replacing();
@@ -300,9 +309,9 @@ static void kill_at(enum part part, uint32_t i, uint32_t n)
 		kill_keeping(&places.at[i], n % 2);
 	else if (part == PART_LEFT)
 		kill_leaving(&places.at[i], n % 4);
-	else if (part == PART_GRANTS)
+	else if (part == PART_GRANTS || part == PART_GIVEN)
 		kill_granting(&places.at[i]);
-	else if (part == PART_RECOVERY)
+	else if (part == PART_RECOVERY || part == PART_TAKEN)
 		kill_recovering(&places.at[i], n % 3);
 	else if (part == PART_REPLACING)
 		kill_replacing(&places.at[i]);
@@ -315,8 +324,8 @@ static void run(enum part part)
 {
 	/* In halves of the stride: there are fewer places in the last ones, or they take longer. */
 	static const uint32_t halves[N_PARTS] = {
-		[PART_GRANTS] = 2,    [PART_RECOVERY] = 2, [PART_AGAIN] = 6,
-		[PART_REPLACING] = 4, [PART_KEPT] = 1,	   [PART_LEFT] = 3,
+		[PART_GRANTS] = 2, [PART_RECOVERY] = 2, [PART_AGAIN] = 6, [PART_REPLACING] = 4,
+		[PART_KEPT] = 1,   [PART_LEFT] = 3,	[PART_GIVEN] = 6, [PART_TAKEN] = 4,
 	};
 	uint32_t stride = succession.all ? 1 : halves[part] * succession.stride / 2;
 
@@ -330,6 +339,7 @@ int main(int argc, char **argv)
 {
 	const char *only = argc > 2 ? argv[2] : NULL;
 
+	world_be_keeper(argc, argv);
 	succession_begin(argc, argv, 12);
 	for (enum part part = 0; part < N_PARTS; part++) {
 		if (only && strcmp(only, names[part]))

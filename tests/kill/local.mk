@@ -175,6 +175,10 @@ kill_mutants += %D%/mutant-broker-left
 %C%_mutant_broker_left_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=estate_adopt \
 	-Wl,--wrap=member_settle_copy
 %C%_mutant_broker_left_LDADD = $(succession_lib) daemon/libbroker.la lib/libshmb.la
+kill_mutants += %D%/mutant-broker-store
+%C%_mutant_broker_store_SOURCES = %D%/kill-broker.c %D%/mutate-broker.c
+%C%_mutant_broker_store_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=store_send
+%C%_mutant_broker_store_LDADD = $(succession_lib) daemon/libbroker.la lib/libshmb.la
 kill_mutants += %D%/mutant-broker-pair
 %C%_mutant_broker_pair_SOURCES = %D%/kill-told.c %D%/mutate-broker.c
 %C%_mutant_broker_pair_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=pair_announce

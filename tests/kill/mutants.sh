@@ -13,6 +13,7 @@ judge() {
 	case $1 in
 	mutant-broker-owed) sample="--quick kept" ;;
 	mutant-broker-left) sample="--some left" ;;
+	mutant-broker-store) sample="--quick taken" ;;
 	mutant-broker-*) sample=--quick ;;
 	*) sample= ;;
 	esac
@@ -28,7 +29,7 @@ if [ "$1" = --judge ]; then
 	judge "$2"
 	exit 0
 fi
-least=33
+least=35
 for mutant in "$top_builddir"/tests/kill/mutant-*; do
 	name=${mutant##*/}
 	case $name in *.*) continue ;; esac

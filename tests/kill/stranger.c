@@ -170,6 +170,7 @@ struct loop {
 	struct shmb_publisher *publisher;
 	struct shmb_subscriber *subscriber;
 	uint64_t n_sent, n_received;
+	uint64_t segments[2];
 };
 
 static void loop_open(struct loop *loop, struct shmb_client *client)
@@ -213,6 +214,20 @@ static uint32_t loop_turn(struct loop *loop)
 	if (result != -EAGAIN)
 		world_must(result, "receive, sealed");
 	return n_others;
+}
+
+/* How many of the two are in another segment than before. A publisher begins with its member. */
+static uint32_t loop_moves(struct loop *loop)
+{
+	const struct shmb_member *members[2] = { (struct shmb_member *)(void *)loop->publisher,
+						 shmb_subscriber_member(loop->subscriber) };
+	uint32_t n = 0;
+
+	for (unsigned i = 0; i < 2; i++) {
+		n += loop->segments[i] && loop->segments[i] != members[i]->own_id;
+		loop->segments[i] = members[i]->own_id;
+	}
+	return n;
 }
 
 /* Whoever was there before is heard, in whatever segment it is by now. */
@@ -493,6 +508,7 @@ struct account {
 	uint64_t *n_own;
 	uint64_t *n_heard;
 	uint32_t *n_connections;
+	uint32_t *n_moves;
 };
 
 static _Noreturn void be_there(const struct account *account)
@@ -525,6 +541,7 @@ static _Noreturn void be_there(const struct account *account)
 			if (record.mixed != world_mix(record.number))
 				step_fail(world.step, "a bystander's record is torn");
 		__atomic_fetch_add(account->n_heard, loop_turn(&loop), __ATOMIC_RELEASE);
+		__atomic_fetch_add(account->n_moves, loop_moves(&loop), __ATOMIC_RELEASE);
 		__atomic_store_n(account->n_sent, loop.n_sent, __ATOMIC_RELEASE);
 		__atomic_store_n(account->n_own, loop.n_received, __ATOMIC_RELEASE);
 		__atomic_store_n(account->n_connections, client->connections, __ATOMIC_RELEASE);
@@ -537,15 +554,16 @@ void stranger_be_there(void)
 	uint64_t n_sent;
 
 	be_there(&(struct account){ &n_sent, &strangers->n_own, &strangers->n_heard,
-				    &strangers->n_connections });
+				    &strangers->n_connections, &strangers->n_moves });
 }
 
 void stranger_be_mortal(void)
 {
 	uint64_t n_own, n_heard = 0;
-	uint32_t n_connections;
+	uint32_t n_connections, n_moves = 0;
 
-	be_there(&(struct account){ &strangers->n_sent, &n_own, &n_heard, &n_connections });
+	be_there(&(struct account){ &strangers->n_sent, &n_own, &n_heard, &n_connections,
+				    &n_moves });
 }
 
 void stranger_check_flow(void)

@@ -21,6 +21,7 @@ struct strangers {
 	uint64_t n_own; /* records of its own that the bystander has had there */
 	uint32_t n_connections; /* how often the bystander has come to a broker */
 	uint64_t n_heard; /* records of others there that the bystander has had */
+	uint32_t n_moves; /* how often it has moved to another segment there */
 };
 
 /* Shared with all of them. */

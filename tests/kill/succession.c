@@ -33,6 +33,11 @@ static uint32_t n_connections(void)
 	return __atomic_load_n(&strangers->n_connections, __ATOMIC_ACQUIRE);
 }
 
+static uint32_t n_moves(void)
+{
+	return __atomic_load_n(&strangers->n_moves, __ATOMIC_ACQUIRE);
+}
+
 void succession_load(void)
 {
 	succession.serves = false;
@@ -58,6 +63,21 @@ void succession_check(void)
 		step_fail(step, "the bystander has ended");
 	stranger_check_flow();
 	world_check_registry();
+	if (succession.how.keeper && n_moves() != succession.n_moves)
+		step_fail(step, "a keeper has lost what a member of the sealed channel had");
+}
+
+void succession_keep(void)
+{
+	succession.how.keeper = true;
+	step_interrupt(step);
+	step_kill(step);
+	succession_load();
+	succession_run();
+	/* What was there without one has moved. */
+	world_ping();
+	world_settle();
+	succession.n_moves = n_moves();
 }
 
 void succession_recover(void)

@@ -41,6 +41,7 @@ struct places {
  * @stride:    of so many places one is taken
  * @only:      the place that was named, if @n_tries
  * @n_tries:   how often it is tried
+ * @n_moves:   of the bystander, on the sealed channel; with a keeper there are no more
  */
 extern struct succession {
 	struct step step;
@@ -54,6 +55,7 @@ extern struct succession {
 	uint32_t stride;
 	struct place only;
 	uint32_t n_tries;
+	uint32_t n_moves;
 } succession;
 
 /*
@@ -62,6 +64,9 @@ extern struct succession {
  */
 void succession_begin(int argc, char **argv, uint32_t stride);
 void succession_end(void);
+
+/* From now on brokers have keepers. */
+void succession_keep(void);
 
 /* The next broker, in front of its first instruction. */
 void succession_load(void);

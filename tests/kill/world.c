@@ -17,7 +17,9 @@
 #include <unistd.h>
 
 #include "daemon/broker.h"
+#include "daemon/keeper.h"
 #include "daemon/registry.h"
+#include "daemon/store.h"
 #include "lib/client.h"
 #include "lib/clock.h"
 #include "lib/member.h"
@@ -38,6 +40,8 @@
 /* More than its lane can name at once, in one segment. */
 #define ARENA_LEN (257u * SHMB_ARENA_PAGE_LEN)
 #define SEND_NS	  20000000000ll
+/* How long a keeper waits for a broker although everybody has gone. */
+#define LINGER_MS 5000
 
 struct watched {
 	char name[256];
@@ -260,9 +264,16 @@ static void on_stop(void *data)
 	loop_stop(broker->loop, 0);
 }
 
+void world_be_keeper(int argc, char **argv)
+{
+	if (argc == 3 && !strcmp(argv[1], KEEPER_OPTION))
+		exit(keeper_main(argv[2], LINGER_MS));
+}
+
 void world_serve(void *context)
 {
 	static struct policy policy = { .single_user = true };
+	static struct store store;
 	const struct world_broker *how = context;
 	int log_fd = getenv("SHMB_TEST_LOG") ? STDERR_FILENO : -1;
 	struct broker_config config = {
@@ -273,7 +284,9 @@ void world_serve(void *context)
 		.remove_all = true,
 		.policy = &policy,
 		.replace = how->replace,
-		.replace_ns = 1, /* it never goes by itself */
+		.replace_ns = how->replace ? 1 : 0, /* it never goes by itself */
+		.store = how->keeper ? &store : NULL,
+		.keeper = how->keeper ? "/proc/self/exe" : NULL,
 		.away_ns = AWAY_NS,
 		.log = { .fd = log_fd },
 	};
@@ -281,6 +294,8 @@ void world_serve(void *context)
 	int result;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (how->keeper)
+		signal(SIGCHLD, SIG_IGN);
 	if (broker) {
 		result = broker_run(broker);
 		/* It was stopped, and another one has taken its place. */

@@ -36,6 +36,7 @@ struct world_broker {
 	bool uring; /* if the kernel has it */
 	bool replace; /* one that is there, and does not go */
 	bool late; /* it may find that another one has taken its place while it began */
+	bool keeper; /* a process keeps its sealed segments: it is this program, see world_be_keeper() */
 };
 
 /**
@@ -69,6 +70,9 @@ void world_begin(struct step *step);
  * of the process. It can so be the body of a stepped child. @context: struct world_broker.
  */
 void world_serve(void *context);
+
+/* In main(), first of all: is this process the keeper of a broker? Then it does not return. */
+void world_be_keeper(int argc, char **argv);
 
 /* In its process: has it started? */
 bool world_serves(void);

@@ -9,11 +9,12 @@
  * started with --replace and serves everybody. Then the old one goes on, at once or after the
  * stranger. It must end by itself, and nobody else may notice: an honest pair and a
  * bystander lose nothing, the stranger gets what it asks for, each entry of the registry keeps its
- * segment, and soon nothing is left in /dev/shm but what was there before.
+ * segment, and soon nothing is left in /dev/shm but what was there before. And the same with keepers of
+ * sealed segments: nobody has to move to another one.
  *
  *	zombie-broker [--quick | --all [PART [STOP INSTRUCTION]]]
  *
- * The parts are grants and recovery. One place, as a failure names it, is tried again and again.
+ * The parts are grants, recovery, given and taken. One place, as a failure names it, is tried again and again.
  */
 
 #include <signal.h>
@@ -32,14 +33,18 @@
 enum part {
 	PART_GRANTS,
 	PART_RECOVERY,
+	PART_GIVEN,
+	PART_TAKEN,
 	N_PARTS
 };
 
-static const char *const names[N_PARTS] = { "grants", "recovery" };
+static const char *const names[N_PARTS] = { "grants", "recovery", "given", "taken" };
 
 static struct step_row rows[N_PARTS] = {
 	[PART_GRANTS] = { .name = "grants and undertakings", .min = { [STEP_ZOMBIE] = 400 } },
 	[PART_RECOVERY] = { .name = "recovery", .min = { [STEP_ZOMBIE] = 200 } },
+	[PART_GIVEN] = { .name = "grants, with a keeper", .min = { [STEP_ZOMBIE] = 300 } },
+	[PART_TAKEN] = { .name = "recovery, with a keeper", .min = { [STEP_ZOMBIE] = 300 } },
 };
 static struct step *const step = &succession.step;
 static struct step stopped;
@@ -155,13 +160,19 @@ static void stop_recovering(const struct place *place, bool late)
 
 static void run(enum part part)
 {
-	if (part == PART_GRANTS)
+	bool grants = part == PART_GRANTS || part == PART_GIVEN;
+	bool keeper = part == PART_GIVEN || part == PART_TAKEN;
+	uint32_t stride = keeper && !succession.all ? 3 * succession.stride : succession.stride;
+
+	if (keeper && !succession.how.keeper)
+		succession_keep();
+	if (grants)
 		explore_grants();
 	else
 		explore_recovery();
 	succession_choose(&places);
-	for (uint32_t i = 0, n = 0; i < places.n; i += succession.stride, n++) {
-		if (part == PART_GRANTS)
+	for (uint32_t i = 0, n = 0; i < places.n; i += stride, n++) {
+		if (grants)
 			stop_granting(&places.at[i], n % 2);
 		else
 			stop_recovering(&places.at[i], n % 2);
@@ -173,6 +184,7 @@ int main(int argc, char **argv)
 {
 	const char *only = argc > 2 ? argv[2] : NULL;
 
+	world_be_keeper(argc, argv);
 	succession_begin(argc, argv, 12);
 	for (enum part part = 0; part < N_PARTS; part++) {
 		if (only && strcmp(only, names[part]))

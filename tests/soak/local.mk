@@ -7,7 +7,7 @@ check_PROGRAMS += %D%/soak
 %C%_soak_LDADD = $(soak_ldadd)
 
 # The same with a mistake built in: the judge must find it.
-soak_mutants = %D%/mutant-ack %D%/mutant-zero %D%/mutant-job %D%/mutant-call
+soak_mutants = %D%/mutant-ack %D%/mutant-zero %D%/mutant-job %D%/mutant-call %D%/mutant-keeper
 EXTRA_PROGRAMS += $(soak_mutants)
 CLEANFILES += $(soak_mutants)
 %C%_mutant_ack_SOURCES = $(soak_files)
@@ -21,6 +21,9 @@ CLEANFILES += $(soak_mutants)
 %C%_mutant_job_CPPFLAGS = $(AM_CPPFLAGS) -include $(top_srcdir)/tests/kill/mutate.h \
 	-DSHMB_MUTATE_JOB_MARK
 %C%_mutant_job_LDADD = $(soak_ldadd)
+%C%_mutant_keeper_SOURCES = $(soak_files)
+%C%_mutant_keeper_CPPFLAGS = $(AM_CPPFLAGS) -DSOAK_MUTANT_KEEPER
+%C%_mutant_keeper_LDADD = $(soak_ldadd)
 %C%_mutant_call_SOURCES = $(soak_files)
 %C%_mutant_call_CPPFLAGS = $(AM_CPPFLAGS) -DSOAK_MUTANT_CALL
 %C%_mutant_call_LDADD = $(soak_ldadd)

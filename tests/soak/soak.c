@@ -369,8 +369,15 @@ static void keeper_kill(void)
 
 static void broker_kill(void)
 {
-	history->unkept += !keeper_find();
+	pid_t keeper = keeper_find();
+
+	history->unkept += !keeper;
 	kill(broker_pid, SIGKILL);
+#ifdef SOAK_MUTANT_KEEPER
+	/* What is kept is lost, and nobody says so. */
+	if (keeper)
+		kill(keeper, SIGKILL);
+#endif
 	waitpid(broker_pid, NULL, 0);
 	broker_start();
 }
