@@ -160,8 +160,13 @@ unsigned soak_check(const struct history *history)
 		bad += check_batch(history, id);
 	for (uint32_t id = 0; id < history->n_dialogues; id++)
 		bad += check_dialogue(history, id);
-	printf("%u brokers were killed while nobody kept what is sealed, and %u sealed lanes lost with "
-	       "them\n",
-	       history->unkept, missed);
+	if (history->moves && !history->unkept) {
+		printf("%u members of the sealed channel had to move, although it was kept\n",
+		       history->moves);
+		bad++;
+	}
+	printf("%u brokers were killed while nobody kept what is sealed; %u of its members moved, and %u "
+	       "sealed lanes were lost with them\n",
+	       history->unkept, history->moves, missed);
 	return bad;
 }

@@ -138,6 +138,7 @@ struct dialogue {
  * @n_batches:	   handed out
  * @n_dialogues:   handed out
  * @unkept:	   brokers that were killed while nobody kept what is sealed
+ * @moves:	   of members of the sealed channel to other segments: of what is kept there are none
  * @leave:	   by worker: close in order and end
  * @stop:	   publishers: close in order and end
  * @drain:	   subscribers: read what there is, close and end
@@ -152,6 +153,7 @@ struct history {
 	uint32_t n_batches;
 	uint32_t n_dialogues;
 	uint32_t unkept;
+	uint32_t moves;
 	uint32_t leave[N_WORKERS];
 	uint32_t stop;
 	uint32_t drain;

@@ -13,6 +13,9 @@
 
 #include <shmbroker/shmbroker.h>
 
+#include "lib/member.h"
+#include "lib/subscriber.h"
+
 #define MS	 1000000ll
 #define QUIET_MS 300 /* of silence, before a draining subscriber believes that it has all */
 
@@ -75,6 +78,15 @@ static void close_all(void)
 	shmb_client_close(client);
 }
 
+/* Is it in another segment than when it was looked at last? What is sealed from the start needs not move. */
+static void note_move(struct history *history, unsigned number, const struct shmb_member *member,
+		      uint64_t *own_id)
+{
+	if (number % N_CHANNELS && *own_id && *own_id != member->own_id)
+		__atomic_fetch_add(&history->moves, 1, __ATOMIC_SEQ_CST);
+	*own_id = member->own_id;
+}
+
 /* ---- publishers --------------------------------------------------------------------------------- */
 
 static bool publishers_end(struct history *history, unsigned number)
@@ -87,11 +99,14 @@ static void publish(struct history *history, unsigned number, struct publication
 {
 	uint32_t id = (uint32_t)(mine - history->publications);
 	uint8_t record[RECORD_MAX];
+	uint64_t own_id = 0;
 	int32_t result = 0;
 
 	while (!publishers_end(history, number) && (result == 0 || result == -ETIMEDOUT)) {
 		uint32_t len = soak_fill(record, id, mine->acked);
 
+		/* A publisher begins with its member. */
+		note_move(history, number, (struct shmb_member *)(void *)publisher, &own_id);
 		mine->tried = mine->acked + 1;
 #ifdef SOAK_MUTANT_ACK
 		mine->acked++; /* a mistake: it acknowledges what is not yet published */
@@ -202,11 +217,13 @@ static bool subscribe(struct history *history, unsigned number, struct session *
 {
 	const struct shmb_view *view = shmb_subscriber_view(subscriber);
 	uint8_t record[RECORD_MAX];
+	uint64_t own_id = 0;
 	int quiet_ms = 0;
 
 	while (!soak_is_set(&history->leave[number]) && mine->n_seen < N_SEEN) {
 		int32_t len = shmb_subscriber_recv(subscriber, record, sizeof(record));
 
+		note_move(history, number, shmb_subscriber_member(subscriber), &own_id);
 		if (len >= 0) {
 			receive(mine, record, len, view->sequence);
 			quiet_ms = 0;
