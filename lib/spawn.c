@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -113,6 +114,19 @@ static int read_answer(int fd, char *answer, size_t cap, uint64_t deadline_ns)
 	return 0;
 }
 
+/* Where its libraries cannot be opened, for example, it does not come to saying so to us. */
+static int fail_without_reason(void)
+{
+	struct rlimit fds = { 0 };
+
+	getrlimit(RLIMIT_NOFILE, &fds);
+	return shmb_fail(
+		-ECONNREFUSED,
+		"the broker ended before it could say why: run shmbrokerd --user to see it (here "
+		"a process may have %llu file descriptors)",
+		(unsigned long long)fds.rlim_cur);
+}
+
 int shmb_spawn_broker(uint64_t deadline_ns)
 {
 	char(*room)[PATH_MAX] = malloc(sizeof(char[N_CANDIDATES][PATH_MAX]));
@@ -155,6 +169,6 @@ int shmb_spawn_broker(uint64_t deadline_ns)
 				 "no broker is running, and there is no shmbrokerd to start "
 				 "(in %s, $PATH or $SHMBROKER_DAEMON)",
 				 SHMB_SBINDIR);
-	return shmb_fail(-ECONNREFUSED, "the broker did not start: %s",
-			 answer[0] ? answer : "it gave no reason");
+	return answer[0] ? shmb_fail(-ECONNREFUSED, "the broker did not start: %s", answer)
+			 : fail_without_reason();
 }

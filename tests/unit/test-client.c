@@ -260,6 +260,30 @@ START_TEST(a_place_without_a_broker_is_told)
 }
 END_TEST
 
+/* Nobody is asked for, so the user's own broker is to be started. */
+START_TEST(a_broker_that_does_not_start_is_told)
+{
+	struct shmb_client_options options = { .options_len = sizeof(options),
+					       .connect_timeout_ns = 4000 * MS };
+	struct shmb_client *other = NULL;
+	char dir[] = "/tmp/shmb-test-XXXXXX";
+
+	/* Where the system has one, it is that one's. */
+	if (access("/run/shmbroker/control.sock", F_OK) == 0)
+		return;
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	setenv("XDG_RUNTIME_DIR", dir, 1);
+	unsetenv("SHMBROKER_ADDRESS");
+	setenv("SHMBROKER_DAEMON", "/nonexistent/shmbrokerd", 1);
+	refused(shmb_client_open(&options, &other), -ENOENT);
+	says("no shmbrokerd to start");
+	setenv("SHMBROKER_DAEMON", "/bin/true", 1);
+	refused(shmb_client_open(&options, &other), -ECONNREFUSED);
+	says("before it could say why");
+	ck_assert_int_eq(rmdir(dir), 0);
+}
+END_TEST
+
 START_TEST(another_key_than_the_brokers_is_refused)
 {
 	struct shmb_broker *second;
@@ -377,6 +401,7 @@ int main(void)
 	tcase_add_test(cases[0], a_typed_channel_takes_only_its_struct);
 	tcase_add_test(cases[0], slots_run_out_and_come_back);
 	tcase_add_test(cases[0], a_place_without_a_broker_is_told);
+	tcase_add_test(cases[0], a_broker_that_does_not_start_is_told);
 	tcase_add_test(cases[0], another_key_than_the_brokers_is_refused);
 	tcase_add_test(cases[0], a_hundred_clients_come_and_go);
 	tcase_add_test(cases[0], subscribers_that_come_and_go_cost_an_idle_publisher_nothing);
