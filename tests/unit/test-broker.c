@@ -298,7 +298,7 @@ START_TEST(ends_slow_handshakes)
 	int fd;
 
 	broker_end(SIGTERM);
-	handshake_ms = 500;
+	handshake_ms = 1000;
 	broker_begin();
 	fd = raw_socket(dir);
 	ck_assert_int_le(recv(fd, &byte, 1, 0), 0);
@@ -307,7 +307,7 @@ START_TEST(ends_slow_handshakes)
 	ck_assert_int_le(recv(raw->fd, &byte, 1, 0), 0);
 	raw_close(raw);
 	raw = client_new();
-	usleep(700000);
+	usleep(1300000);
 	ck_assert_uint_eq(raw_call(raw, SHMB_MSG_PING, NULL, 0), SHMB_MSG_OK);
 	raw_close(raw);
 }
@@ -853,10 +853,10 @@ START_TEST(ends_when_idle)
 	struct raw_client *raw;
 
 	broker_end(SIGTERM);
-	idle_exit_ms = 300;
+	idle_exit_ms = 800;
 	broker_begin();
 	raw = client_new();
-	usleep(600000);
+	usleep(1200000);
 	ck_assert_uint_eq(raw_call(raw, SHMB_MSG_PING, NULL, 0), SHMB_MSG_OK);
 	raw_close(raw);
 	ck_assert_int_eq(broker_end(0), 0);
