@@ -667,10 +667,11 @@ START_TEST(a_lossy_subscriber_counts_exactly_what_it_lost)
 	struct shmb_subscriber *subscriber = subscriber_of(channel, SHMB_SUBSCRIBER_LOSSY);
 	struct shmb_publisher *publisher = publisher_of(channel, 0);
 	const struct shmb_view *view = shmb_subscriber_view(subscriber);
+	int rounds = getenv("SHMB_TEST_QUICK") ? 50 : 200;
 	uint64_t sent = 0, got = 0, next = 0;
 
 	srand(5);
-	for (int round = 0; round < 200; round++) {
+	for (int round = 0; round < rounds; round++) {
 		for (int n = rand() % 12; n > 0; n--)
 			send_one(publisher, 256 * KIB, sent++);
 		for (int n = rand() % 8; n > 0; n--) {
