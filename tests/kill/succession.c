@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "lib/clock.h"
 
@@ -18,6 +19,8 @@
 #define PATIENCE_ALL 5000u
 #define QUICK_STRIDE 41u
 #define N_TRIES	     100u
+/* Longer than a publisher waits for a subscriber before it moves. */
+#define QUIET_MS 2000
 /* Of so many brokers that are killed one is left stopped for a while. */
 #define EXCHANGE_STRIDE 64u
 
@@ -67,6 +70,27 @@ void succession_check(void)
 		step_fail(step, "a keeper has lost what a member of the sealed channel had");
 }
 
+/* Until there is a keeper, and nobody has moved for longer than one waits for another. */
+static void await_moves(void)
+{
+	uint64_t end = shmb_clock_now_ns() + PATIENCE_NS;
+	uint32_t before;
+
+	while (!world_has_keeper()) {
+		if (shmb_clock_now_ns() > end)
+			step_fail(step, "no keeper is started");
+		world_exchange(1);
+		stranger_nap();
+	}
+	do {
+		before = n_moves();
+		for (int i = 0; i < QUIET_MS; i++) {
+			world_exchange(1);
+			usleep(1000);
+		}
+	} while (n_moves() != before);
+}
+
 void succession_keep(void)
 {
 	succession.how.keeper = true;
@@ -74,8 +98,9 @@ void succession_keep(void)
 	step_kill(step);
 	succession_load();
 	succession_run();
-	/* What was there without one has moved. */
 	world_ping();
+	/* What was there without one moves: the bystander has both a publisher and a subscriber. */
+	await_moves();
 	world_settle();
 	succession.n_moves = n_moves();
 }

@@ -473,6 +473,22 @@ void world_check_registry(void)
 	for_each_entry(check_entry);
 }
 
+static bool keeper_found;
+
+static void look_for_keeper(const struct shmb_registry_entry *entry, int fd, off_t at)
+{
+	(void)fd;
+	(void)at;
+	keeper_found |= entry->kind == SHMB_ENTRY_KEEPER;
+}
+
+bool world_has_keeper(void)
+{
+	keeper_found = false;
+	for_each_entry(look_for_keeper);
+	return keeper_found;
+}
+
 static struct inventory take_inventory(void)
 {
 	struct inventory inventory;

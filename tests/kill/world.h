@@ -125,6 +125,9 @@ void world_ping(void);
 /* Each entry of the registry has its segment, whole. */
 void world_check_registry(void);
 
+/* Is a keeper noted there? */
+bool world_has_keeper(void);
+
 /* From now on this is what world_wait_clean() waits for. */
 void world_take_baseline(void);
 

@@ -39,6 +39,7 @@
 #include "daemon/registry.h"
 
 #define DRAIN_SECONDS  60
+#define KEEPER_LOOKS   20 /* ms in a row in which a new keeper has to have everything */
 #define START_TRIES    50
 #define START_PAUSE_US 100000
 #define SHM_LEN	       "64m"
@@ -357,9 +358,11 @@ static void keeper_kill(void)
 	if (!before)
 		return;
 	kill(before, SIGKILL);
-	for (unsigned ms = 0; ms < DRAIN_SECONDS * 1000; ms++) {
+	for (unsigned ms = 0, n = 0; ms < DRAIN_SECONDS * 1000; ms++) {
 		now = keeper_find();
-		if (now && now != before && memfds(now) >= memfds(broker_pid))
+		/* What it has just been given it has twice for a moment. */
+		n = now && now != before && memfds(now) >= memfds(broker_pid) ? n + 1 : 0;
+		if (n == KEEPER_LOOKS)
 			return;
 		nap(1);
 	}
