@@ -36,7 +36,13 @@ noinst_LTLIBRARIES += %D%/libbroker.la
 	%D%/directory.c %D%/directory.h \
 	%D%/channel.c %D%/channel.h \
 	%D%/arena.c %D%/arena.h \
+	%D%/member-internal.h \
 	%D%/member.c %D%/member.h \
+	%D%/member-slot.c \
+	%D%/member-adopt.c \
+	%D%/member-pairs.c \
+	%D%/member-move.c \
+	%D%/member-kept.c \
 	%D%/estate.c %D%/estate.h \
 	%D%/client.c %D%/client.h \
 	%D%/control.c %D%/control.h \
