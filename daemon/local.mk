@@ -45,6 +45,11 @@ noinst_LTLIBRARIES += %D%/libbroker.la
 	%D%/member-kept.c \
 	%D%/estate.c %D%/estate.h \
 	%D%/client.c %D%/client.h \
+	%D%/request.c %D%/request.h \
+	%D%/request-channel.c \
+	%D%/request-member.c \
+	%D%/request-pair.c \
+	%D%/request-key.c \
 	%D%/control.c %D%/control.h \
 	%D%/adopt.c %D%/adopt.h \
 	%D%/broker.c %D%/broker.h \
