@@ -4,8 +4,7 @@
 
 /*
  * The control side of a process: one connection, shared by all its handles under one lock. Events
- * that come in are put into the inbox of the member they are for; the thread that uses the member
- * takes them out when it sees that the channel's epoch has moved.
+ * that come in are put into the inbox of the member they are for: see inbox.h.
  */
 
 #include <pthread.h>
@@ -15,65 +14,8 @@
 #include <shmbroker/shmbroker.h>
 
 #include "lib/connection.h"
+#include "lib/inbox.h"
 #include "lib/map.h"
-
-/**
- * struct shmb_event - something the broker told one member
- * @next:	 in the inbox
- * @type:	 SHMB_MSG_PAIR, _UNPAIR, _ARENA, _EVICTED or _GRANT (a new doorbell after a restart)
- * @pair:	 of a PAIR
- * @peer:	 of a PAIR of a private lane, else zeroes
- * @unpair:	 of an UNPAIR
- * @arena:	 of an ARENA
- * @generation:	 of a GRANT's doorbell
- * @connection:	 over which it came, as in shmb_client.connections
- * @is_first:	 the first that is said of its pair
- * @n_fds:	 of @fds
- * @fds:	 that came with it; taken ones are set to -1
- * @descriptors: of @fds
- */
-struct shmb_event {
-	struct shmb_event *next;
-	uint32_t type;
-	struct shmb_msg_pair pair;
-	struct shmb_msg_pair_private peer;
-	struct shmb_msg_unpair unpair;
-	struct shmb_msg_arena arena;
-	uint32_t generation;
-	uint32_t connection;
-	bool is_first;
-	uint32_t n_fds;
-	int fds[SHMB_PACKET_FDS_MAX];
-	struct shmb_fd_descriptor descriptors[SHMB_PACKET_FDS_MAX];
-};
-
-/* A pair, and the member at its other end. */
-struct shmb_known_pair {
-	uint64_t id;
-	uint64_t peer_id;
-};
-
-/**
- * struct shmb_inbox - what the broker has said to one member; client locked
- * @next:	in the client's list
- * @member_id:	whose it is
- * @first:	oldest event
- * @end:	where the next one goes
- * @pairs:	pairs that the member knows or will know when it has emptied the inbox
- * @n_pairs:	of @pairs
- * @cap_pairs:	room in @pairs
- * @wake_fd:	eventfd for a member whose event loop has to know of events; -1: none
- */
-struct shmb_inbox {
-	struct shmb_inbox *next;
-	uint64_t member_id;
-	struct shmb_event *first;
-	struct shmb_event **end;
-	struct shmb_known_pair *pairs;
-	uint32_t n_pairs;
-	uint32_t cap_pairs;
-	int wake_fd;
-};
 
 /**
  * struct shmb_resumable - what must be asked for again after a broker restart
@@ -212,25 +154,6 @@ int shmb_client_drain(struct shmb_client *client);
 /* Open and close what is resumed after a restart. Client locked. */
 void shmb_client_add(struct shmb_client *client, struct shmb_resumable *resumable);
 void shmb_client_remove(struct shmb_client *client, struct shmb_resumable *resumable);
-
-/* Begin and end to receive events for a member. Client locked. */
-void shmb_inbox_add(struct shmb_client *client, struct shmb_inbox *inbox, uint64_t member_id);
-void shmb_inbox_remove(struct shmb_client *client, struct shmb_inbox *inbox);
-
-/* Adds an event and remembers its pair. Returns 0 or -ENOMEM, then the event stays the caller's. */
-int shmb_inbox_put(struct shmb_inbox *inbox, struct shmb_event *event);
-
-/* Makes an event of what was received, taking over its fds. NULL: no memory. */
-struct shmb_event *shmb_event_new(struct shmb_received *received);
-
-/* The member has done with a pair. Client locked. */
-void shmb_inbox_forget(struct shmb_inbox *inbox, uint64_t pair_id);
-
-/* Takes all events out of an inbox, oldest first. Client locked. */
-struct shmb_event *shmb_inbox_take(struct shmb_inbox *inbox);
-
-/* Frees an event and closes the fds that nobody took. NULL is allowed. */
-void shmb_event_free(struct shmb_event *event);
 
 /* When to try to reconnect: UINT64_MAX while connected. Any thread, unlocked. */
 uint64_t shmb_client_retry_at_ns(struct shmb_client *client);

@@ -3,7 +3,7 @@
 /*
  * The client's control connection. Packets are checked before they mean anything: lengths, then
  * the seal, then that exactly the fds came that the sealed record announces. A connection that has
- * failed once is never used again; client.c opens a new one.
+ * failed once is never used again; client-connect.c opens a new one.
  */
 
 #include "lib/connection.h"

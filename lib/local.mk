@@ -26,7 +26,13 @@ libshmb_files = \
 	%D%/session.c %D%/session.h \
 	%D%/spawn.c %D%/spawn.h \
 	%D%/connection.c %D%/connection.h \
-	%D%/client.c %D%/client.h \
+	%D%/inbox.h %D%/client.h %D%/client-internal.h \
+	%D%/inbox.c \
+	%D%/client-hear.c \
+	%D%/client-request.c \
+	%D%/client-connect.c \
+	%D%/client-resume.c \
+	%D%/client.c \
 	%D%/extension.h \
 	%D%/channel.c %D%/channel.h \
 	%D%/member.c %D%/member.h \

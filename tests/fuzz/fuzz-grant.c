@@ -9,7 +9,8 @@
 
 #include "tests/fuzz/fuzz.h"
 
-/* For join(). */
+/* For join() and deinit(). */
+#include "lib/client-connect.c"
 #include "lib/client.c"
 
 #include <linux/memfd.h>
