@@ -61,6 +61,14 @@ void shmb_event_free(struct shmb_event *event)
 	free(event);
 }
 
+int shmb_event_find(const struct shmb_event *event, uint16_t role)
+{
+	for (uint32_t i = 0; i < event->n_fds; i++)
+		if (event->descriptors[i].role == role && event->fds[i] >= 0)
+			return (int)i;
+	return -1;
+}
+
 void shmb_inbox_add(struct shmb_client *client, struct shmb_inbox *inbox, uint64_t member_id)
 {
 	inbox->member_id = member_id;

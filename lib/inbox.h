@@ -90,6 +90,9 @@ void shmb_inbox_forget(struct shmb_inbox *inbox, uint64_t pair_id);
 /* Takes all events out of an inbox, oldest first. Client locked. */
 struct shmb_event *shmb_inbox_take(struct shmb_inbox *inbox);
 
+/* Takes the fd of a role out of an event. Returns its index in the event, or -1. */
+int shmb_event_find(const struct shmb_event *event, uint16_t role);
+
 /* Frees an event and closes the fds that nobody took. NULL is allowed. */
 void shmb_event_free(struct shmb_event *event);
 

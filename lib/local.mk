@@ -35,7 +35,13 @@ libshmb_files = \
 	%D%/client.c \
 	%D%/extension.h \
 	%D%/channel.c %D%/channel.h \
-	%D%/member.c %D%/member.h \
+	%D%/ringer.c %D%/ringer.h \
+	%D%/member.h %D%/member-internal.h \
+	%D%/member-doorbell.c \
+	%D%/member-move.c \
+	%D%/member-event.c \
+	%D%/member-sleep.c \
+	%D%/member.c \
 	%D%/fds.c %D%/fds.h \
 	%D%/ahead.h \
 	%D%/arena.c %D%/arena.h \

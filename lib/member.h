@@ -14,6 +14,7 @@
 
 #include "lib/api.h"
 #include "lib/channel.h"
+#include "lib/ringer.h"
 
 /**
  * struct shmb_doorbell - an fd this member can be woken by
@@ -27,32 +28,6 @@ struct shmb_doorbell {
 	uint32_t kind;
 	uint32_t generation;
 	uint64_t pair_id;
-};
-
-/**
- * struct shmb_ringer_fd - an fd to wake a peer with
- * @fd:		fd
- * @kind:	SHMB_FD_EVENTFD or SHMB_FD_SOCKET
- * @generation: of the peer's doorbell that it rings
- */
-struct shmb_ringer_fd {
-	int fd;
-	uint32_t kind;
-	uint32_t generation;
-};
-
-/**
- * struct shmb_ringer - the fds to wake a peer with
- * @n:	 of @fds
- * @fds: oldest first; more than one only after a broker restart
- *
- * A restarted broker cannot find the doorbells of its predecessor, so it makes new ones. The peer
- * may be killed, or the broker again, before both sides have theirs. So each side says which
- * doorbell it listens to and which one it rings, and keeps the old ones until both words agree.
- */
-struct shmb_ringer {
-	uint32_t n;
-	struct shmb_ringer_fd *fds;
 };
 
 /**
@@ -226,24 +201,6 @@ void shmb_member_drop_doorbells(struct shmb_member *member, uint64_t pair_id);
 /* The newest of the member's own doorbells. */
 uint32_t shmb_member_doorbell_generation(const struct shmb_member *member);
 
-/* Ring a peer that sleeps on an fd: system calls that never block. */
-void shmb_ringer_ring(const struct shmb_ringer *ringer);
-
-/* Takes the fd of a role out of an event. Returns its index in the event, or -1. */
-int shmb_event_find(const struct shmb_event *event, uint16_t role);
-
-/* Takes the ringer out of a PAIR event. Without memory, or if it is none, the old one is kept. */
-void shmb_ringer_add(struct shmb_ringer *ringer, struct shmb_event *event);
-
-/* Forget the ringers older than that of @generation, if it is there. Returns the oldest in use. */
-uint32_t shmb_ringer_settle(struct shmb_ringer *ringer, uint32_t generation);
-
-/* Do the peers have different users, and the pair sockets of its own? */
-static inline bool shmb_ringer_is_socket(const struct shmb_ringer *ringer)
-{
-	return ringer->n && ringer->fds[0].kind == SHMB_FD_SOCKET;
-}
-
 /**
  * shmb_member_settle_sockets() - forget the sockets of earlier brokers
  * @member:	member
@@ -258,8 +215,6 @@ static inline bool shmb_ringer_is_socket(const struct shmb_ringer *ringer)
  */
 uint32_t shmb_member_settle_sockets(struct shmb_member *member, struct shmb_ringer *ringer,
 				    uint64_t pair_id, uint32_t generation);
-
-void shmb_ringer_deinit(struct shmb_ringer *ringer);
 
 /*
  * May the handle be used, and is it up to date? Hot: two loads of lines that rarely change.

@@ -191,7 +191,7 @@ _Static_assert(offsetof(struct stage, next_slot) - offsetof(struct stage, next_c
 		       SHMB_BLOCK_LEN,
 	       "");
 
-/* For the library's member.c: there is no broker, and what it has said is on the stage. */
+/* For the library's member-event.c: there is no broker, and what it has said is on the stage. */
 int __wrap_shmb_client_drain(struct shmb_client *client);
 void __wrap_shmb_event_free(struct shmb_event *event);
 static struct shmb_bell_segment broker_bell;
