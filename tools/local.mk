@@ -11,7 +11,8 @@ shmctl_SOURCES = \
 	%D%/look.c %D%/look.h \
 	%D%/ls.c \
 	%D%/show.h %D%/show.c %D%/show-json.c \
-	%D%/why.c \
+	%D%/why.h %D%/why-cause.c %D%/why-member.c %D%/why-subscriber.c %D%/why-worker.c \
+	%D%/why-traffic.c %D%/why.c \
 	%D%/top.c \
 	%D%/pub.h %D%/pub.c %D%/pub-input.c \
 	%D%/cat.h %D%/cat.c %D%/cat-print.c \
