@@ -102,9 +102,9 @@ static void on_patience(void *data)
 
 /*
  * Lanes flow without us; a publisher that had moved while a subscriber does not know where to would
- * be read no more if we died now. So it waits for those who are coming back, but not for long.
+ * be read no more if we died now.
  */
-static bool must_wait(struct member *publisher)
+bool member_must_wait(struct member *publisher)
 {
 	struct channel *channel = publisher->channel;
 
@@ -123,7 +123,7 @@ int member_prepare(struct member *member)
 
 	if (member_usable(member) || segment_exists(&member->next))
 		return 0;
-	if (member->role == SHMB_ROLE_PUBLISHER && must_wait(member))
+	if (member->role == SHMB_ROLE_PUBLISHER && member_must_wait(member))
 		return 0;
 	spec = member_spec(member, object_id(&member->object), registry_next_id(&broker->registry),
 			   member->channel->backing);

@@ -61,6 +61,12 @@ int member_activate(struct member *member);
  */
 int member_prepare(struct member *member);
 
+/*
+ * Should it wait with what subscribers have to be told before they can read on? Those that are coming back
+ * do not hear it yet, and never would if we died now. It waits for a second at most, once for each channel.
+ */
+bool member_must_wait(struct member *publisher);
+
 /* Its client writes another segment than this, with that id: a broker died before it was told. */
 void member_lose(struct member *member, uint32_t id);
 

@@ -278,7 +278,11 @@ int request_handle_extend(struct request *request)
 	member = request_find_member(request, extend.member_id);
 	if (!member)
 		return -ESTALE;
-	r = extend.zero ? -EINVAL : arena_new(member, extend.number, extend.segment_len, &arena);
+	/* What it puts there, who does not know it cannot read. */
+	r = extend.zero ? -EINVAL
+	    : member_must_wait(member)
+		    ? -EBUSY
+		    : arena_new(member, extend.number, extend.segment_len, &arena);
 	if (r == -EDQUOT) {
 		request->limit = user->limits.max[QUOTA_BYTES];
 		request->asked = user->used[QUOTA_BYTES] + extend.segment_len;

@@ -416,10 +416,12 @@ int shmb_arena_grow(struct shmb_arena *arena, uint64_t len)
 		free(block);
 		return shmb_fail(-ENOMEM, "no memory for an arena");
 	}
-	part->number = arena->next_number++;
 	part->n_pages = choose_pages(arena, needed);
 	pthread_mutex_lock(&client->lock);
-	result = get_part(arena, part);
+	/* A number is used up with the first word of it: without a broker there are many tries. */
+	if (client->connected)
+		part->number = arena->next_number++;
+	result = client->connected ? get_part(arena, part) : -ENOTCONN;
 	/* Perhaps there is room for what is needed, if not for more. */
 	if ((result == -ENOSPC || result == -EDQUOT) && part->n_pages > needed) {
 		shmb_map_deinit(&part->map);

@@ -999,10 +999,10 @@ START_TEST(values_move_with_the_next_call_of_their_publisher)
 			put_number(publisher, ++n);
 			ck_assert_uint_eq(state_value(old), n);
 			start_daemon();
-			/* A publisher waits for subscribers that have still to come back. */
-			for (int i = 0; i < 3; i++)
-				ok(shmb_client_ping(clients[i], 5000 * MS));
 		}
+		/* A publisher waits for subscribers that have still to come back. */
+		for (int i = 0; i < 3; i++)
+			ok(shmb_client_ping(clients[i], 5000 * MS));
 		for (int i = 0; i < 20; i++) {
 			put_number(publisher, ++n);
 			ck_assert_uint_eq(state_value(old), n);
