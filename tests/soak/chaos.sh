@@ -15,7 +15,7 @@ tests/soak/soak --seconds $seconds || exit
 tests/soak/soak --seed $(($(date +%s) / 3 * 3 + 2)) --seconds 2 || exit
 # finds MUTANT SEED SECONDS
 finds() {
-	text=$(tests/soak/$1 --seed $2 --seconds $3 2>&1)
+	text=$(tests/soak/$1 --seed $2 --seconds $3 --strict 2>&1)
 	[ $? = 1 ] && echo "$text" | grep -q 'promises were broken' || return
 	echo "found: $1: $(echo "$text" | grep -v '^soak\|^without' | head -n 1)"
 }

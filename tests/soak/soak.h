@@ -145,6 +145,7 @@ struct dialogue {
  * @address:	   of the broker
  * @seed:	   of the run
  * @users:	   the workers are of several users, so every channel is sealed sooner or later
+ * @strict:	   what is kept may not be lost, although it is no record
  */
 struct history {
 	uint64_t tick;
@@ -160,6 +161,7 @@ struct history {
 	char address[108];
 	uint64_t seed;
 	bool users;
+	bool strict;
 	struct publication publications[N_PUBLICATIONS];
 	struct session sessions[N_SESSIONS];
 	struct batch batches[N_BATCHES];
