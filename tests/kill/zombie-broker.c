@@ -44,7 +44,7 @@ static struct step_row rows[N_PARTS] = {
 	[PART_GRANTS] = { .name = "grants and undertakings", .min = { [STEP_ZOMBIE] = 400 } },
 	[PART_RECOVERY] = { .name = "recovery", .min = { [STEP_ZOMBIE] = 200 } },
 	[PART_GIVEN] = { .name = "grants, with a keeper", .min = { [STEP_ZOMBIE] = 300 } },
-	[PART_TAKEN] = { .name = "recovery, with a keeper", .min = { [STEP_ZOMBIE] = 300 } },
+	[PART_TAKEN] = { .name = "recovery, with a keeper", .min = { [STEP_ZOMBIE] = 200 } },
 };
 static struct step *const step = &succession.step;
 static struct step stopped;
