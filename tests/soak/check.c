@@ -35,9 +35,8 @@ static unsigned say(const struct history *history, uint32_t session, uint32_t pu
 static unsigned check_all_arrived(const struct history *history, uint32_t id, unsigned *missed)
 {
 	const struct session *session = &history->sessions[id];
-	/* What has no name, if nobody keeps it; that members had to move tells that somebody has not. */
-	bool unkept = history->unkept || (history->moves && !history->strict);
-	bool may_miss = unkept && (session->channel != 0 || history->users);
+	/* What has no name, if nobody keeps it. */
+	bool may_miss = history->unkept && (session->channel != 0 || history->users);
 	unsigned bad = 0;
 
 	for (uint32_t i = 0; i < history->n_publications; i++) {
